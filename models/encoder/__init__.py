@@ -1,0 +1,1 @@
+"""From text to unit vectors: artifact (files on disk), tokenizer, ONNX session."""

@@ -1,0 +1,1 @@
+"""What aligned vectors are used for."""

@@ -1,0 +1,1 @@
+"""The demonstration: real text in many languages through the whole service."""

@@ -1,0 +1,129 @@
+"""The record types of the wire, version 1: what is read and written, field by field.
+
+Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas
+are generated from these types (``schemas``), and the examples in ``docs/records.md`` are tested against them.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+MAX_LABELS: Final = 64
+#: More than any sentence-long description of a class, less than an attack on the label cache.
+MAX_LABEL_CHARACTERS: Final = 200
+MAX_TEMPLATE_CHARACTERS: Final = 500
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+LanguageTag = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$",
+        max_length=64,
+        description="BCP-47 language tag, such as 'pt-BR'.",
+    ),
+]
+Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
+Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
+Template = Annotated[
+    str, Meta(max_length=MAX_TEMPLATE_CHARACTERS, description="Sentence that holds {label} exactly once.")
+]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class Align(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one message asks to be aligned; each override changes ``space``."""
+
+    adapter: Name | None = None
+    strength: Annotated[Fraction, Meta(description="0: as encoded; 1: the whole adapter.")] | None = None
+    follow: bool | None = None
+
+
+class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text to encode, align and, if labels are asked for, classify (topic ``documents.v1``)."""
+
+    text: str
+    id: Annotated[Identifier, Meta(description="Default: topic-partition-offset.")] | None = None
+    language: LanguageTag | None = None
+    tenant: Name = "default"
+    # The length is checked apart from the type, so that too many labels have a reason of their own.
+    labels: Annotated[list[Label], Meta(description="At most 64.")] | None = None
+    label_set: Name | None = None
+    template: Template | None = None
+    multi_label: bool | None = None
+    align: Align | None = None
+    explain: bool = False
+    metadata: Raw | UnsetType = UNSET
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What was applied to one vector, and where each choice came from."""
+
+    adapter: str
+    adapter_version: str
+    adapter_from: Literal["message", "worker"]
+    strength: float
+    strength_from: Literal["message", "worker"]
+    steps: list[str]
+    #: Cosine between the vector as encoded and as aligned.
+    cosine_to_raw: float
+
+
+class VectorAlignedV1(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An aligned vector (topic ``vectors.aligned.v1``)."""
+
+    id: Identifier
+    tenant: Name
+    vector: str | list[float]
+    encoding: Literal["base64-f32le", "json"]
+    dim: int
+    encoder: Annotated[str, Meta(description="Fingerprint of the encoder.")]
+    adapter: Name
+    adapter_version: str
+    space: Annotated[str, Meta(description="Equal space = exactly comparable vectors.")]
+    tokens: Annotated[int, Meta(ge=0, description="Tokens encoded, special ones included.")]
+    tokens_dropped: Annotated[int, Meta(ge=0)]
+    truncated: bool
+    language: LanguageTag | UnsetType = UNSET
+    explain: Explanation | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+
+
+class Score(msgspec.Struct, frozen=True):
+    """The score of one label, between 0 and 1."""
+
+    label: str
+    score: Fraction
+
+
+class LabelsZeroShotV1(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Zero-shot labels of one text (topic ``labels.zero-shot.v1``)."""
+
+    id: Identifier
+    tenant: Name
+    label: Annotated[str | None, Meta(description="The best label; null: abstained.")]
+    scores: Annotated[list[Score], Meta(description="In descending order.")]
+    label_set: Annotated[Name | None, Meta(description="null: the message brought its own labels.")]
+    template: str
+    multi_label: bool
+    space: str
+
+
+RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
+    "documents.v1": DocumentV1,
+    "vectors.aligned.v1": VectorAlignedV1,
+    "labels.zero-shot.v1": LabelsZeroShotV1,
+}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return a JSON Schema (2020-12) for each topic that carries JSON."""
+    result = {}
+    for topic, record in RECORDS.items():
+        schema = msgspec.json.schema(record)
+        result[topic] = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": topic,
+            **schema,
+        }
+    return result

@@ -1,0 +1,343 @@
+"""Every setting in one place: name, unit, default and the reason for the default.
+
+Read from the environment (``ALIGNSTREAM_<NAME>``) and from a TOML file (``ALIGNSTREAM_CONFIG``, else
+``alignstream.toml`` in the working folder); the environment wins. An unknown or malformed setting stops
+the start with a message that names it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from alignstream.models.errors import AlignstreamError
+
+PREFIX = "ALIGNSTREAM_"
+#: Read from the environment by something other than the settings.
+NOT_SETTINGS = frozenset({"ALIGNSTREAM_CONFIG", "ALIGNSTREAM_DATA"})
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: Kafka's own rule for topic names, applied to what stands in front of ours.
+TOPIC_PREFIX_PATTERN = r"^[A-Za-z0-9._-]{0,150}$"
+
+Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class SettingsError(AlignstreamError):
+    """A setting is unknown or malformed; the message names it and says what is accepted."""
+
+
+class Settings(BaseSettings):
+    """The settings of a worker and of the tools around it.
+
+    Each description gives the unit and the reason for the default; ``alignstream config`` prints them.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        env_ignore_empty=False,
+    )
+
+    # -- the broker --------------------------------------------------------------------------------
+    broker: str = Field(
+        "127.0.0.1:9092",
+        description="Kafka bootstrap servers, host:port[,host:port...]. Default: a broker on this machine.",
+    )
+    group: str = Field(
+        "alignstream",
+        pattern=NAME_PATTERN,
+        description="Consumer group; workers of one group share the partitions.",
+    )
+    topic_prefix: str = Field(
+        "",
+        pattern=TOPIC_PREFIX_PATTERN,
+        description="Put in front of every topic name, so that several services can share a broker.",
+    )
+    broker_security: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = Field(
+        "PLAINTEXT",
+        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in clear and needs insecure=true.",
+    )
+    broker_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, used when broker_security is SASL_*."
+    )
+    broker_username: str | None = Field(None, description="SASL user name.")
+    broker_password: SecretStr | None = Field(None, description="SASL password (or broker_password_file).")
+    broker_password_file: Path | None = Field(None, description="File holding the SASL password.")
+    broker_ca_file: Path | None = Field(
+        None, description="CA certificates (PEM) to trust. Default: those of the system."
+    )
+    broker_cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
+    broker_key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
+    insecure: bool = Field(
+        default=False, description="Allow passwords over an unencrypted connection. Default false: refuse."
+    )
+    idempotence: bool = Field(
+        default=True,
+        description="Idempotent producing: a retry inside the client makes no duplicate. "
+        "Off only for brokers that refuse it (the embedded one does).",
+    )
+    read_committed: bool = Field(
+        default=False,
+        description="Read only records of committed transactions. On where upstream producers are transactional.",
+    )
+    static_member: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="Static group membership id: a restart is then no rebalance. Off where replicas are scaled.",
+    )
+    session_timeout_seconds: Annotated[float, Field(ge=6, le=300)] = Field(
+        45.0,
+        description="Seconds without heartbeat after which the group gives this worker's partitions away. "
+        "Default: Kafka's own.",
+    )
+    commit_interval_seconds: Seconds = Field(
+        1.0, description="Seconds between offset commits: bounds the duplicates after a crash."
+    )
+    produce_timeout_seconds: Seconds = Field(
+        30.0, description="Seconds to wait for a delivery before the worker exits and starts over."
+    )
+    producer_linger_seconds: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.005, description="Seconds the producer waits to fill a request; small against encoding time."
+    )
+    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
+        "lz4", description="Compression of produced batches. lz4: cheap, and every client reads it."
+    )
+
+    # -- Redis -------------------------------------------------------------------------------------
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis that holds adapters and label sets: redis://, rediss:// (TLS) or unix://.",
+    )
+    redis_username: str | None = Field(None, description="Redis ACL user.")
+    redis_password: SecretStr | None = Field(None, description="Redis password (or redis_password_file).")
+    redis_password_file: Path | None = Field(None, description="File holding the Redis password.")
+    redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for rediss://.")
+    redis_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = Field(
+        5.0,
+        description="Seconds between looks at the registry's pointers, give or take 20 %. "
+        "Hints by pub/sub make a swap faster.",
+    )
+    redis_timeout_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
+        0.5, description="Seconds for one Redis call; the library's default can block for a minute."
+    )
+
+    # -- encoder and adapter -----------------------------------------------------------------------
+    artifact: Path | None = Field(
+        None,
+        description="Folder of the encoder artifact. Default: the embedded encoder, assembled once and cached.",
+    )
+    adapter: str = Field(
+        "default",
+        pattern=NAME_PATTERN,
+        description="Adapter used where a message names none; 'identity' leaves vectors as encoded.",
+    )
+    threads: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="Threads of one inference. 0: the cores this process may use."
+    )
+    max_batch_tokens: Annotated[int, Field(ge=512, le=262_144)] = Field(
+        2048,
+        description="Padded tokens in one run of the graph: more gains no speed on CPUs and costs memory.",
+    )
+
+    # -- zero-shot labels --------------------------------------------------------------------------
+    label_set: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="Label set used where a message names no labels. None: no label record then.",
+    )
+    template: str = Field(
+        "This text is about {label}.",
+        description="Sentence in which a label is embedded; holds {label} once.",
+    )
+
+    # -- admission ---------------------------------------------------------------------------------
+    max_document_bytes: Bytes = Field(
+        900_000,
+        description="Bytes of one input value; larger ones are dead-lettered before they are parsed.",
+    )
+    max_output_bytes: Bytes = Field(
+        1_000_000,
+        description="Bytes of one output value; at most what the output topics accept (asked at the start).",
+    )
+    max_depth: Annotated[int, Field(ge=4, le=500)] = Field(
+        64, description="Nesting depth of an input value; deeper ones are dead-lettered."
+    )
+    tenants: tuple[str, ...] | None = Field(
+        None, description="Tenants allowed, as a JSON list. None: all."
+    )
+    vector_encoding: Literal["base64-f32le", "json"] = Field(
+        "base64-f32le", description="How a vector is written. base64: a third of the size of JSON numbers."
+    )
+
+    # -- batching ----------------------------------------------------------------------------------
+    batch_records: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="Records taken at once; bounds the duplicates after a crash."
+    )
+    linger_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
+        0.05, description="Seconds to wait for a batch to fill; adds to the latency of a quiet stream."
+    )
+    buffer_records: Annotated[int, Field(ge=16, le=65_536)] = Field(
+        256, description="Records held in memory before fetching pauses."
+    )
+
+    # -- running -----------------------------------------------------------------------------------
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of /livez, /readyz and /metrics. Loopback by default: no login there."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9464, description="Port of /livez, /readyz and /metrics; 0 takes a free one and logs it."
+    )
+    stall_seconds: Seconds = Field(
+        120.0, description="Seconds without progress, while records wait, after which the worker exits."
+    )
+    crash_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="Times a record may kill the worker while alone before it is dead-lettered."
+    )
+    cache_dir: Path = Field(
+        Path(platformdirs.user_cache_dir("alignstream")),
+        description="Folder for the embedded encoder and the last good adapters. Default: the user's cache.",
+    )
+    state_dir: Path = Field(
+        Path(platformdirs.user_state_dir("alignstream")),
+        description="Folder for the crash journal. Default: the user's state folder.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: Literal["json", "text"] = Field(
+        "json", description="json: one object a line, for collectors. text: for people."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take explicit values first, then the environment, then the TOML file."""
+        del dotenv_settings, file_secret_settings
+        sources = [init_settings, env_settings]
+        path = config_file()
+        if path is not None:
+            sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
+        return tuple(sources)
+
+    @field_validator("broker")
+    @classmethod
+    def _check_broker(cls, value: str) -> str:
+        for server in value.split(","):
+            host, colon, port = server.strip().rpartition(":")
+            if not colon or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+                raise ValueError(f"{server.strip()!r} is not host:port")
+        return ",".join(server.strip() for server in value.split(","))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("template")
+    @classmethod
+    def _check_template(cls, value: str) -> str:
+        if value.count("{label}") != 1:
+            raise ValueError("must hold {label} exactly once")
+        return value
+
+    @model_validator(mode="after")
+    def _check_secrets(self) -> Self:
+        if self.broker_security.startswith("SASL") and not self.broker_username:
+            raise ValueError("broker_security is SASL_*: set broker_username and broker_password")
+        if self.broker_security == "SASL_PLAINTEXT" and not self.insecure:
+            raise ValueError("SASL_PLAINTEXT sends the password in clear: use SASL_SSL, or set insecure=true")
+        if self.broker_username and self.broker_security in {"PLAINTEXT", "SSL"}:
+            raise ValueError("broker_username is set, but broker_security is not SASL_SSL")
+        if (self.broker_cert_file is None) != (self.broker_key_file is None):
+            raise ValueError("broker_cert_file and broker_key_file go together")
+        for name in ("broker", "redis"):
+            if getattr(self, f"{name}_password") and getattr(self, f"{name}_password_file"):
+                raise ValueError(f"set {name}_password or {name}_password_file, not both")
+        return self
+
+    def secret(self, name: Literal["broker_password", "redis_password"]) -> str | None:
+        """Return a password from its setting or its file, without the trailing newline.
+
+        Raises
+        ------
+        SettingsError
+            The file cannot be read.
+        """
+        value: SecretStr | None = getattr(self, name)
+        if value is not None:
+            return value.get_secret_value()
+        path: Path | None = getattr(self, f"{name}_file")
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise SettingsError(f"{PREFIX}{name.upper()}_FILE: cannot read {path}: {error.strerror}") from error
+
+
+def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the TOML file to read, or None where there is none."""
+    named = (os.environ if environ is None else environ).get("ALIGNSTREAM_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("alignstream.toml")
+    return here if here.is_file() else None
+
+
+def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
+    """Read the settings, with explicit values on top.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or malformed, or the TOML file cannot be read.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    unknown = sorted(key for key in os.environ if key.upper().startswith(PREFIX) and key.upper() not in known)
+    if unknown:
+        raise SettingsError(f"unknown setting in the environment: {', '.join(unknown)}; see 'alignstream config'")
+    path = config_file()
+    if path is not None and not path.is_file():
+        raise SettingsError(f"ALIGNSTREAM_CONFIG: there is no file {path}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_url=False, include_input=False):
+            name = ".".join(str(part) for part in item["loc"])
+            message = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"{PREFIX}{name.upper()}: {message}" if name else message)
+        raise SettingsError("; ".join(lines)) from error
+    except ValueError as error:  # not TOML, or not JSON where a list is expected
+        raise SettingsError(f"{path or 'environment'}: {error}") from error
+
+
+def origins() -> dict[str, str]:
+    """Say for each setting where its value comes from: ``environment``, the TOML file's path, ``default``."""
+    path = config_file()
+    in_file = set(TomlConfigSettingsSource(Settings, toml_file=path)()) if path is not None else set()
+    environment = {key.upper() for key in os.environ}
+    return {
+        name: "environment"
+        if f"{PREFIX}{name.upper()}" in environment
+        else (str(path) if name in in_file else "default")
+        for name in Settings.model_fields
+    }

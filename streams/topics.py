@@ -1,0 +1,79 @@
+"""The topics of the service, the headers on their records, and the closed list of dead-letter reasons."""
+
+import dataclasses
+from typing import Final, Literal, get_args
+
+DOCUMENTS: Final = "documents.v1"
+VECTORS: Final = "vectors.aligned.v1"
+LABELS: Final = "labels.zero-shot.v1"
+DEAD_LETTERS: Final = "documents.dead-letter.v1"
+
+#: Kafka's own default for the largest record batch of a topic, in bytes.
+DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
+#: The dead letters must hold whatever the input topic held, plus our headers.
+DEAD_LETTER_EXTRA_BYTES: Final = 64 * 1024
+
+Reason = Literal[
+    "bad-utf8",
+    "bad-json",
+    "bad-schema",
+    "unknown-schema",
+    "too-large",
+    "too-deep",
+    "empty-text",
+    "too-many-labels",
+    "unknown-label-set",
+    "unknown-adapter",
+    "tenant-not-allowed",
+    "inference-failed",
+    "output-too-large",
+]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
+HEADER_SCHEMA: Final = "alignstream-schema"
+HEADER_CONTENT_TYPE: Final = "content-type"
+HEADER_SOURCE_TOPIC: Final = "alignstream.source.topic"
+HEADER_SOURCE_PARTITION: Final = "alignstream.source.partition"
+HEADER_SOURCE_OFFSET: Final = "alignstream.source.offset"
+HEADER_ERROR_PREFIX: Final = "alignstream.error."
+#: ``alignstream.error.`` plus each of these stands on every dead letter.
+ERROR_FIELDS: Final = (
+    "reason", "stage", "message", "topic", "partition", "offset", "attempts", "version", "time"
+)  # fmt: skip
+#: Set on a dead letter whose value was replaced, because even the dead-letter topic refused it.
+HEADER_REPLACED: Final = "alignstream.error.value-replaced"
+MAX_ERROR_MESSAGE_BYTES: Final = 256
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is created: ``config`` holds Kafka's own names and values."""
+
+    name: str
+    config: dict[str, str]
+
+
+def specs() -> tuple[TopicSpec, ...]:
+    """Return the topics of the service, without prefix, and how to create them."""
+    week, month = str(7 * 24 * 3600 * 1000), str(30 * 24 * 3600 * 1000)
+    documents = {"max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES), "retention.ms": week}
+    dead = {
+        "max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_EXTRA_BYTES),
+        "retention.ms": month,
+    }
+    return (
+        TopicSpec(DOCUMENTS, documents),
+        TopicSpec(VECTORS, dict(documents)),
+        TopicSpec(LABELS, dict(documents)),
+        TopicSpec(DEAD_LETTERS, dead),
+    )
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """Return the last value of a header, or None."""
+    for key, value in reversed(headers):
+        if key == name:
+            return value
+    return None
