@@ -9,10 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-MAX_LABELS: Final = 64
-#: More than any sentence-long description of a class, less than an attack on the label cache.
-MAX_LABEL_CHARACTERS: Final = 200
-MAX_TEMPLATE_CHARACTERS: Final = 500
+from alignstream.models.tasks.labels import MAX_LABEL_CHARACTERS, MAX_TEMPLATE_CHARACTERS
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 LanguageTag = Annotated[

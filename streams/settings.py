@@ -174,9 +174,7 @@ class Settings(BaseSettings):
     max_depth: Annotated[int, Field(ge=4, le=500)] = Field(
         64, description="Nesting depth of an input value; deeper ones are dead-lettered."
     )
-    tenants: tuple[str, ...] | None = Field(
-        None, description="Tenants allowed, as a JSON list. None: all."
-    )
+    tenants: tuple[str, ...] | None = Field(None, description="Tenants allowed, as a JSON list. None: all.")
     vector_encoding: Literal["base64-f32le", "json"] = Field(
         "base64-f32le", description="How a vector is written. base64: a third of the size of JSON numbers."
     )
@@ -194,7 +192,8 @@ class Settings(BaseSettings):
 
     # -- running -----------------------------------------------------------------------------------
     metrics_host: str = Field(
-        "127.0.0.1", description="Address of /livez, /readyz and /metrics. Loopback by default: no login there."
+        "127.0.0.1",
+        description="Address of /livez, /readyz and /metrics. Loopback by default: no login there.",
     )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464, description="Port of /livez, /readyz and /metrics; 0 takes a free one and logs it."
@@ -290,7 +289,9 @@ class Settings(BaseSettings):
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            raise SettingsError(f"{PREFIX}{name.upper()}_FILE: cannot read {path}: {error.strerror}") from error
+            raise SettingsError(
+                f"{PREFIX}{name.upper()}_FILE: cannot read {path}: {error.strerror}"
+            ) from error
 
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
@@ -313,7 +314,9 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
     unknown = sorted(key for key in os.environ if key.upper().startswith(PREFIX) and key.upper() not in known)
     if unknown:
-        raise SettingsError(f"unknown setting in the environment: {', '.join(unknown)}; see 'alignstream config'")
+        raise SettingsError(
+            f"unknown setting in the environment: {', '.join(unknown)}; see 'alignstream config'"
+        )
     path = config_file()
     if path is not None and not path.is_file():
         raise SettingsError(f"ALIGNSTREAM_CONFIG: there is no file {path}")

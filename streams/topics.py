@@ -44,7 +44,8 @@ ERROR_FIELDS: Final = (
 HEADER_REPLACED: Final = "alignstream.error.value-replaced"
 MAX_ERROR_MESSAGE_BYTES: Final = 256
 
-Headers = tuple[tuple[str, bytes], ...]
+#: A header may be null in Kafka.
+Headers = tuple[tuple[str, bytes | None], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

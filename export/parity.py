@@ -1,0 +1,197 @@
+"""Compare an artifact with the torch model it came from: same token ids, same vectors, in many scripts.
+
+The reference is computed by torch and transformers alone, one text at a time, without padding: nothing of
+the graph, of its pooling or of its batching takes part in it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alignstream.export.pooling import Activation, Dense
+from alignstream.export.weights import ExportError
+from alignstream.models.encoder.artifact import Pooling
+from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.encoder.tokenizer import Tokens
+
+#: float32 sums in another order differ in the last bits: measured 1.1e-7 at most on unit vectors and 1.6e-6 on
+#: tokens after twelve layers. A wrong pooling or layer differs by more than 1e-2 (a test holds that).
+MAX_DIFFERENCE: Final = 1e-4
+MIN_COSINE: Final = 0.99999
+#: The same for single tokens, as a share of the largest number of the text (token vectors are not normalised).
+MAX_TOKEN_DIFFERENCE: Final = 1e-3
+
+#: One sentence in each of 18 scripts, written for this test.
+SCRIPTS: Final[dict[str, str]] = {
+    "Latin": "After the rain the river rises and the boats stay in the harbour.",
+    "Cyrillic": "После дождя река поднимается, и лодки остаются в гавани.",
+    "Greek": "Μετά τη βροχή το ποτάμι φουσκώνει και οι βάρκες μένουν στο λιμάνι.",
+    "Han": "雨后河水上涨,船只都停在港口里。",
+    "Kana": "あめのあと、かわのみずがふえて、ふねはみなとにのこる。",
+    "Hangul": "비가 온 뒤 강물이 불어나고 배들은 항구에 머문다.",
+    "Arabic": "بعد المطر يرتفع النهر وتبقى القوارب في الميناء.",
+    "Hebrew": "אחרי הגשם הנהר עולה והסירות נשארות בנמל.",
+    "Devanagari": "बारिश के बाद नदी बढ़ जाती है और नावें बंदरगाह में रहती हैं।",
+    "Bengali": "বৃষ্টির পরে নদী বাড়ে আর নৌকাগুলো বন্দরে থাকে।",
+    "Tamil": "மழைக்குப் பிறகு ஆறு உயர்கிறது, படகுகள் துறைமுகத்தில் இருக்கின்றன.",
+    "Telugu": "వర్షం తరువాత నది పెరుగుతుంది, పడవలు ఓడరేవులో ఉంటాయి.",
+    "Thai": "หลังฝนตกแม่น้ำสูงขึ้นและเรือจอดอยู่ในท่าเรือ",
+    "Georgian": "წვიმის შემდეგ მდინარე იმატებს და ნავები ნავსადგურში რჩება.",
+    "Armenian": "Անձրևից հետո գետը բարձրանում է, և նավակները մնում են նավահանգստում։",
+    "Ethiopic": "ከዝናብ በኋላ ወንዙ ይሞላል ጀልባዎቹም በወደቡ ይቆያሉ።",
+    "Khmer": "ក្រោយភ្លៀង ទន្លេឡើង ហើយទូកនៅក្នុងកំពង់ផែ។",
+    "Sinhala": "වැස්සෙන් පසු ගඟ ඉහළ යයි, බෝට්ටු වරායේ රැඳේ.",
+}
+#: How often a sentence is repeated in its second text; the last of them passes 512 tokens everywhere.
+_REPEATS: Final = (2, 3, 5, 8, 13, 64)
+
+#: Lengths in tokens at which a text is cut, below what special tokens and a prefix allow.
+SHORTEST: Final = (1, 2, 3)
+
+Vector = NDArray[np.float32]
+
+
+class ParityError(ExportError):
+    """The artifact does not give what torch gives; nothing is left on disk."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A torch encoder with everything that makes one vector of a text.
+
+    ``tokenizer`` is transformers' own; ``pooler`` is the model's own module, used for ``pooling="pooler"``.
+    """
+
+    model: torch.nn.Module
+    tokenizer: Any
+    pooler: torch.nn.Module | None
+    pooling: Pooling
+    dense: tuple[Dense, ...]
+    prefix: str
+    max_tokens: int
+
+    def token_ids(self, text: str) -> list[int]:
+        """Tokenize one text as transformers does, cut at ``max_tokens``."""
+        encoded = self.tokenizer(self.prefix + text, truncation=True, max_length=self.max_tokens)
+        return [int(token) for token in encoded["input_ids"]]
+
+    def encode(self, token_ids: Sequence[int]) -> tuple[Vector, Vector]:
+        """Return the unit vector of shape (dim,) and the token vectors of shape (n_tokens, hidden)."""
+        with torch.no_grad():
+            input_ids = torch.tensor([list(token_ids)], dtype=torch.long)
+            hidden = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).last_hidden_state
+            if self.pooling == "mean":
+                pooled = hidden.mean(dim=1)
+            elif self.pooling == "pooler" and self.pooler is not None:
+                pooled = self.pooler(hidden)
+            else:
+                pooled = hidden[:, 0]
+            for layer in self.dense:
+                bias = None if layer.bias is None else torch.from_numpy(layer.bias)
+                pooled = torch.nn.functional.linear(pooled, torch.from_numpy(layer.weight), bias)
+                pooled = _ACTIVATIONS[layer.activation](pooled)
+            x = torch.nn.functional.normalize(pooled, dim=1)[0]
+        return x.numpy().astype(np.float32), hidden[0].numpy().astype(np.float32)
+
+
+_ACTIVATIONS: Final[dict[Activation, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "gelu": torch.nn.functional.gelu,
+    "identity": lambda pooled: pooled,
+}
+
+
+def parity_texts() -> list[tuple[str, str]]:
+    """Return (script, text) pairs: a single character, a sentence and a longer text of every script."""
+    texts = []
+    for number, (script, sentence) in enumerate(SCRIPTS.items()):
+        repeated = " ".join([sentence] * _REPEATS[number % len(_REPEATS)])
+        texts += [(script, sentence[0]), (script, sentence), (script, repeated)]
+    return texts
+
+
+def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
+    """Compare an artifact with its reference over ``parity_texts``.
+
+    Returns
+    -------
+    dict
+        JSON-able: ``largest_difference`` (absolute, between unit vectors), ``lowest_cosine``,
+        ``largest_token_difference`` (share of the largest number of the text), how many texts, scripts and
+        tokens, and ``per_text``.
+
+    Raises
+    ------
+    ParityError
+        A token id differs, or a vector differs by more than the tolerance.
+    """
+    pairs = parity_texts()
+    tokens = encoder.tokenize([text for _, text in pairs])
+    for (script, text), item in zip(pairs, tokens, strict=True):
+        if reference.token_ids(text) != list(item.input_ids):
+            raise ParityError(
+                f"the artifact's tokenizer gives other ids than transformers' for {script} text {text[:40]!r}; "
+                "the model's tokenizer.json does not say all that its tokenizer does"
+            )
+    # Special tokens and a prefix make every text longer than a token: cut one, to compare from 1 token on.
+    tokens += [Tokens(input_ids=tokens[1].input_ids[:length], dropped=0) for length in SHORTEST]
+    scripts = [script for script, _ in pairs] + [pairs[1][0]] * len(SHORTEST)
+    X = encoder.encode(tokens)
+    rows = []
+    for script, item, ours in zip(scripts, tokens, X, strict=True):
+        x, token_vectors = reference.encode(item.input_ids)
+        (our_tokens,) = encoder.encode_tokens([item])
+        rows.append(
+            {
+                "script": script,
+                "tokens": len(item.input_ids),
+                "difference": float(np.abs(x - ours).max()),
+                "cosine": float(x.astype(np.float64) @ ours.astype(np.float64)),
+                "token_difference": float(np.abs(our_tokens - token_vectors).max() / np.abs(token_vectors).max()),
+            }
+        )
+    lengths = [int(row["tokens"]) for row in rows]
+    report: dict[str, Any] = {
+        "texts": len(rows),
+        "scripts": len(SCRIPTS),
+        "shortest_tokens": min(lengths),
+        "longest_tokens": max(lengths),
+        "largest_difference": max(row["difference"] for row in rows),
+        "lowest_cosine": min(row["cosine"] for row in rows),
+        "largest_token_difference": max(row["token_difference"] for row in rows),
+        "max_difference": MAX_DIFFERENCE,
+        "min_cosine": MIN_COSINE,
+        "max_token_difference": MAX_TOKEN_DIFFERENCE,
+        "per_text": rows,
+    }
+    check(report)
+    return report
+
+
+def check(report: dict[str, Any]) -> None:
+    """Refuse a report above the tolerance.
+
+    Raises
+    ------
+    ParityError
+        A figure is worse than its limit, or is not a number.
+    """
+    # Written so that NaN fails.
+    is_equal = (
+        report["largest_difference"] <= MAX_DIFFERENCE
+        and report["lowest_cosine"] >= MIN_COSINE
+        and report["largest_token_difference"] <= MAX_TOKEN_DIFFERENCE
+    )
+    if not is_equal:
+        raise ParityError(
+            "the exported graph does not give torch's vectors: largest difference "
+            f"{report['largest_difference']:.2e} (limit {MAX_DIFFERENCE:.0e}), lowest cosine "
+            f"{report['lowest_cosine']:.6f} (limit {MIN_COSINE}), largest token difference "
+            f"{report['largest_token_difference']:.2e} (limit {MAX_TOKEN_DIFFERENCE:.0e}); nothing was written"
+        )

@@ -1,0 +1,232 @@
+"""The encoder in memory: a verified artifact on ONNX Runtime. Never imports torch."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from alignstream.models.encoder import artifact as files
+from alignstream.models.encoder.artifact import Manifest
+from alignstream.models.encoder.batching import micro_batches
+from alignstream.models.encoder.tokenizer import Tokenizer, Tokens
+from alignstream.models.errors import ArtifactCorrupt, ArtifactMismatch
+
+SENTENCE: Final = "sentence_embedding"
+TOKEN: Final = "token_embeddings"  # noqa: S105 (the name of a graph output)
+#: A row whose length is further from 1 than this was not normalised.
+MAX_NORM_ERROR: Final = 1e-3
+
+Matrix = NDArray[np.float32]
+
+
+class InferenceError(RuntimeError):
+    """The graph failed on a batch, or gave numbers that are not finite."""
+
+
+class Encoder(Protocol):
+    """What the service needs of an encoder. Called from one thread at a time, never the event loop."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the space that the vectors live in."""
+
+    @property
+    def dim(self) -> int:
+        """Count the numbers of a vector."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenize texts, in order; cheap against ``encode``."""
+
+    def encode(self, tokens: Sequence[Tokens]) -> Matrix:
+        """Return unit vectors of shape (n, dim), in order; raises ``InferenceError``."""
+
+
+class OnnxEncoder:
+    """An artifact folder, loaded.
+
+    Loading verifies names, sizes and sha256 before parsing, refuses external data, and compares the golden
+    vectors. Vectors depend on the text alone, bit for bit: not on the batch, its order or its padding.
+
+    Parameters
+    ----------
+    folder : Path
+        An artifact, as ``alignstream export`` writes it.
+    threads : int
+        Threads of one run; 0 takes the cores that this process may use.
+    max_batch_tokens : int
+        Padded tokens of one run of the graph.
+    on_progress : callable
+        Called after every run of the graph: a long batch is not a stalled one.
+
+    Raises
+    ------
+    ArtifactError
+        The folder cannot be used; the message says why.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int = 0,
+        max_batch_tokens: int = 2048,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_progress = on_progress
+        self.manifest: Manifest = files.read_manifest(folder)
+        files.verify_files(folder, self.manifest)
+        refuse_external_data(folder / files.MODEL)
+        self._tokenizer = Tokenizer(
+            folder / files.TOKENIZER, prefix=self.manifest.prefix, max_tokens=self.manifest.max_tokens
+        )
+        self._max_batch_tokens = max_batch_tokens
+        self._session = open_session(folder / files.MODEL, threads=threads)
+        self._inputs = {item.name for item in self._session.get_inputs()}
+        outputs = {item.name for item in self._session.get_outputs()}
+        if not {SENTENCE, TOKEN} <= outputs or "input_ids" not in self._inputs:
+            raise ArtifactMismatch(
+                f"encoder artifact {folder}: the graph must take input_ids and give {TOKEN} and {SENTENCE}, "
+                f"but takes {sorted(self._inputs)} and gives {sorted(outputs)}; export it with 'alignstream export'"
+            )
+        self._check_golden(folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the space that the vectors live in."""
+        return self.manifest.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Count the numbers of a vector."""
+        return self.manifest.dim
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenize texts, in order, cut at ``manifest.max_tokens``."""
+        return self._tokenizer.encode(texts)
+
+    def encode(self, tokens: Sequence[Tokens]) -> Matrix:
+        """Encode tokenized texts.
+
+        Returns
+        -------
+        ndarray of shape (n, dim), float32
+            Rows of length 1, in the order given.
+
+        Raises
+        ------
+        InferenceError
+            The graph failed, or gave numbers that are not finite or not of length 1.
+        """
+        X = np.empty((len(tokens), self.dim), dtype=np.float32)
+        for group, output in self._run(tokens, SENTENCE):
+            X[group] = output
+        norms = np.linalg.norm(X, axis=1)
+        if not np.all(np.abs(norms - 1.0) <= MAX_NORM_ERROR):  # also catches NaN
+            raise InferenceError("the encoder gave a vector that is not finite or not of length 1")
+        return X
+
+    def encode_tokens(self, tokens: Sequence[Tokens]) -> list[Matrix]:
+        """Return the vectors of every token: one (n_tokens, dim) float32 array a text."""
+        result: list[Matrix] = [np.empty((0, self.dim), dtype=np.float32)] * len(tokens)
+        for group, output in self._run(tokens, TOKEN):
+            for row, position in enumerate(group):
+                result[position] = output[row, : len(tokens[position].input_ids)]
+        return result
+
+    def encode_texts(self, texts: Sequence[str]) -> Matrix:
+        """Tokenize and encode: shape (n, dim), float32, rows of length 1."""
+        return self.encode(self.tokenize(texts))
+
+    def _run(self, tokens: Sequence[Tokens], output: str) -> Iterator[tuple[list[int], Matrix]]:
+        lengths = [len(item.input_ids) for item in tokens]
+        for group in micro_batches(lengths, max_batch_tokens=self._max_batch_tokens):
+            width = lengths[group[-1]]
+            # Padding is masked, so the id that stands there does not matter; 0 is valid in every vocabulary.
+            input_ids = np.zeros((len(group), width), dtype=np.int64)
+            mask = np.zeros((len(group), width), dtype=np.int64)
+            for row, position in enumerate(group):
+                input_ids[row, : lengths[position]] = tokens[position].input_ids
+                mask[row, : lengths[position]] = 1
+            feeds: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
+            if "token_type_ids" in self._inputs:
+                feeds["token_type_ids"] = np.zeros_like(input_ids)
+            try:
+                (result,) = self._session.run([output], feeds)
+            except Exception as error:  # onnxruntime's own error types are not public
+                raise InferenceError(f"onnxruntime: {str(error)[:200]}") from error
+            self._on_progress()
+            yield group, result
+
+    def _check_golden(self, folder: Path) -> None:
+        if not self.manifest.golden:
+            raise ArtifactMismatch(f"encoder artifact {folder}: the manifest holds no golden vector")
+        try:
+            vectors = self.encode_texts([golden.text for golden in self.manifest.golden])
+        except (InferenceError, ValueError) as error:
+            raise ArtifactMismatch(
+                f"encoder artifact {folder}: a golden text cannot be encoded: {error}"
+            ) from error
+        problems = files.golden_problems(self.manifest, vectors)
+        if problems:
+            raise ArtifactMismatch(
+                f"encoder artifact {folder}: {problems[0]}; graph, tokenizer and manifest do not belong together, "
+                "or the pooling differs: export the encoder again"
+            )
+
+
+def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """Open a graph with the session options of the service.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        onnxruntime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads take the cores from the broker and the event loop: half the throughput beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The arena keeps the largest batch it ever saw; lengths vary, so give memory back instead.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own error types are not public
+        raise ArtifactCorrupt(f"{path}: onnxruntime cannot load the graph: {str(error)[:300]}") from error
+
+
+def refuse_external_data(path: Path) -> None:
+    """Refuse a graph any of whose tensors points at another file, wherever in the graph it stands.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        The file is no ONNX graph, or has external data (path traversal: CVE-2024-27318, CVE-2026-27489).
+    """
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's error types vary between its back ends
+        raise ArtifactCorrupt(f"{path} is not an ONNX graph: {error}") from error
+    if _has_external_data(model):
+        raise ArtifactCorrupt(
+            f"{path} keeps tensors in another file; external data is refused: export it again"
+        )
+
+
+def _has_external_data(message: Any) -> bool:  # noqa: ANN401 (any protobuf message)
+    if isinstance(message, onnx.TensorProto):
+        return bool(message.external_data) or message.data_location == onnx.TensorProto.EXTERNAL
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        items = value if field.is_repeated else [value]
+        if any(_has_external_data(item) for item in items):
+            return True
+    return False

@@ -1,0 +1,255 @@
+"""What a worker serves: an immutable catalogue that follows the registry, between two batches.
+
+The poller thread looks at the pointers, fetches what changed, verifies everything, and replaces the
+catalogue by assigning one attribute. A reader takes ``Follower.catalogue`` once per batch and is never
+half-way between versions. What cannot be verified is refused and the last good value goes on serving.
+"""
+
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
+
+from alignstream.models.alignment import adapter as adapters
+from alignstream.models.alignment.adapter import IDENTITY, Adapter
+from alignstream.models.alignment.packaged import packaged_adapter
+from alignstream.models.errors import (
+    AdapterError,
+    AlignstreamError,
+    LabelsError,
+    RegistryCorrupt,
+    RegistryError,
+    RegistryUnavailable,
+)
+from alignstream.models.registry.cache import LastGoodCopies
+from alignstream.models.registry.store import Store
+from alignstream.models.registry.wire import KINDS, Kind, Pointer
+from alignstream.models.tasks import labels as label_sets
+from alignstream.models.tasks.labels import LabelSet
+
+#: Workers that start together should not look together.
+POLL_JITTER: Final = 0.2
+#: Served names of a kind; a bound on memory, far above what one service needs.
+MAX_NAMES: Final = 256
+
+Source = Literal["built-in", "package", "disk", "registry", "file"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Served:
+    """One value that serves: what it is, where it came from, and since when (seconds since 1970)."""
+
+    value: Adapter | LabelSet
+    source: Source
+    since: float
+    pointer: Pointer | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """Everything that one batch may use; immutable."""
+
+    adapters: Mapping[str, Served]
+    label_sets: Mapping[str, Served]
+
+    def adapter(self, name: str) -> Adapter | None:
+        """Return an adapter by name, or None."""
+        served = self.adapters.get(name)
+        return served.value if served is not None and isinstance(served.value, Adapter) else None
+
+    def label_set(self, name: str) -> LabelSet | None:
+        """Return a label set by name, or None."""
+        served = self.label_sets.get(name)
+        return served.value if served is not None and isinstance(served.value, LabelSet) else None
+
+
+class Listener(Protocol):
+    """Who wants to know; called from the poller thread, must return at once and raise nothing."""
+
+    def looked(self, *, registry_is_up: bool) -> None:
+        """Take note of one look at the registry."""
+
+    def swapped(self, kind: Kind, name: str, served: Served) -> None:
+        """Take note of a value that serves from now on."""
+
+    def rejected(self, kind: Kind, name: str, reason: str, message: str) -> None:
+        """Take note of a value that was refused."""
+
+
+class Follower:
+    """Keeps a catalogue up to date with a store.
+
+    Parameters
+    ----------
+    store : Store
+        The registry.
+    copies : LastGoodCopies
+        Last good values on disk: a worker starts with them when the registry is away.
+    encoder, dim
+        Fingerprint and size of the encoder in use; adapters of another are refused.
+    listener : Listener
+        Told about looks, swaps and refusals.
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        copies: LastGoodCopies,
+        *,
+        encoder: str,
+        dim: int,
+        listener: Listener,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._copies = copies
+        self._encoder = encoder
+        self._listener = listener
+        self._clock = clock
+        self._held: dict[Kind, dict[str, Served]] = {"adapter": {}, "labels": {}}
+        #: Pointers that were refused, so that a bad value is fetched and reported once, not at every look.
+        self._refused: dict[tuple[Kind, str], Pointer | str] = {}
+        self.problems: dict[tuple[Kind, str], str] = {}
+        self.registry_is_up = False
+        #: When every served value was last seen to be what the registry points at; seconds since 1970.
+        self.fresh_at: float | None = None
+        self._held["adapter"][IDENTITY] = Served(adapters.identity(encoder, dim), "built-in", clock())
+        self._start_from_package_and_disk()
+        self.catalogue = self._snapshot()
+
+    def _snapshot(self) -> Catalogue:
+        return Catalogue(
+            adapters=MappingProxyType(dict(self._held["adapter"])),
+            label_sets=MappingProxyType(dict(self._held["labels"])),
+        )
+
+    def _start_from_package_and_disk(self) -> None:
+        shipped = packaged_adapter(self._encoder)
+        if shipped is not None:
+            self._held["adapter"]["default"] = Served(shipped, "package", self._clock())
+        for kind in KINDS:
+            try:
+                names = self._copies.names(kind)
+            except RegistryError as error:
+                self._reject(kind, "*", "disk", str(error))
+                continue
+            for name in names[:MAX_NAMES]:
+                if (kind, name) == ("adapter", IDENTITY):
+                    continue
+                try:
+                    found = self._copies.load(kind, name)
+                    if found is not None:
+                        pointer, blob = found
+                        value = self._parse(kind, blob)
+                        self._held[kind][name] = Served(value, "disk", self._clock(), pointer)
+                except (RegistryError, AdapterError, LabelsError) as error:
+                    self._reject(kind, name, "disk", str(error))
+
+    def _parse(self, kind: Kind, blob: bytes) -> Adapter | LabelSet:
+        if kind == "adapter":
+            return adapters.from_bytes(blob, encoder=self._encoder)
+        return label_sets.from_bytes(blob)
+
+    def _reject(self, kind: Kind, name: str, reason: str, message: str) -> None:
+        self.problems[kind, name] = message
+        self._listener.rejected(kind, name, reason, message)
+
+    def refresh(self) -> bool:
+        """Look at the registry once; swap what changed and is good. Raises nothing of the registry's.
+
+        Returns
+        -------
+        bool
+            Whether the registry answered.
+        """
+        changed, agrees = False, True
+        try:
+            for kind in KINDS:
+                pointers = self._store.pointers(kind)
+                # A flushed registry lists nothing: what served goes on, but it is no longer confirmed.
+                agrees &= all(name in pointers for name, held in self._held[kind].items() if held.pointer)
+                for name, pointer in list(pointers.items())[:MAX_NAMES]:
+                    if (kind, name) == ("adapter", IDENTITY):
+                        continue
+                    swapped, good = self._follow(kind, name, pointer)
+                    changed |= swapped
+                    agrees &= good
+        except RegistryError as error:
+            self.registry_is_up = not isinstance(error, RegistryUnavailable)
+            agrees = False
+            self.problems["adapter", "*"] = str(error)
+        else:
+            self.registry_is_up = True
+            self.problems.pop(("adapter", "*"), None)
+        if changed:
+            self.catalogue = self._snapshot()
+        if agrees:
+            self.fresh_at = self._clock()
+        self._listener.looked(registry_is_up=self.registry_is_up)
+        return self.registry_is_up
+
+    def _follow(self, kind: Kind, name: str, pointer: Pointer | RegistryCorrupt) -> tuple[bool, bool]:
+        """Return whether something was swapped, and whether what serves is what the registry wants."""
+        if isinstance(pointer, RegistryCorrupt):
+            self._refuse_once(kind, name, str(pointer), "corrupt-pointer", str(pointer))
+            return False, False
+        held = self._held[kind].get(name)
+        if held is not None and held.pointer is not None:
+            if held.pointer == pointer:
+                if held.source == "disk":
+                    self._held[kind][name] = dataclasses.replace(held, source="registry")
+                self.problems.pop((kind, name), None)
+                self._refused.pop((kind, name), None)
+                return held.source == "disk", True
+            if pointer.revision < held.pointer.revision:
+                message = (
+                    f"{kind} {name}: the registry shows revision {pointer.revision}, older than "
+                    f"{held.pointer.revision} in use (an old replica or backup?); push it again"
+                )
+                self._refuse_once(kind, name, pointer, "stale-pointer", message)
+                return False, False
+        if self._refused.get((kind, name)) == pointer:
+            return False, False
+        try:
+            blob = self._store.blob(kind, name, pointer.sha256)
+            value = self._parse(kind, blob)
+        except RegistryUnavailable:
+            raise
+        except (RegistryError, AdapterError, LabelsError) as error:
+            self._refuse_once(kind, name, pointer, type(error).__name__, str(error))
+            return False, False
+        served = Served(value, "registry", self._clock(), pointer)
+        self._held[kind][name] = served
+        self._refused.pop((kind, name), None)
+        self.problems.pop((kind, name), None)
+        self._listener.swapped(kind, name, served)
+        try:
+            self._copies.save(kind, pointer, blob)
+        except AlignstreamError as error:  # a full disk costs the next start, not this one
+            self._reject(kind, name, "disk", str(error))
+        return True, True
+
+    def _refuse_once(self, kind: Kind, name: str, pointer: Pointer | str, reason: str, message: str) -> None:
+        if self._refused.get((kind, name)) != pointer:
+            self._refused[kind, name] = pointer
+            self._reject(kind, name, reason, message)
+
+    def run(self, stop: threading.Event, *, poll_seconds: float) -> None:
+        """Follow until told to stop: look, then wait for a hint or the poll interval, give or take 20 %.
+
+        Runs in a thread of its own.
+        """
+        self._store.wait_for_hint(0)
+        while not stop.is_set():
+            self.refresh()
+            jitter = 1.0 + POLL_JITTER * (2.0 * random.random() - 1.0)  # noqa: S311 (spreads workers out)
+            deadline = time.monotonic() + poll_seconds * jitter
+            while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+                # Short waits, so that a stop is obeyed at once.
+                if self._store.wait_for_hint(min(left, 0.5)):
+                    break

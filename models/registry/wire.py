@@ -1,0 +1,267 @@
+"""What the registry stores, and under which names: pointers, keys, limits and their checks.
+
+This module's one job is the layout that every store and every version of the service must agree on.
+It must never import a client library.
+"""
+
+import datetime as dt
+import hashlib
+import hmac
+import re
+import urllib.parse
+from typing import Literal, get_args
+
+import msgspec
+
+from alignstream.models.errors import RegistryCorrupt, RegistryError
+
+Kind = Literal["adapter", "labels"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+#: Starts with a letter or a digit, so that it can never be ``.``, ``..`` or an option of a command.
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
+VERSION_CHARACTERS = 12
+#: The largest whole number that every reader of JSON keeps exactly.
+REVISION_MAX = 2**53 - 1
+
+#: An adapter of 1,024 dimensions in float32 is 4 MiB; what is larger was not put there by us.
+BLOB_BYTES_MAX = 8 * 1024 * 1024
+#: A pointer is a few hundred bytes; the rest is room for the note.
+POINTER_BYTES_MAX = 16 * 1024
+#: Pointers kept per name; a rollback can reach as far back.
+HISTORY_MAX = 100
+
+#: Pub/sub channel of the hints. A hint says only "look"; the pointers are the truth.
+EVENTS_CHANNEL = "alignstream:events"
+
+_DEFAULT_REDIS_PORT = 6379
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """Which blob a name stands for, as JSON under ``alignstream:{kind}:{name}:current``.
+
+    Attributes
+    ----------
+    name : str
+        What it is called; matches `NAME_PATTERN`.
+    revision : int
+        Rises with every move of this name, also after the registry was emptied.
+    version : str
+        First 12 characters of `sha256`, for people.
+    sha256 : str
+        Of the blob, 64 lower-case hexadecimal characters.
+    size_bytes : int
+        Of the blob.
+    created : str
+        When the pointer was moved here, RFC 3339, UTC.
+    dim : int or None
+        Dimensions of the vectors that an adapter takes.
+    encoder : str or None
+        Fingerprint of the encoder that an adapter belongs to.
+    frozen : bool
+        Set by a rollback, cleared by a publish: nothing but a person moves it on.
+    note : str
+        Free text of whoever moved it.
+    """
+
+    name: str
+    revision: int
+    version: str
+    sha256: str
+    size_bytes: int
+    created: str
+    dim: int | None = None
+    encoder: str | None = None
+    frozen: bool = False
+    note: str = ""
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind that the registry does not hold.
+
+    Raises
+    ------
+    RegistryError
+        It is not one of `KINDS`.
+    """
+    if kind not in KINDS:
+        raise RegistryError(f"the registry holds no {kind!r}; use one of: {', '.join(KINDS)}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could not be a key, a file name and a metric label at once.
+
+    Raises
+    ------
+    RegistryError
+        It does not match `NAME_PATTERN`.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise RegistryError(
+            f"{name[:80]!r} cannot be a name in the registry; use 1 to 64 letters, digits, '.', '_' and '-', "
+            f"starting with a letter or a digit"
+        )
+
+
+def check_sha256(sha256: str) -> None:
+    """Refuse what is not a sha256 in lower-case hexadecimal.
+
+    Raises
+    ------
+    RegistryError
+        It is something else.
+    """
+    if not SHA256_PATTERN.fullmatch(sha256):
+        raise RegistryError(f"{sha256[:80]!r} is not a sha256; take it from a pointer of the registry")
+
+
+def blob_key(kind: Kind, name: str, sha256: str) -> str:
+    """Return the key of an immutable blob."""
+    return f"alignstream:{kind}:{name}:blob:{sha256}"
+
+
+def current_key(kind: Kind, name: str) -> str:
+    """Return the key of the pointer."""
+    return f"alignstream:{kind}:{name}:current"
+
+
+def history_key(kind: Kind, name: str) -> str:
+    """Return the key of the list of former pointers, newest first."""
+    return f"alignstream:{kind}:{name}:history"
+
+
+def names_key(kind: Kind) -> str:
+    """Return the key of the set of all names of a kind."""
+    return f"alignstream:{kind}:names"
+
+
+def now_utc() -> str:
+    """Return the time as RFC 3339 in UTC, to the millisecond."""
+    now = dt.datetime.now(dt.UTC)
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode_pointer(pointer: Pointer) -> bytes:
+    """Return the pointer as JSON.
+
+    Raises
+    ------
+    RegistryError
+        Its texts are too long, or are not Unicode.
+    """
+    try:
+        raw = msgspec.json.encode(pointer)
+    except UnicodeEncodeError:
+        raise RegistryError(
+            f"{pointer.name}: the note or the encoder is not valid Unicode; rewrite it"
+        ) from None
+    if len(raw) > POINTER_BYTES_MAX:
+        raise RegistryError(
+            f"{pointer.name}: its pointer would take {len(raw)} bytes, {POINTER_BYTES_MAX} are allowed; "
+            f"shorten the note"
+        )
+    return raw
+
+
+def decode_pointer(raw: bytes, *, name: str, where: str) -> Pointer:
+    """Read a pointer and check everything in it that does not need the blob.
+
+    Parameters
+    ----------
+    raw : bytes
+        What is stored.
+    name : str
+        The name that it must belong to.
+    where : str
+        Key or path, for the message.
+
+    Raises
+    ------
+    RegistryCorrupt
+        It is not a pointer, or not one of this name.
+    """
+    remedy = "publish it again under this name after removing what lies there"
+    if len(raw) > POINTER_BYTES_MAX:
+        raise RegistryCorrupt(
+            f"{where} holds {len(raw)} bytes, a pointer takes at most {POINTER_BYTES_MAX}; {remedy}"
+        )
+    try:
+        pointer = msgspec.json.decode(raw, type=Pointer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistryCorrupt(f"{where} holds no pointer: {error}; {remedy}") from error
+    if flaw := _flaw(pointer, name):
+        raise RegistryCorrupt(f"{where} holds a pointer that cannot be right: {flaw}; {remedy}")
+    return pointer
+
+
+def _flaw(pointer: Pointer, name: str) -> str | None:
+    """Say what is wrong in a pointer of the right form, or return None."""
+    try:
+        is_timed = dt.datetime.fromisoformat(pointer.created).tzinfo is not None
+    except ValueError:
+        is_timed = False
+    laws = {
+        f"it belongs to {pointer.name[:80]!r}": pointer.name == name,
+        "sha256 is not 64 hexadecimal characters": SHA256_PATTERN.fullmatch(pointer.sha256) is not None,
+        "version is not the start of sha256": pointer.version == pointer.sha256[:VERSION_CHARACTERS],
+        f"revision is not between 1 and {REVISION_MAX}": 1 <= pointer.revision <= REVISION_MAX,
+        f"size_bytes is not between 1 and {BLOB_BYTES_MAX}": 1 <= pointer.size_bytes <= BLOB_BYTES_MAX,
+        "dim is below 1": pointer.dim is None or pointer.dim >= 1,
+        "created is not an RFC 3339 time": is_timed,
+    }
+    return next((flaw for flaw, holds in laws.items() if not holds), None)
+
+
+def check_blob(blob: bytes, *, sha256: str, where: str) -> None:
+    """Check a blob against its sha256. Cost: one pass over its bytes.
+
+    Raises
+    ------
+    RegistryCorrupt
+        It has another sha256, is empty, or is too large.
+    """
+    remedy = "publish it again, or roll back to another version"
+    if not 1 <= len(blob) <= BLOB_BYTES_MAX:
+        raise RegistryCorrupt(f"{where} holds {len(blob)} bytes, expected 1 to {BLOB_BYTES_MAX}; {remedy}")
+    found = hashlib.sha256(blob).hexdigest()
+    if not hmac.compare_digest(found, sha256):
+        raise RegistryCorrupt(
+            f"{where} holds {len(blob)} bytes with sha256 {found[:VERSION_CHARACTERS]}…, "
+            f"expected {sha256[:VERSION_CHARACTERS]}…; {remedy}"
+        )
+
+
+def address(url: str) -> str:
+    """Return a registry URL without user, password and options: safe to print, equal for equal databases.
+
+    Raises
+    ------
+    RegistryError
+        It is no URL of a Redis. The message repeats nothing of it, because a password may be in any part of
+        a URL that cannot be read.
+    """
+    unreadable = RegistryError(
+        "the Redis URL cannot be read; write redis://, rediss:// or unix:// with host, port and database, "
+        "and percent-encode special characters of the password (or use the setting for the password)"
+    )
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname, parts.port
+        options = urllib.parse.parse_qs(parts.query, keep_blank_values=True)
+    except ValueError:
+        raise unreadable from None
+    # An unescaped '/', '?' or '#' in a password moves the '@' behind the host, and the password before it.
+    stray = "@" in f"{parts.path}{parts.fragment}" or parts.fragment or any("@" in key for key in options)
+    database = options.get("db", [""])[0]
+    if parts.scheme == "unix" and parts.path and not stray:
+        place = parts.path
+    elif parts.scheme in {"redis", "rediss"} and host and not stray:
+        place = f"{f'[{host}]' if ':' in host else host}:{port or _DEFAULT_REDIS_PORT}"
+        database = database or parts.path.strip("/")
+    else:
+        raise unreadable
+    database = database or "0"
+    if not (database.isascii() and database.isdigit()):
+        raise unreadable
+    return f"{parts.scheme}://{place}/{int(database)}"

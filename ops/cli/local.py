@@ -1,0 +1,75 @@
+"""The local stack: ``up`` and ``down``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
+
+if TYPE_CHECKING:
+    from alignstream.ops.embedded.stack import Stack
+
+
+def up(
+    *,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Run the Apache Kafka in KAFKA_HOME, not the embedded broker.")
+    ] = False,
+    partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions of each topic.")] = 4,
+    worker: Annotated[bool, typer.Option(help="Start a worker, and start it again when it fails.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Start broker, Redis and a worker on this machine and leave them running.
+
+    Standard output is what a shell needs to use them: eval "$(alignstream up)".
+    """
+    from alignstream.ops.embedded.broker import kafka_home
+    from alignstream.ops.embedded.stack import up as start
+    from alignstream.streams.settings import PREFIX, load
+
+    def prepare(stack: "Stack") -> None:
+        from alignstream.ops.adapters import push_packaged
+        from alignstream.ops.topics import create_topics
+
+        values: dict[str, Any] = {
+            key.removeprefix(PREFIX).lower(): value for key, value in stack.environment().items()
+        }
+        local = load(**values)
+        errors.print(f"{stack.broker.name} on {stack.broker.address}, Redis on {stack.redis.url}")
+        create_topics(local, partitions=partitions)
+        push_packaged(local)
+        if worker:
+            errors.print(f"starting a worker; its log: {stack.folder / 'worker' / 'worker.log'}")
+
+    state = start(load(), prepare=prepare, kafka_home=kafka_home() if kafka else None, with_worker=worker)
+    if as_json:
+        print_json(
+            {
+                "environment": state.environment,
+                "processes": {process.name: process.pid for process in state.processes},
+                "folder": state.folder,
+            }
+        )
+    else:
+        typer.echo(state.exports(), nl=False)
+    errors.print(f"up; logs and data are in {state.folder}; 'alignstream down' ends it", soft_wrap=True)
+
+
+def down(*, as_json: AsJson = False) -> None:
+    """End the local stack that ``up`` left running, and nothing else."""
+    from alignstream.ops.embedded.stack import down as end
+    from alignstream.streams.settings import load
+
+    ended = end(load())
+    if as_json:
+        print_json({"ended": {process.name: process.pid for process in ended}})
+    elif ended:
+        console.print(f"ended {', '.join(f'{process.name} (pid {process.pid})' for process in ended)}")
+    else:
+        console.print("no local stack is running")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(up)
+    app.command()(down)

@@ -1,0 +1,272 @@
+"""``alignstream adapters`` and ``alignstream labels``: what workers serve."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alignstream.ops.cli.console import AsJson, console, print_json
+
+adapters_app = typer.Typer(
+    no_args_is_help=True, help="Adapters in the registry (Redis): push, list, roll back."
+)
+labels_app = typer.Typer(no_args_is_help=True, help="Named label sets in the registry (Redis).")
+
+Note = Annotated[str, typer.Option(help="A few words kept with this version.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(adapters_app, name="adapters")
+    app.add_typer(labels_app, name="labels")
+
+
+def _pointer(pointer: Any, *, as_json: bool) -> None:  # noqa: ANN401 (imported lazily)
+    import msgspec
+
+    if as_json:
+        print_json(msgspec.to_builtins(pointer))
+        return
+    console.print(
+        f"[bold]{pointer.name}[/] is at version [bold]{pointer.version}[/], revision {pointer.revision} "
+        f"({pointer.size_bytes} bytes)" + (", frozen" if pointer.frozen else ""),
+        highlight=False,
+    )
+
+
+@adapters_app.command("push")
+def push(
+    file: Annotated[str, typer.Argument(help="An adapter file; 'default' pushes the one of the package.")],
+    name: Annotated[str, typer.Option(help="Name to publish it under.")] = "default",
+    note: Note = "",
+    expected_revision: Annotated[
+        int | None, typer.Option(help="Only if the pointer is at this revision.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish an adapter; workers serve it within seconds. Pushing what is there already changes nothing."""
+    from alignstream.models.errors import AdapterError
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    settings = load()
+    if file == "default" and not Path(file).exists():
+        shipped = adapters.shipped_adapter()
+        if shipped is None:
+            raise AdapterError("the package ships no adapter for the embedded encoder")
+        blob = shipped.blob
+    else:
+        try:
+            blob = Path(file).read_bytes()
+        except OSError as error:
+            raise AdapterError(f"cannot read {file}: {error.strerror}") from error
+    store = adapters.open_store(settings)
+    try:
+        current = store.pointer("adapter", name)
+    finally:
+        store.close()
+    if current is not None and not current.frozen and expected_revision is None:
+        import hashlib
+
+        if current.sha256 == hashlib.sha256(blob).hexdigest():
+            _pointer(current, as_json=as_json)
+            return
+    pointer = adapters.push_adapter(settings, name, blob, note=note, expected_revision=expected_revision)
+    _pointer(pointer, as_json=as_json)
+
+
+def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, imported lazily)
+    import msgspec
+    from rich.table import Table
+
+    from alignstream.models.errors import RegistryCorrupt
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    store = adapters.open_store(load())
+    try:
+        pointers = store.pointers(kind)
+    finally:
+        store.close()
+    if as_json:
+        print_json(
+            [
+                {"name": name, "problem": str(item)}
+                if isinstance(item, RegistryCorrupt)
+                else msgspec.to_builtins(item)
+                for name, item in pointers.items()
+            ]
+        )
+        return
+    table = Table("name", "version", "revision", "bytes", "encoder", "since", "note")
+    for name, item in pointers.items():
+        if isinstance(item, RegistryCorrupt):
+            table.add_row(name, "[red]damaged[/]", "", "", "", "", str(item))
+        else:
+            frozen = "frozen " if item.frozen else ""
+            table.add_row(
+                name, item.version, str(item.revision), str(item.size_bytes),
+                (item.encoder or "")[:12], item.created[:19], frozen + item.note,
+            )  # fmt: skip
+    console.print(table)
+
+
+@adapters_app.command("list")
+def list_adapters(as_json: AsJson = False) -> None:
+    """List the adapters in the registry."""
+    _list("adapter", as_json=as_json)
+
+
+@adapters_app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Name in the registry, or a file.")],
+    version: Annotated[str | None, typer.Option(help="A version of its history.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an adapter does, its report, and its history."""
+    import msgspec
+
+    from alignstream.models.alignment.adapter import from_bytes
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    history: list[Any] = []
+    if Path(name).is_file():
+        blob = Path(name).read_bytes()
+    else:
+        settings = load()
+        _, blob = adapters.fetch(settings, "adapter", name, version)
+        store = adapters.open_store(settings)
+        try:
+            history = store.history("adapter", name)
+        finally:
+            store.close()
+    adapter = from_bytes(blob)
+    if as_json:
+        print_json(
+            {
+                "version": adapter.version, "sha256": adapter.sha256, "encoder": adapter.encoder,
+                "dim": adapter.dim, "size_bytes": len(blob), "steps": adapter.steps(),
+                "report": dict(adapter.report), "history": msgspec.to_builtins(history),
+            }
+        )  # fmt: skip
+        return
+    console.print(
+        f"version {adapter.version}, {len(blob)} bytes, dim {adapter.dim}, encoder {adapter.encoder[:12]}"
+    )
+    for step in adapter.steps():
+        console.print(f"  - {step}")
+    for pointer in history:
+        frozen = " (rollback)" if pointer.frozen else ""
+        console.print(
+            f"  revision {pointer.revision}: {pointer.version}{frozen} {pointer.created} {pointer.note}"
+        )
+    if adapter.report:
+        console.print_json(data=dict(adapter.report))
+
+
+@adapters_app.command("rollback")
+def rollback(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help="Version to go back to. Default: the one before.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to an older version, under a new revision."""
+    from alignstream.models.errors import RegistryError
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    store = adapters.open_store(load())
+    try:
+        if to is None:
+            history = store.history("adapter", name)
+            older = [item for item in history if history and item.version != history[0].version]
+            if not older:
+                raise RegistryError(f"adapter {name!r} has no older version to go back to")
+            to = older[0].version
+        pointer = store.move("adapter", name, to)
+    finally:
+        store.close()
+    _pointer(pointer, as_json=as_json)
+
+
+@adapters_app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    version: Annotated[str | None, typer.Option(help="A version of its history.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy an adapter from the registry to a file, verified."""
+    from alignstream.models.errors import AlignstreamError
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    pointer, blob = adapters.fetch(load(), "adapter", name, version)
+    try:
+        output.write_bytes(blob)
+    except OSError as error:
+        raise AlignstreamError(f"cannot write {output}: {error.strerror}") from error
+    _pointer(pointer, as_json=as_json)
+
+
+@labels_app.command("push")
+def push_labels(
+    name: Annotated[str, typer.Argument(help="Name that messages and ALIGNSTREAM_LABEL_SET use.")],
+    file: Annotated[Path | None, typer.Argument(help="JSON, or one label a line.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="A label; repeat.")] = None,
+    template: Annotated[str | None, typer.Option(help="Sentence that holds {label}.")] = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="Labels do not exclude each other.")
+    ] = False,
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Publish a label set, from a file or from --label."""
+    from alignstream.models.errors import LabelsError
+    from alignstream.models.tasks.labels import LabelSet
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    if (file is None) == (not label):
+        raise LabelsError("give the labels in a file or with --label, one of the two")
+    labels = adapters.read_label_set(file) if file is not None else LabelSet(labels=tuple(label or ()))
+    labels = LabelSet(
+        labels=labels.labels,
+        template=template or labels.template,
+        multi_label=multi_label or labels.multi_label,
+    )
+    _pointer(adapters.push_label_set(load(), name, labels, note=note), as_json=as_json)
+
+
+@labels_app.command("list")
+def list_labels(as_json: AsJson = False) -> None:
+    """List the label sets in the registry."""
+    _list("labels", as_json=as_json)
+
+
+@labels_app.command("show")
+def show_labels(
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    version: Annotated[str | None, typer.Option(help="A version of its history.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the labels, template and kind of a label set."""
+    import msgspec
+
+    from alignstream.models.tasks.labels import from_bytes
+    from alignstream.ops import adapters
+    from alignstream.streams.settings import load
+
+    pointer, blob = adapters.fetch(load(), "labels", name, version)
+    labels = from_bytes(blob)
+    if as_json:
+        print_json({"pointer": msgspec.to_builtins(pointer), **msgspec.to_builtins(labels)})
+        return
+    _pointer(pointer, as_json=False)
+    console.print(f"template: {labels.template or '(the default of the worker)'}")
+    console.print(f"labels exclude each other: {'no' if labels.multi_label else 'yes'}")
+    for item in labels.labels:
+        console.print(f"  - {item}")

@@ -1,0 +1,68 @@
+"""``worker``, ``config`` and ``doctor``: running the service, and finding out why it does not run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, errors, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("worker")(worker)
+    app.command("config")(config)
+    app.command("doctor")(doctor)
+
+
+def worker(
+    artifact: Annotated[Path | None, typer.Option(help="Encoder folder; as ALIGNSTREAM_ARTIFACT.")] = None,
+) -> None:
+    """Run a worker until it is told to stop (SIGTERM finishes the batch in hand, commits and leaves)."""
+    from alignstream.ops.encoder import artifact_folder
+    from alignstream.streams import app
+    from alignstream.streams.settings import load
+
+    settings = load(**({} if artifact is None else {"artifact": artifact}))
+    sys.exit(app.run(settings, artifact_folder(settings)))
+
+
+def config(as_json: AsJson = False) -> None:
+    """Show every setting: value, where it comes from, unit and reason; secrets are masked."""
+    from rich.table import Table
+
+    from alignstream.ops.settings_view import shown_settings
+
+    rows = shown_settings()
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("setting", "value", "from", "what, and why this default", show_lines=False)
+    for row in rows:
+        table.add_row(f"ALIGNSTREAM_{row['name'].upper()}", row["value"], row["from"], row["description"])
+    console.print(table)
+
+
+def doctor(
+    as_json: AsJson = False,
+    skip_encoder: Annotated[
+        bool, typer.Option("--skip-encoder", help="Do not load the encoder (takes seconds).")
+    ] = False,
+) -> None:
+    """Check broker, topics, Redis, encoder, adapter, disk and ports; say what to do about what is wrong."""
+    from alignstream.ops.doctor import examine
+
+    checks = examine(with_encoder=not skip_encoder)
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "problem": "[bold red]FAIL[/]"}
+        for check in checks:
+            console.print(f"{marks[check.state]} [bold]{check.name}[/]: {check.message}", highlight=False)
+            if check.remedy:
+                console.print(f"       → {check.remedy}", highlight=False)
+    if any(check.state == "problem" for check in checks):
+        if not as_json:
+            errors.print("something is wrong; see FAIL above")
+        raise typer.Exit(DONE_IN_PART)

@@ -1,0 +1,44 @@
+"""The settings as people read them: value, origin, reason; no secret ever."""
+
+import urllib.parse
+from typing import Any
+
+from pydantic import SecretStr
+
+from alignstream.streams.settings import Settings, load, origins
+
+MASK = "********"
+
+
+def shown_settings(settings: Settings | None = None) -> list[dict[str, str]]:
+    """Return name, value, origin and description of every setting, as text.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or malformed.
+    """
+    found = load() if settings is None else settings
+    where = origins()
+    return [
+        {
+            "name": name,
+            "value": masked(getattr(found, name)),
+            "from": where[name],
+            "description": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def masked(value: Any) -> str:  # noqa: ANN401 (value of any setting)
+    """Write a value; passwords, also those inside a URL, become asterisks."""
+    if isinstance(value, SecretStr):
+        return MASK
+    text = "" if value is None else str(value)
+    if "://" in text:
+        parts = urllib.parse.urlsplit(text)
+        if parts.password is not None:
+            host = parts.netloc.rpartition("@")[2]
+            text = parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}").geturl()
+    return text

@@ -1,0 +1,138 @@
+"""``DocumentV1`` to ``Document``: everything a message asks for, resolved against what this worker serves.
+
+Pure: the catalogue and the policy are passed in.
+"""
+
+import dataclasses
+from typing import Literal
+
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.errors import LabelsError
+from alignstream.models.registry.follower import Catalogue
+from alignstream.models.tasks.labels import MAX_LABELS, check_labels, check_template
+from alignstream.streams.codec import Rejected, SourceRecord
+from alignstream.streams.records import DocumentV1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """What the worker's settings say about messages."""
+
+    adapter: str
+    label_set: str | None
+    template: str
+    tenants: frozenset[str] | None
+    max_document_bytes: int
+    max_output_bytes: int
+    max_depth: int
+    vector_encoding: Literal["base64-f32le", "json"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LabelRequest:
+    """Labels to score, and where they came from (``label_set`` None: the message itself)."""
+
+    labels: tuple[str, ...]
+    label_set: str | None
+    template: str
+    multi_label: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """A document that will be encoded: nothing in it can be refused any more but by the encoder."""
+
+    source: SourceRecord
+    record: DocumentV1
+    id: str
+    adapter_name: str
+    adapter: Adapter
+    adapter_from: Literal["message", "worker"]
+    strength: float
+    strength_from: Literal["message", "worker"]
+    labels: LabelRequest | None
+
+
+def admit(
+    source: SourceRecord, record: DocumentV1, *, catalogue: Catalogue, policy: Policy
+) -> Document | Rejected:
+    """Resolve tenant, adapter and labels of a message.
+
+    Returns
+    -------
+    Document or Rejected
+        With the reason ``tenant-not-allowed``, ``empty-text``, ``unknown-adapter``, ``unknown-label-set``,
+        ``too-many-labels`` or ``bad-schema``.
+    """
+    if policy.tenants is not None and record.tenant not in policy.tenants:
+        return Rejected("tenant-not-allowed", "admit", f"tenant {record.tenant!r} is not on the allow-list")
+    if not record.text.strip():
+        return Rejected("empty-text", "admit", "the text is empty or blank")
+    try:
+        record.text.encode("utf-8")
+    except UnicodeEncodeError:
+        return Rejected("bad-json", "admit", "the text holds a lone surrogate")
+    align = record.align
+    asked = align.adapter if align is not None else None
+    name = asked or policy.adapter
+    adapter = catalogue.adapter(name)
+    if adapter is None:
+        known = ", ".join(sorted(catalogue.adapters))
+        return Rejected(
+            "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; there are: {known}"
+        )
+    strength = align.strength if align is not None else None
+    labels = _resolve_labels(record, catalogue=catalogue, policy=policy)
+    if isinstance(labels, Rejected):
+        return labels
+    return Document(
+        source=source,
+        record=record,
+        id=record.id or source.default_id,
+        adapter_name=name,
+        adapter=adapter,
+        adapter_from="worker" if asked is None else "message",
+        strength=1.0 if strength is None else strength,
+        strength_from="worker" if strength is None else "message",
+        labels=labels,
+    )
+
+
+def _resolve_labels(
+    record: DocumentV1, *, catalogue: Catalogue, policy: Policy
+) -> LabelRequest | Rejected | None:
+    if record.labels is not None and record.label_set is not None:
+        return Rejected("bad-schema", "admit", "labels and label_set exclude each other")
+    if record.template is not None:
+        try:
+            check_template(record.template)
+        except LabelsError as error:
+            return Rejected("bad-schema", "admit", str(error))
+    if record.labels is not None:
+        if len(record.labels) > MAX_LABELS:
+            return Rejected(
+                "too-many-labels", "admit", f"{len(record.labels)} labels are more than {MAX_LABELS}"
+            )
+        try:
+            check_labels(record.labels)
+        except LabelsError as error:
+            return Rejected("bad-schema", "admit", str(error))
+        return LabelRequest(
+            labels=tuple(record.labels),
+            label_set=None,
+            template=record.template or policy.template,
+            multi_label=bool(record.multi_label),
+        )
+    name = record.label_set or policy.label_set
+    if name is None:
+        return None
+    label_set = catalogue.label_set(name)
+    if label_set is None:
+        known = ", ".join(sorted(catalogue.label_sets)) or "none"
+        return Rejected("unknown-label-set", "admit", f"no label set {name!r}; there are: {known}")
+    return LabelRequest(
+        labels=label_set.labels,
+        label_set=name,
+        template=record.template or label_set.template or policy.template,
+        multi_label=label_set.multi_label if record.multi_label is None else record.multi_label,
+    )

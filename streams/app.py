@@ -1,0 +1,416 @@
+"""The composition root: settings in, a running worker out. Everything is made here and nowhere else.
+
+Start: probes answer → encoder verified and loaded → adapter found → broker asked → Faust. A worker that
+waits for something says so in ``/readyz`` and in its log. Every exception that nobody decided about ends the
+process with a code that is not 0, and whoever supervises it starts it again: nothing was committed that was
+not done.
+"""
+
+import asyncio
+import concurrent.futures
+import functools
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import faust
+import faust.streams
+import mode
+from faust.worker import Worker
+
+from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.errors import AlignstreamError
+from alignstream.models.registry.cache import LastGoodCopies
+from alignstream.models.registry.follower import Follower
+from alignstream.models.registry.redis_store import RedisStore
+from alignstream.streams import logs
+from alignstream.streams.admission import Policy
+from alignstream.streams.agents import DocumentsAgent, Stream
+from alignstream.streams.broker import (
+    BrokerNotReady,
+    credentials,
+    input_limit_exceeds_dead_letters,
+    output_limit,
+    record_limits,
+)
+from alignstream.streams.crash_journal import CrashJournal
+from alignstream.streams.health import Health, HealthServer
+from alignstream.streams.pipeline import Pipeline
+from alignstream.streams.sensors import FaustSensor, Metrics, RegistryMetrics
+from alignstream.streams.settings import Settings
+from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, Headers
+from alignstream.streams.transport import SCHEME, App, Consumer, TransportOptions
+from alignstream.streams.watchdog import Position, Watchdog
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks while something is missing at the start.
+WAIT_SECONDS: Final = 1.0
+#: Above any of our batches: Faust's own livelock warnings compare two different clocks.
+NEVER_SECONDS: Final = 10 * 365 * 24 * 3600.0
+#: A request holds one record at least, whatever its topic accepts.
+REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """The worker was told to stop before it had started."""
+
+
+class WorkerService:
+    """One worker: its parts, and the order in which they live.
+
+    Parameters
+    ----------
+    settings : Settings
+        With ``artifact`` set.
+    """
+
+    def __init__(self, settings: Settings, artifact: Path) -> None:
+        self._settings = settings
+        self._artifact = artifact
+        self.metrics = Metrics()
+        self.health = Health()
+        self._registry_metrics = RegistryMetrics(self.metrics)
+        self._sensor = FaustSensor(self.metrics)
+        self._stop = threading.Event()
+        self._n_encoded = 0
+        self._was_assigned = False
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._follower: Follower | None = None
+
+    def run(self) -> int:
+        """Run until told to stop; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        settings = self._settings
+        server = HealthServer(
+            settings.metrics_host,
+            settings.metrics_port,
+            health=self.health,
+            metrics=self.metrics,
+            before_scrape=self._before_scrape,
+        )
+        logger.info("probes and metrics on http://%s:%d", settings.metrics_host, server.port)
+        try:
+            encoder = self._load_encoder()
+            follower = self._follow(encoder)
+            self._await_adapter(follower)
+            limits = self._await_broker()
+            app = self._app(encoder, follower, limits)
+            return self._run_faust(app)
+        except Stopped:
+            return 0
+        finally:
+            self._stop.set()
+            server.close()
+
+    # -- the start -----------------------------------------------------------------------------------
+
+    def _load_encoder(self) -> OnnxEncoder:
+        started = time.monotonic()
+        encoder = OnnxEncoder(
+            self._artifact,
+            threads=self._settings.threads,
+            max_batch_tokens=self._settings.max_batch_tokens,
+            on_progress=self._progressed,
+        )
+        self.metrics.encoder_info.labels(encoder.fingerprint, str(encoder.dim)).set(1)
+        self.health.set("encoder", None)
+        logger.info(
+            "encoder %s (%s, dim %d) loaded in %.1f s",
+            encoder.fingerprint[:12], encoder.manifest.source, encoder.dim, time.monotonic() - started,
+        )  # fmt: skip
+        return encoder
+
+    def _progressed(self) -> None:
+        self._n_encoded += 1
+
+    def _follow(self, encoder: OnnxEncoder) -> Follower:
+        settings = self._settings
+        store = RedisStore(
+            settings.redis_url,
+            username=settings.redis_username,
+            password=settings.secret("redis_password"),
+            ca_file=settings.redis_ca_file,
+            timeout_seconds=settings.redis_timeout_seconds,
+        )
+        follower = Follower(
+            store,
+            LastGoodCopies(settings.cache_dir / "registry", settings.redis_url),
+            encoder=encoder.fingerprint,
+            dim=encoder.dim,
+            listener=_LoggedRegistry(self._registry_metrics),
+        )
+        # Before the first batch, so that a start does not serve what was replaced long ago.
+        follower.refresh()
+        self._follower = follower
+        threading.Thread(
+            target=self._run_follower, args=(follower, store), name="registry", daemon=True
+        ).start()
+        return follower
+
+    def _run_follower(self, follower: Follower, store: RedisStore) -> None:
+        try:
+            follower.run(self._stop, poll_seconds=self._settings.redis_poll_seconds)
+        except BaseException:
+            # A worker that no longer follows would serve yesterday's adapter for ever, and look healthy.
+            logger.critical("the registry follower failed; ending the process", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+        finally:
+            store.close()
+
+    def _await_adapter(self, follower: Follower) -> None:
+        settings = self._settings
+        said: str | None = None
+        while True:
+            problem = None
+            if follower.catalogue.adapter(settings.adapter) is None:
+                problem = (
+                    f"no adapter {settings.adapter!r} for this encoder in Redis, on disk or in the package; push "
+                    "one with 'alignstream adapters push', or set ALIGNSTREAM_ADAPTER=identity"
+                )
+            elif settings.label_set and follower.catalogue.label_set(settings.label_set) is None:
+                problem = f"no label set {settings.label_set!r}; push it with 'alignstream labels push'"
+            self.health.set("adapter", problem)
+            if problem is None:
+                served = follower.catalogue.adapters[settings.adapter]
+                for name, item in follower.catalogue.adapters.items():
+                    self._registry_metrics.show(name, item)
+                logger.info(
+                    "adapter %s %s serves (from %s)",
+                    settings.adapter, getattr(served.value, "version", "?"), served.source,
+                )  # fmt: skip
+                return
+            if problem != said:
+                logger.warning("waiting: %s", problem)
+                said = problem
+            self._sleep()
+
+    def _await_broker(self) -> dict[str, int]:
+        said: str | None = None
+        while True:
+            try:
+                limits = asyncio.run(record_limits(self._settings))
+            except BrokerNotReady as error:
+                self.health.set("broker", str(error))
+                if str(error) != said:
+                    logger.warning("waiting: %s", error)
+                    said = str(error)
+                self._sleep()
+            else:
+                if input_limit_exceeds_dead_letters(limits):
+                    logger.warning(
+                        "topic %s accepts less than %s plus 64 KiB: the largest records cannot be kept as dead "
+                        "letters, only their sha256", DEAD_LETTERS, DOCUMENTS,
+                    )  # fmt: skip
+                self.health.set("broker", "joining the group")
+                return limits
+
+    def _sleep(self) -> None:
+        if self._stop.wait(WAIT_SECONDS):
+            raise Stopped
+
+    # -- Faust ---------------------------------------------------------------------------------------
+
+    def _app(self, encoder: OnnxEncoder, follower: Follower, limits: dict[str, int]) -> App:
+        settings = self._settings
+        app = App(
+            id=settings.group,
+            broker=";".join(f"{SCHEME}://{server}" for server in settings.broker.split(",")),
+            broker_credentials=credentials(settings),
+            broker_commit_interval=settings.commit_interval_seconds,
+            broker_max_poll_records=settings.buffer_records,
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=min(3.0, settings.session_timeout_seconds / 3),
+            broker_rebalance_timeout=60.0,
+            # aiokafka refuses less than the session timeout.
+            broker_request_timeout=max(60.0, settings.session_timeout_seconds),
+            broker_max_poll_interval=1000.0,
+            broker_commit_livelock_soft_timeout=NEVER_SECONDS,
+            stream_processing_timeout=NEVER_SECONDS,
+            stream_buffer_maxsize=settings.buffer_records,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=max(1024 * 1024, limits[DOCUMENTS]),
+            consumer_group_instance_id=settings.static_member,
+            producer_request_timeout=settings.produce_timeout_seconds,
+            producer_linger=settings.producer_linger_seconds,
+            producer_max_request_size=limits[DEAD_LETTERS] + REQUEST_OVERHEAD_BYTES,
+            producer_compression_type=None if settings.compression == "none" else settings.compression,
+            agent_supervisor=mode.CrashingSupervisor,
+            table_standby_replicas=0,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            worker_redirect_stdouts=False,
+            web_enabled=False,
+        )
+        app.transport_options = TransportOptions(
+            idempotence=settings.idempotence, read_committed=settings.read_committed
+        )
+        app.sensors.add(self._sensor)
+        journal = CrashJournal(settings.state_dir / "in-hand" / settings.group)
+        agent = DocumentsAgent(
+            Pipeline(
+                encoder,
+                self._policy(output_limit(settings, limits)),
+                clock=time.monotonic,
+                now=time.time,
+                observer=self.metrics,
+            ),
+            executor=self._executor,
+            catalogue=lambda: follower.catalogue,
+            send=_sender(app, settings.topic_prefix),
+            journal=journal,
+            metrics=self.metrics,
+            batch_records=settings.batch_records,
+            linger_seconds=settings.linger_seconds,
+            crash_attempts=settings.crash_attempts,
+            dead_letter_bytes=limits[DEAD_LETTERS],
+        )
+        self._register(app, agent, journal)
+        return app
+
+    def _policy(self, max_output_bytes: int) -> Policy:
+        settings = self._settings
+        return policy(settings, max_output_bytes=max_output_bytes)
+
+    def _register(self, app: App, agent: DocumentsAgent, journal: CrashJournal) -> None:
+        topic = app.topic(
+            self._settings.topic_prefix + DOCUMENTS,
+            # Faust must not decode: one undecodable record silences the agent and loses its neighbour.
+            key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
+        )  # fmt: skip
+
+        async def documents(stream: Any) -> None:  # noqa: ANN401 (Faust's stream, checked as our protocol)
+            await agent.run(cast(Stream, stream))
+
+        app.agent(topic, name="documents", concurrency=1)(documents)
+
+        async def assigned(*_: object, **__: object) -> None:
+            journal.assigned()
+            self._was_assigned = True
+            self.health.set("broker", None)
+            self.metrics.ready.set(1)
+
+        app.on_partitions_assigned.connect(assigned)
+
+        async def watch() -> None:
+            watchdog = Watchdog(
+                positions=functools.partial(self._positions, app),
+                n_progress=lambda: self._n_encoded,
+                metrics=self.metrics,
+                health=self.health,
+                stall_seconds=self._settings.stall_seconds,
+            )
+            await watchdog.run()
+
+        app.task(watch)
+
+    def _positions(self, app: App) -> Mapping[tuple[str, int], Position] | None:
+        if not self._was_assigned:
+            return None
+        consumer = cast(Consumer, app.consumer)
+        positions = {}
+        n_buffered = 0
+        for tp in consumer.assignment():
+            n_buffered += consumer.low_water[tp].n_pending
+            positions[tp.topic, tp.partition] = Position(done=consumer.done(tp), end=consumer.highwater(tp))
+        self.metrics.buffered.set(n_buffered)
+        return positions
+
+    def _run_faust(self, app: App) -> int:
+        worker = Worker(
+            app, loglevel=self._settings.log_level, override_logging=False, redirect_stdouts=False
+        )
+        if self._stop.is_set():
+            return 0
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as error:
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+    def _before_scrape(self) -> None:
+        now = time.time()
+        self.metrics.commit_age.set(time.monotonic() - self._sensor.committed_at)
+        self.metrics.ready.set(int(self.health.is_ready))
+        if self._follower is not None:
+            fresh_at = self._follower.fresh_at
+            # Never confirmed: as stale as the worker is old.
+            started = self._follower.catalogue.adapters["identity"].since
+            self.metrics.adapter_stale.set(now - (started if fresh_at is None else fresh_at))
+            for name, served in self._follower.catalogue.adapters.items():
+                self.metrics.adapter_age.labels(name).set(now - served.since)
+
+
+class _LoggedRegistry:
+    """Passes what the follower tells to the metrics, and writes it to the log."""
+
+    def __init__(self, metrics: RegistryMetrics) -> None:
+        self._metrics = metrics
+        self._was_up: bool | None = None
+
+    def looked(self, *, registry_is_up: bool) -> None:
+        """Log when Redis goes away or comes back."""
+        if registry_is_up != self._was_up:
+            level = logging.INFO if registry_is_up else logging.WARNING
+            logger.log(
+                level, "Redis %s", "answers" if registry_is_up else "is away; the last good values serve"
+            )
+        self._was_up = registry_is_up
+        self._metrics.looked(registry_is_up=registry_is_up)
+
+    def swapped(self, kind: Any, name: str, served: Any) -> None:  # noqa: ANN401 (passed through)
+        """Log a swap."""
+        logger.info("%s %s %s serves", kind, name, getattr(served.value, "version", "?"))
+        self._metrics.swapped(kind, name, served)
+
+    def rejected(self, kind: Any, name: str, reason: str, message: str) -> None:  # noqa: ANN401 (passed through)
+        """Log a refusal."""
+        logger.error("%s %s refused (%s): %s", kind, name, reason, message)
+        self._metrics.rejected(kind, name, reason, message)
+
+
+def policy(settings: Settings, *, max_output_bytes: int) -> Policy:
+    """Return what the settings say about messages."""
+    return Policy(
+        adapter=settings.adapter,
+        label_set=settings.label_set,
+        template=settings.template,
+        tenants=None if settings.tenants is None else frozenset(settings.tenants),
+        max_document_bytes=settings.max_document_bytes,
+        max_output_bytes=max_output_bytes,
+        max_depth=settings.max_depth,
+        vector_encoding=settings.vector_encoding,
+    )
+
+
+def _sender(
+    app: App, prefix: str
+) -> Callable[[str, bytes | None, bytes | None, Headers], Awaitable[Awaitable[Any]]]:
+    async def send(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Awaitable[Any]:
+        # Not Topic.send: a failure there is only logged, with the payload.
+        return await app.producer.send(prefix + topic, key, value, None, None, cast(Any, list(headers)))
+
+    return send
+
+
+def run(settings: Settings, artifact: Path) -> int:
+    """Run a worker until it is told to stop; return the exit code.
+
+    Raises
+    ------
+    AlignstreamError
+        A setting or the encoder artifact cannot be used; the message says why.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    if getattr(faust.streams, "_CStreamIterator", None) is None:
+        raise AlignstreamError(
+            "Faust runs without its compiled stream iterator, which loses records in a rebalance; install the "
+            "faust-streaming wheel for this platform, and do not set NO_CYTHON"
+        )
+    return WorkerService(settings, artifact).run()

@@ -1,0 +1,137 @@
+"""What the worker asks the broker before it starts: are the topics there, and how large may records be.
+
+Also the TLS and SASL contexts that Faust and this module share.
+"""
+
+import logging
+import ssl
+from typing import Any, Final
+
+import faust
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from alignstream.models.errors import AlignstreamError
+from alignstream.streams.settings import Settings, SettingsError
+from alignstream.streams.topics import (
+    DEAD_LETTER_EXTRA_BYTES,
+    DEAD_LETTERS,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DOCUMENTS,
+    LABELS,
+    VECTORS,
+    specs,
+)
+
+logger = logging.getLogger(__name__)
+
+#: What a group is told when it has no committed offset: nothing is skipped.
+ASK_TIMEOUT_MS: Final = 5000
+
+
+class BrokerNotReady(AlignstreamError):  # noqa: N818 (names the state)
+    """The broker does not answer, or topics are missing."""
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS context for the broker, or None where the connection is not encrypted.
+
+    Raises
+    ------
+    SettingsError
+        A certificate or key cannot be read.
+    """
+    if settings.broker_security in {"PLAINTEXT", "SASL_PLAINTEXT"}:
+        return None
+    try:
+        ca_file = None if settings.broker_ca_file is None else str(settings.broker_ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
+        if settings.broker_cert_file is not None and settings.broker_key_file is not None:
+            context.load_cert_chain(str(settings.broker_cert_file), str(settings.broker_key_file))
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"ALIGNSTREAM_BROKER_CA_FILE, _CERT_FILE or _KEY_FILE cannot be used: {error}"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def credentials(settings: Settings) -> faust.types.auth.CredentialsT | None:
+    """Return Faust's credentials for the broker, or None for a plain connection."""
+    context = tls_context(settings)
+    if settings.broker_security.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.broker_username,
+            password=settings.secret("broker_password"),
+            ssl_context=context,
+            mechanism=settings.broker_sasl_mechanism,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+async def record_limits(settings: Settings) -> dict[str, int]:
+    """Return the largest record of each topic of the service (names without prefix), in bytes.
+
+    A broker that does not tell (the embedded one) gets what ``topics create`` asks for.
+
+    Raises
+    ------
+    BrokerNotReady
+        The broker does not answer, or a topic is missing.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker,
+        "request_timeout_ms": ASK_TIMEOUT_MS,
+        "security_protocol": settings.broker_security,
+        "ssl_context": tls_context(settings),
+    }
+    if settings.broker_security.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.broker_sasl_mechanism,
+            "sasl_plain_username": settings.broker_username,
+            "sasl_plain_password": settings.secret("broker_password"),
+        }
+    admin = AIOKafkaAdminClient(**options)
+    try:
+        await admin.start()
+        present = set(await admin.list_topics())
+        names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
+        missing = sorted(set(names.values()) - present)
+        if missing:
+            raise BrokerNotReady(
+                f"topics are missing on {settings.broker}: {', '.join(missing)}; make them with "
+                "'alignstream topics create'"
+            )
+        return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
+    except (TimeoutError, KafkaError, OSError) as error:
+        raise BrokerNotReady(
+            f"the broker {settings.broker} does not answer ({type(error).__name__}); is it running, and is "
+            "ALIGNSTREAM_BROKER right?"
+        ) from error
+    finally:
+        await admin.close()
+
+
+async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -> int:
+    fallback = DEFAULT_MAX_MESSAGE_BYTES + (DEAD_LETTER_EXTRA_BYTES if name == DEAD_LETTERS else 0)
+    try:
+        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, full)])
+    except (TimeoutError, KafkaError, OSError, ValueError):
+        return fallback
+    for reply in replies:
+        for resource in reply.resources:
+            for entry in resource[4]:
+                if entry[0] == "max.message.bytes" and entry[1]:
+                    return int(entry[1])
+    return fallback
+
+
+def output_limit(settings: Settings, limits: dict[str, int]) -> int:
+    """Return the largest output value, in bytes: the setting, or less where a topic accepts less."""
+    return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS])
+
+
+def input_limit_exceeds_dead_letters(limits: dict[str, int]) -> bool:
+    """Say whether a record may arrive that the dead-letter topic would refuse."""
+    return limits[DEAD_LETTERS] < limits[DOCUMENTS] + DEAD_LETTER_EXTRA_BYTES

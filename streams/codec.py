@@ -1,0 +1,154 @@
+"""Bytes to ``DocumentV1`` and results to bytes: the only place that knows JSON.
+
+Whatever cannot be decoded is a value (``Rejected``), never an exception: one bad record must not touch its
+neighbours.
+"""
+
+import dataclasses
+import re
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.encoder.artifact import encode_vector
+from alignstream.models.tasks.labels import MAX_LABELS
+from alignstream.streams.records import DocumentV1, LabelsZeroShotV1, VectorAlignedV1
+from alignstream.streams.topics import HEADER_SCHEMA, Headers, Reason, header
+
+Stage = Literal["decode", "admit", "encode", "publish"]
+
+SCHEMA_NAME: Final = "documents"
+SCHEMA_MAJOR: Final = 1
+_SCHEMA = re.compile(rb"([a-z][a-z.-]*)/([0-9]{1,6})(\.[0-9]+)*")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One record as the broker gave it; ``timestamp`` in seconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def default_id(self) -> str:
+        """The id of a document that brings none."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a record goes to the dead letters: a reason of the closed list, the stage, and no payload."""
+
+    reason: Reason
+    stage: Stage
+    message: str
+    attempts: int = 1
+
+
+class _LabelCount(msgspec.Struct):
+    labels: list[msgspec.Raw] | None = None
+
+
+_DOCUMENT = msgspec.json.Decoder(DocumentV1, strict=True)
+_LABEL_COUNT = msgspec.json.Decoder(_LabelCount, strict=True)
+_ENCODER = msgspec.json.Encoder()
+
+
+def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> DocumentV1 | Rejected:
+    """Decode one input value, strictly.
+
+    Parameters
+    ----------
+    record : SourceRecord
+        Its value is not None (that would be a tombstone, not a document).
+    max_bytes : int
+        Largest value that is looked into.
+    max_depth : int
+        Deepest nesting of arrays and objects.
+
+    Notes
+    -----
+    Checks run from the cheapest to the dearest: size, header, UTF-8, depth, then JSON and types.
+    """
+    value = record.value
+    if value is None:
+        return Rejected("bad-json", "decode", "a null value is a tombstone, not a document")
+    if len(value) > max_bytes:
+        return Rejected("too-large", "decode", f"{len(value)} bytes are more than {max_bytes}")
+    unknown = _unknown_schema(header(record.headers, HEADER_SCHEMA))
+    if unknown is not None:
+        return Rejected("unknown-schema", "decode", unknown)
+    try:
+        value.decode("utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        return Rejected("bad-utf8", "decode", f"byte {error.start} is not UTF-8: {error.reason}")
+    if is_deeper(value, max_depth):
+        return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
+    try:
+        return _DOCUMENT.decode(value)
+    except msgspec.ValidationError as error:
+        return _too_many_labels(value) or Rejected("bad-schema", "decode", str(error))
+    except RecursionError:
+        return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Rejected("bad-json", "decode", str(error))
+
+
+def _unknown_schema(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    match = _SCHEMA.fullmatch(value)
+    if match and match[1].decode() == SCHEMA_NAME and int(match[2]) == SCHEMA_MAJOR:
+        return None
+    shown = value[:40].decode("ascii", errors="replace")
+    return f"header {HEADER_SCHEMA} says {shown!r}; this worker reads {SCHEMA_NAME}/{SCHEMA_MAJOR}"
+
+
+def _too_many_labels(value: bytes) -> Rejected | None:
+    """Say so if the labels are simply too many, whatever else is wrong with the first of them."""
+    try:
+        labels = _LABEL_COUNT.decode(value).labels
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if labels is not None and len(labels) > MAX_LABELS:
+        return Rejected("too-many-labels", "decode", f"{len(labels)} labels are more than {MAX_LABELS}")
+    return None
+
+
+def is_deeper(value: bytes, max_depth: int) -> bool:
+    """Say whether JSON nests deeper than allowed, without parsing it.
+
+    Brackets inside strings do not count. Values with few brackets are not scanned at all.
+    """
+    if value.count(b"[") + value.count(b"{") <= max_depth:
+        return False
+    depth = 0
+    # Strings are skipped whole, escapes included; what is left is brackets.
+    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', value, re.DOTALL):
+        first = token[0][0]
+        if first in b"[{":
+            depth += 1
+            if depth > max_depth:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json"]) -> str | list[float]:
+    """Write a vector of shape (dim,) as the wire wants it."""
+    if encoding == "json":
+        return [float(number) for number in y]
+    return encode_vector(y)
+
+
+def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1) -> bytes:
+    """Write an output record as JSON, UTF-8."""
+    return _ENCODER.encode(record)

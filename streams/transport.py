@@ -1,0 +1,184 @@
+"""Faust's Kafka transport, hardened: nothing is committed that was not acknowledged, nothing done is forgotten.
+
+What is wrong in faust-streaming 0.15.3, and mended here (each has a test in ``tests/contract``):
+
+1. ``Consumer._new_offset`` lets a commit jump over a record in flight, by one, and by any number while
+   nothing was committed yet (its issue 606). Here a commit is the low-water mark of what was handed out.
+2. ``Consumer._commit_offsets`` notes an offset as committed although the commit failed (its issue 316).
+3. ``Consumer.on_partitions_revoked`` forgets what was acknowledged since the last commit before it commits,
+   so every join or leave repeats up to a commit interval of records.
+4. Idempotent producing and ``read_committed`` exist only together with transactions.
+"""
+
+import dataclasses
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import faust
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage, Message
+
+SCHEME: Final = "alignstream"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """What Faust has no settings for."""
+
+    idempotence: bool
+    read_committed: bool
+
+
+class App(faust.App):
+    """A Faust app that knows the options of its transport."""
+
+    transport_options: TransportOptions
+
+
+class LowWater:
+    """What was handed out and not yet acknowledged, in one partition.
+
+    ``offset`` is the next offset to commit: everything below it is acknowledged, or was never there
+    (compacted away, a transaction's marker). None until the first acknowledgement.
+    """
+
+    def __init__(self) -> None:
+        self._pending: deque[int] = deque()
+        self._acked: set[int] = set()
+        self._last_seen = -1
+        self.offset: int | None = None
+
+    def handed_out(self, offset: int) -> None:
+        """Note a record on its way to the agent; the same record again (after a seek) changes nothing."""
+        if offset > self._last_seen:
+            self._pending.append(offset)
+            self._last_seen = offset
+
+    def acked(self, offset: int) -> None:
+        """Note a record as done, and move the mark as far as it goes."""
+        self._acked.add(offset)
+        while self._pending and self._pending[0] in self._acked:
+            first = self._pending.popleft()
+            self._acked.discard(first)
+            self.offset = first + 1
+        if not self._pending:
+            self._acked.clear()
+
+    @property
+    def n_pending(self) -> int:
+        """Count the records handed out and not yet acknowledged."""
+        return len(self._pending)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that talks to the broker."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:  # noqa: ANN401 (untyped library)
+        consumer = super()._create_worker_consumer(transport)
+        if cast(App, self.app).transport_options.read_committed:
+            # Read when the consumer starts; the constructor's argument is hard-wired in Faust.
+            consumer._isolation_level = "read_committed"  # noqa: SLF001 (see above)
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """A consumer whose commits can be trusted."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (whatever the parent takes)
+        super().__init__(*args, **kwargs)
+        self.low_water: dict[TP, LowWater] = defaultdict(LowWater)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:  # noqa: ANN401 (untyped library)
+        # The last step before a record is handed to the conductor: from here on it is in our hands.
+        self.low_water[tp].handed_out(record.offset)
+        message = super()._to_message(tp, record)
+        message.time_in = time.monotonic()
+        return message
+
+    def ack(self, message: Message) -> bool:
+        """Mark a record as done."""
+        tp = message.tp
+        if super().ack(message):
+            self.low_water[tp].acked(message.offset)
+            return True
+        return False
+
+    def done(self, tp: TP) -> int | None:
+        """Return the next offset to finish in a partition, or None where nothing is known yet."""
+        offset = self.low_water[tp].offset
+        return self._committed_offset[tp] if offset is None else offset
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: the low-water mark does not care for offsets that do not exist."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Return the low-water mark, if it is above what was committed."""
+        offset = self.low_water[tp].offset
+        if offset is None:
+            return None
+        # The parent's own lists of acknowledged offsets are only a trigger here; keep them short.
+        self._acked[tp] = [acked for acked in self._acked[tp] if acked >= offset]
+        self._acked_index[tp] = set(self._acked[tp])
+        committed = self._committed_offset[tp]
+        return offset if committed is None or offset > committed else None
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002 (the parent's signature)
+        """Commit, and note as committed only what was."""
+        assignment = self.assignment()
+        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not mine:
+            return False
+        await self.app.producer.flush()
+        if not await self._commit(mine):
+            return False
+        self._committed_offset.update(mine)
+        self.app.monitor.on_tp_commit(mine)
+        return True
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit what is in flight, then let go."""
+        if not self.app.should_stop and self.assignment():
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            self.app.flow_control.clear()
+            await self.wait_empty()
+        await super().on_partitions_revoked(revoked)
+        self._forget(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Start afresh: reading goes on where the group committed."""
+        self._forget(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget(self, tps: Iterable[TP]) -> None:
+        for tp in tps:
+            self.low_water.pop(tp, None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Do nothing: Faust's stall check compares two different clocks; ``watchdog`` watches instead."""
+
+
+class Producer(driver.Producer):
+    """A producer that may be idempotent without transactions."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        if cast(App, self.app).transport_options.idempotence:
+            return {"acks": "all", "enable_idempotence": True}
+        return {"acks": "all"}
+
+
+class Transport(driver.Transport):
+    """The pair of them, under the URL scheme ``alignstream://``."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+
+TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"

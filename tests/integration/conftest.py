@@ -1,0 +1,134 @@
+"""A real broker and a real Redis for the session; fresh topics, group, registry and state for each test."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import redis
+
+from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
+from alignstream.ops.embedded.processes import ProcessError
+from alignstream.ops.embedded.redis import RedisServer, start_redis
+from alignstream.ops.embedded.worker import Worker, environment_of
+from alignstream.ops.embedded.worker import start_worker as start_one_worker
+from alignstream.streams.settings import NOT_SETTINGS, PREFIX, Settings, load
+
+HERE = Path(__file__).parent
+#: Kept from the environment of whoever runs the tests: where things are, not how the service behaves.
+KEPT = NOT_SETTINGS | {f"{PREFIX}CACHE_DIR"}
+#: The least that brokers allow: a killed worker's partitions are free again after this long.
+SESSION_TIMEOUT_SECONDS = 6.0
+
+
+class StartWorker(Protocol):
+    """Starts a worker process that the test's end stops."""
+
+    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_our_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run without the settings of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(PREFIX) and name not in KEPT]:
+            patch.delenv(name)
+        nothing = tmp_path_factory.mktemp("config") / "alignstream.toml"
+        nothing.touch()
+        patch.setenv(f"{PREFIX}CONFIG", str(nothing))
+        yield
+
+
+@contextlib.contextmanager
+def apache_kafka(folder: Path) -> Iterator[Broker]:
+    """Run the Apache Kafka of ``KAFKA_HOME``; else skip with the reason, or fail where CI promises one."""
+    if not os.environ.get("KAFKA_HOME"):
+        pytest.skip("KAFKA_HOME is not set: there is no Apache Kafka to test on")
+    try:
+        started = start_kafka(kafka_home(), folder)
+    except ProcessError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"KAFKA_HOME is set, and no broker can be started from it: {error}")
+        pytest.skip(f"KAFKA_HOME is set, and no broker can be started from it: {error}")
+    with started:
+        yield started
+
+
+@pytest.fixture(scope="session", params=["tansu", pytest.param("kafka", marks=pytest.mark.kafka)])
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Yield a running broker: the embedded one, and Apache Kafka where ``KAFKA_HOME`` is set."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with start_tansu(folder) if request.param == "tansu" else apache_kafka(folder) as started:
+        yield started
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Broker]:
+    """Yield an Apache Kafka for this test alone, its data in ``tmp_path / "kafka"``."""
+    with apache_kafka(tmp_path / "kafka") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Yield a running Redis that keeps nothing on disk."""
+    with start_redis(tmp_path_factory.mktemp("redis")) as started:
+        yield started
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Return what stands in front of the topics of this test alone."""
+    return f"t{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def service_settings(
+    broker: Broker, redis_server: RedisServer, topic_prefix: str, tmp_path: Path
+) -> Settings:
+    """Return settings for this test alone, on a broker that runs and a Redis that is empty."""
+    for server in (broker, redis_server):
+        server.thaw()  # the test before may have left it frozen, or dead
+        if not server.is_running:
+            server.restart()
+    with contextlib.closing(redis.Redis.from_url(redis_server.url, socket_timeout=5)) as client:
+        client.flushall()
+    values: dict[str, Any] = {"session_timeout_seconds": SESSION_TIMEOUT_SECONDS, **broker.settings}
+    return load(
+        broker=broker.address,
+        redis_url=redis_server.url,
+        topic_prefix=topic_prefix,
+        group=f"{topic_prefix}group",
+        state_dir=tmp_path / "state",
+        metrics_port=0,
+        log_format="text",
+        **values,
+    )
+
+
+@pytest.fixture
+def start_worker(service_settings: Settings, tmp_path: Path) -> Iterator[StartWorker]:
+    """Return a factory of worker processes; each gets a log, a metrics port and a state folder of its own."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def start(settings: Settings | None = None, **overrides: Any) -> Worker:  # noqa: ANN401
+            nonlocal count
+            count += 1
+            settings = settings or service_settings
+            own = settings.model_copy(update={"state_dir": tmp_path / f"state-{count}", **overrides})
+            environment = environment_of(own)
+            return stack.enter_context(
+                start_one_worker(environment, tmp_path / "workers", name=f"worker-{count}")
+            )
+
+        yield start
