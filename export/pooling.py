@@ -37,14 +37,16 @@ class Dense(NamedTuple):
 class _Chain:
     """Nodes that follow one another, each reading what the one before it wrote."""
 
-    def __init__(self, graph: Any, start: str) -> None:  # noqa: ANN401 (onnx has no types)
+    def __init__(self, graph: onnx.GraphProto, start: str) -> None:
         self.graph = graph
         self.value = start
 
-    def then(self, operator: str, *others: str, name: str, **attributes: object) -> str:
+    def then(self, operator: str, *others: str, name: str, **attributes: Any) -> str:  # noqa: ANN401
         output = f"{SCOPE}/{name}"
         self.graph.node.append(
-            helper.make_node(operator, [self.value, *others], [output], name=f"{output}/{operator}", **attributes)
+            helper.make_node(
+                operator, [self.value, *others], [output], name=f"{output}/{operator}", **attributes
+            )
         )
         self.value = output
         return output
@@ -56,7 +58,7 @@ class _Chain:
 
 
 def append_pooling(
-    model: Any,  # noqa: ANN401 (onnx.ModelProto; onnx has no types)
+    model: onnx.ModelProto,
     *,
     pooling: Pooling,
     pooler: Dense | None,
@@ -154,7 +156,7 @@ def _append_norm(chain: _Chain) -> str:
     return norm
 
 
-def _rename(graph: Any, old: str, new: str) -> None:  # noqa: ANN401 (onnx has no types)
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
             for position, name in enumerate(names):

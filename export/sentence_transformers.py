@@ -14,7 +14,10 @@ from alignstream.models.encoder.artifact import Pooling
 
 MODULES: Final = "modules.json"
 CONFIG: Final = "config.json"
-_POOLING_KEYS: Final[dict[str, Pooling]] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+_POOLING_KEYS: Final[dict[str, Pooling]] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+}
 
 
 class DenseFolder(NamedTuple):
@@ -82,7 +85,9 @@ def _pooling(folder: Path) -> Pooling:
     config = _read_json(folder / CONFIG)
     wanted = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     if "pooling_mode" in config:  # newer releases name the mode instead
-        wanted = [f"pooling_mode_{config['pooling_mode']}_{'token' if config['pooling_mode'] == 'cls' else 'tokens'}"]
+        wanted = [
+            f"pooling_mode_{config['pooling_mode']}_{'token' if config['pooling_mode'] == 'cls' else 'tokens'}"
+        ]
     if len(wanted) != 1 or wanted[0] not in _POOLING_KEYS:
         raise ExportError(
             f"{folder / CONFIG} asks for {', '.join(wanted) or 'no pooling'}; "
@@ -93,11 +98,15 @@ def _pooling(folder: Path) -> Pooling:
 
 def _dense(folder: Path) -> DenseFolder:
     config = _read_json(folder / CONFIG)
-    name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1].lower()
+    name = (
+        str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1].lower()
+    )
     for activation in ACTIVATIONS:
         if activation == name:
             return DenseFolder(folder=folder, has_bias=bool(config.get("bias", True)), activation=activation)
-    raise ExportError(f"{folder / CONFIG} asks for the activation {name}; supported: {', '.join(ACTIVATIONS)}")
+    raise ExportError(
+        f"{folder / CONFIG} asks for the activation {name}; supported: {', '.join(ACTIVATIONS)}"
+    )
 
 
 def _default_prompt(folder: Path) -> str | None:

@@ -200,7 +200,9 @@ def _read_records(data: bytes) -> dict[str, Tensor]:
         else:
             flat = np.frombuffer(body, dtype="<f4").astype(np.float32)
         if flat.size != n_elements:
-            raise WeightsMissing(f"{WEIGHTS_FILE.name}: tensor {name} has {flat.size} elements, not {n_elements}")
+            raise WeightsMissing(
+                f"{WEIGHTS_FILE.name}: tensor {name} has {flat.size} elements, not {n_elements}"
+            )
         records[name] = flat
     return records
 

@@ -4,10 +4,11 @@ A record whose bytes cannot even be unpacked (a header name that is not UTF-8, a
 below the worker's code: it stops there, starts again, and stops there again. Only moving the group's
 committed offset past it helps.
 
-The committed offset is then often some records *before* it: a client unpacks a whole batch or none, so
-good records that share a batch with the bad one are stuck as well. Moving the offset past the bad record
-passes over those too; therefore they are first produced again, to the end of the same topic, where the
-workers find them. An offset that is committed beyond the record is never moved back.
+Other records are stuck with it. Clients unpack a batch from its first record on, so those that share its
+batch, before it *and* after it, are hidden by it; an offset inside the batch does not help, as the broker
+always gives the whole of it. And the committed offset often lies before the batch. All of them are
+therefore first produced again, to the end of the same topic, where the workers find them, and the group
+goes on after the batch. An offset that is committed beyond the record is never moved back.
 """
 
 import dataclasses
@@ -16,12 +17,14 @@ from typing import Any, Final
 
 import kafka
 import kafka.errors as kafka_errors
+from kafka.admin import OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from alignstream.ops.connection import BrokerError, broker_errors, open_admin, resolve_topic, retrying
 from alignstream.ops.deadletters import HEADER_REPLAYED_FROM
 from alignstream.ops.producer import Outgoing, produce
-from alignstream.ops.reader import Reader, RecordError
+from alignstream.ops.raw_batch import RawBatch, RawRecord, fetch_batch
+from alignstream.ops.reader import Reader, Record, RecordError
 from alignstream.ops.topics import require_topics
 from alignstream.streams.settings import Settings
 
@@ -37,8 +40,9 @@ class SkipRefused(BrokerError):  # noqa: N818 (names the state, not the class)
 class Skipped:
     """A record that the group passed over, or would (a dry run).
 
-    ``previous`` is the offset committed before, None where there was none; ``committed`` the one now.
-    ``requeued`` records before it were produced again; ``dropped`` offsets before it were given up.
+    ``previous`` is the offset committed before, None where there was none; ``committed`` the one now: after
+    the record, or after its batch where that cannot be unpacked. ``requeued`` other records were produced
+    again, ``dropped`` ones (at most; compaction leaves gaps) given up.
     """
 
     topic: str
@@ -57,22 +61,23 @@ def skip(
     partition: int,
     offset: int,
     *,
-    drop_earlier: bool = False,
+    drop_others: bool = False,
     is_dry_run: bool = False,
 ) -> Skipped:
     """Move the group's committed offset past one record.
 
     1. The record is in the topic, and the group has not passed it.
     2. No worker is a member of the group: it would overwrite what is committed here.
-    3. Records between the committed offset (without one: the beginning, where a worker would start) and
-       this record are produced again, with the header ``alignstream.replayed-from``, and confirmed.
-    4. ``offset + 1`` is committed, and read back.
+    3. The records between the committed offset (without one: the beginning, where a worker would start)
+       and the new one, except the one named, are produced again, with the header
+       ``alignstream.replayed-from``, and confirmed. Header names that are not UTF-8 are mended.
+    4. The new offset is committed, and read back.
 
     Stopped between 3 and 4 it has made duplicates, and lost nothing.
 
     Parameters
     ----------
-    drop_earlier
+    drop_others
         Give the records of step 3 up instead.
 
     Raises
@@ -80,8 +85,8 @@ def skip(
     TopicMissing
         There is no such topic.
     SkipRefused
-        The record is not there or already passed, workers are running, or the records before it are too
-        many or unreadable too.
+        The record is not there or already passed, workers are running, or the other records are too many
+        or cannot be unpacked.
     BrokerError
         The broker is away or refused.
     """
@@ -91,50 +96,66 @@ def skip(
         raise SkipRefused(f"{name} has no partition {partition}")
     with open_admin(settings) as admin:
         previous = _committed(admin, settings.group, place)
-        begin = _check_place(settings, place, offset)
+        begin = admin.list_partition_offsets({place: OffsetSpec.EARLIEST})[place].offset
+        end, batch = fetch_batch(admin, name, partition, offset)
+        if batch is None or not begin <= offset:
+            raise SkipRefused(f"{name} {partition} holds offsets {begin} to {end - 1}, not {offset}")
         start = begin if previous is None else max(previous, begin)
         if start > offset:
             raise SkipRefused(
                 f"group {settings.group} is already past {name} {partition} {offset}: it goes on at {start}"
             )
         _check_empty(admin, settings)
-        earlier = offset - start
-        if earlier > MAX_EARLIER and not drop_earlier:
-            raise SkipRefused(
-                f"{earlier} records before {name} {partition} {offset} are not processed either (the group is at "
-                f"{start}): let the workers come nearer first, or give those records up with --drop-earlier"
-            )
+        goal = offset + 1 if batch.is_readable else batch.last_offset + 1
+        others = goal - start - 1
         requeued = 0
-        if earlier and not drop_earlier:
-            originals = _originals(settings, place, start, offset)
-            if is_dry_run:
-                requeued = sum(1 for _ in originals)
-            else:
-                report = produce(settings, originals)
-                if report.failed:
-                    raise SkipRefused(
-                        f"{len(report.failed)} records before {name} {partition} {offset} cannot be produced again "
-                        f"({report.failed[0].reason}): give them up with --drop-earlier"
-                    )
-                requeued = report.confirmed
+        if others and not drop_others:
+            _check_others(settings, place, offset, start, batch)
+            originals = _others(settings, place, offset, start, batch)
+            requeued = sum(1 for _ in originals) if is_dry_run else _requeue(settings, originals)
         if not is_dry_run:
-            _commit(admin, settings, place, offset + 1)
-    dropped = earlier if drop_earlier else 0
-    return Skipped(name, partition, offset, settings.group, previous, offset + 1, requeued, dropped)
+            _commit(admin, settings, place, goal)
+    dropped = others if drop_others else 0
+    return Skipped(name, partition, offset, settings.group, previous, goal, requeued, dropped)
+
+
+def _check_others(settings: Settings, place: Any, offset: int, start: int, batch: RawBatch) -> None:  # noqa: ANN401
+    where = f"{place.topic} {place.partition} {offset}"
+    if offset - start > MAX_EARLIER:
+        raise SkipRefused(
+            f"{offset - start} records before {where} are not processed either (group {settings.group} is at "
+            f"{start}): let the workers come nearer first, or give those records up with --drop-others"
+        )
+    if batch.records is None:
+        raise SkipRefused(
+            f"{where} lies in a batch of offsets {batch.base_offset} to {batch.last_offset} that cannot be unpacked "
+            f"({batch.reason}): give all of it up with --drop-others"
+        )
+
+
+def _others(settings: Settings, place: Any, offset: int, start: int, batch: RawBatch) -> Iterator[Outgoing]:  # noqa: ANN401
+    """Yield what is passed over together with the record, as it will be produced again."""
+    yield from _earlier(settings, place, start, offset if batch.is_readable else batch.base_offset)
+    if batch.is_readable:
+        return
+    for record in batch.records or ():
+        if record.offset >= start and record.offset != offset:
+            yield _again(place, record)
+
+
+def _requeue(settings: Settings, originals: Iterator[Outgoing]) -> int:
+    report = produce(settings, originals)
+    if report.failed:
+        raise SkipRefused(
+            f"{len(report.failed)} of the other records cannot be produced again ({report.failed[0].reason}); nothing "
+            "is skipped: give them up with --drop-others"
+        )
+    return report.confirmed
 
 
 def _committed(admin: Any, group: str, place: Any) -> int | None:  # noqa: ANN401 (kafka-python has no types)
     found = retrying(lambda: admin.list_group_offsets({group: [place]}))[group].get(place)
     return None if found is None or found.offset < 0 else int(found.offset)
-
-
-def _check_place(settings: Settings, place: Any, offset: int) -> int:  # noqa: ANN401 (likewise)
-    """Return the first offset of the partition; the record must lie between it and the end."""
-    with Reader(settings, [], starts={(place.topic, place.partition): offset}) as reader:
-        begin, end = reader.bounds()[place.topic, place.partition]
-    if not begin <= offset < end:
-        raise SkipRefused(f"{place.topic} {place.partition} holds offsets {begin} to {end - 1}, not {offset}")
-    return begin
 
 
 def _check_empty(admin: Any, settings: Settings) -> None:  # noqa: ANN401 (likewise)
@@ -158,29 +179,30 @@ _BUSY: Final = (
 )
 
 
-def _originals(settings: Settings, place: Any, start: int, offset: int) -> Iterator[Outgoing]:  # noqa: ANN401
-    """Yield the records from ``start`` up to ``offset``, as they will be produced again."""
+def _earlier(settings: Settings, place: Any, start: int, stop: int) -> Iterator[Outgoing]:  # noqa: ANN401
+    """Yield the records from ``start`` up to ``stop``, as they will be produced again."""
+    if start >= stop:
+        return
     with Reader(settings, [], starts={(place.topic, place.partition): start}) as reader:
-        while reader.positions()[place.topic, place.partition] < offset:
+        while (position := reader.positions()[place.topic, place.partition]) < stop:
             try:
                 batch = reader.poll(5.0)
             except RecordError as error:
-                # The client gives what comes before a bad record first, then fails at it.
-                stopped = reader.positions()[place.topic, place.partition]
-                if stopped >= offset:
-                    return
                 raise SkipRefused(
-                    f"{place.topic} {place.partition} {stopped} cannot be read either: skip that record first, or give "
-                    "up what is before yours with --drop-earlier"
+                    f"{place.topic} {place.partition} cannot be read at {position} either: skip that record first, or "
+                    "give up what is before yours with --drop-others"
                 ) from error
             for record in batch:
-                if record.offset >= offset:
+                if record.offset >= stop:
                     return
-                origin = f"{record.topic}-{record.partition}-{record.offset}".encode()
-                headers = (*record.headers, (HEADER_REPLAYED_FROM, origin))
-                yield Outgoing(record.topic, record.key, record.value, headers)
+                yield _again(place, record)
             if not batch and reader.at_end():
                 return
+
+
+def _again(place: Any, record: Record | RawRecord) -> Outgoing:  # noqa: ANN401 (kafka-python has no types)
+    origin = f"{place.topic}-{place.partition}-{record.offset}".encode()
+    return Outgoing(place.topic, record.key, record.value, (*record.headers, (HEADER_REPLAYED_FROM, origin)))
 
 
 def _commit(admin: Any, settings: Settings, place: Any, offset: int) -> None:  # noqa: ANN401 (likewise)

@@ -171,22 +171,6 @@ class Reader:
             for place in self._partitions
         }
 
-    def bounds(self) -> dict[tuple[str, int], tuple[int, int]]:
-        """Return the first offset and the one after the last, by (topic, partition)."""
-        with broker_errors(self._settings):
-            begins = self._consumer.beginning_offsets(self._partitions)
-            ends = self._consumer.end_offsets(self._partitions)
-            # One fetch tells the high watermark of every partition, also where what it brings is unreadable.
-            with contextlib.suppress(kafka_errors.CorruptRecordError, kafka_errors.UnsupportedCodecError):
-                self._consumer.poll(timeout_ms=int(IDLE_SECONDS * 1000), max_records=1)
-        return {
-            (place.topic, place.partition): (
-                begins[place],
-                max(ends[place], self._consumer.highwater(place) or 0),
-            )
-            for place in self._partitions
-        }
-
     def at_end(self) -> bool:
         """Say whether everything that the broker holds at this moment has been read."""
         with broker_errors(self._settings):

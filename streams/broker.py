@@ -11,6 +11,7 @@ import faust
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import AlignstreamError
 from alignstream.streams.settings import Settings, SettingsError
@@ -57,7 +58,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def credentials(settings: Settings) -> faust.types.auth.CredentialsT | None:
+def credentials(settings: Settings) -> CredentialsT | None:
     """Return Faust's credentials for the broker, or None for a plain connection."""
     context = tls_context(settings)
     if settings.broker_security.startswith("SASL"):

@@ -84,13 +84,12 @@ class HealthServer:
     ) -> None:
         handler = _handler(health, metrics, before_scrape)
         try:
-            self._server = http.server.ThreadingHTTPServer((host, port), handler)
+            self._server = _Server((host, port), handler)
         except OSError as error:
             raise AlignstreamError(
                 f"cannot listen on {host}:{port} for metrics ({error.strerror}); "
                 "set ALIGNSTREAM_METRICS_PORT to a free port (0 takes any)"
             ) from error
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
@@ -99,6 +98,15 @@ class HealthServer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what broke an answer: mostly a client that left before it came."""
+        del request
+        logger.debug("probe of %s broken off", client_address)
 
 
 def _handler(

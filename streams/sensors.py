@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import faust
 from faust.types import AppT
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from alignstream.models.registry.follower import Served
 from alignstream.models.registry.wire import Kind
@@ -20,6 +27,10 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 STAGES: Final = ("queue", "decode", "tokenize", "encode", "align", "classify", "publish")
+
+
+# A second series for every counter, with the time of its birth: nobody asks for it.
+disable_created_metrics()
 
 
 class Metrics:

@@ -167,11 +167,11 @@ class OnnxEncoder:
             raise ArtifactMismatch(f"encoder artifact {folder}: the manifest holds no golden vector")
         try:
             vectors = self.encode_texts([golden.text for golden in self.manifest.golden])
+            problems = files.golden_problems(self.manifest, vectors)
         except (InferenceError, ValueError) as error:
             raise ArtifactMismatch(
-                f"encoder artifact {folder}: a golden text cannot be encoded: {error}"
+                f"encoder artifact {folder}: a golden text cannot be encoded or compared: {error}"
             ) from error
-        problems = files.golden_problems(self.manifest, vectors)
         if problems:
             raise ArtifactMismatch(
                 f"encoder artifact {folder}: {problems[0]}; graph, tokenizer and manifest do not belong together, "

@@ -406,22 +406,23 @@ def skip(
     partition: Annotated[int, typer.Argument(min=0)],
     offset: Annotated[int, typer.Argument(min=0)],
     *,
-    drop_earlier: Annotated[
-        bool, typer.Option("--drop-earlier", help="Give up unprocessed records before it, too.")
+    drop_others: Annotated[
+        bool, typer.Option("--drop-others", help="Give up what is stuck with it, too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Let the group pass over one record that no worker can unpack. Stop the workers first.
 
-    Records before it that are stuck in the same batch are first produced again to the end of the topic.
+    Others that are stuck with it (its batch, and what is before) are first produced again to the end of the
+    topic, so that only the one named is lost.
     """
     import dataclasses
 
     from alignstream.ops.offsets import skip as skip_record
     from alignstream.streams.settings import load
 
-    done = skip_record(load(), topic, partition, offset, drop_earlier=drop_earlier, is_dry_run=dry_run)
+    done = skip_record(load(), topic, partition, offset, drop_others=drop_others, is_dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, **dataclasses.asdict(done)})
         return
@@ -433,7 +434,7 @@ def skip(
     )
     if done.requeued:
         console.print(
-            f"{done.requeued} earlier records produced again at the end of {done.topic}", highlight=False
+            f"{done.requeued} other records produced again at the end of {done.topic}", highlight=False
         )
     if done.dropped:
-        errors.print(f"{done.dropped} earlier offsets given up", highlight=False)
+        errors.print(f"{done.dropped} other records given up", highlight=False)
