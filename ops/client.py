@@ -22,7 +22,7 @@ import kafka.errors as kafka_errors
 import msgspec
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.connection import BrokerError, explain, open_producer, probe, topic_name
+from alignstream.ops.connection import BrokerError, close_producer, explain, open_producer, probe, topic_name
 from alignstream.ops.deadletters import DeadLetter
 from alignstream.ops.producer import DOCUMENT_HEADERS
 from alignstream.ops.reader import Reader, Record, RecordError, Vector, json_value, vector_array
@@ -31,6 +31,7 @@ from alignstream.streams.records import Align, DocumentV1, LabelsZeroShotV1, Vec
 from alignstream.streams.settings import Settings, load
 from alignstream.streams.topics import (
     DEAD_LETTERS,
+    DEFAULT_MAX_MESSAGE_BYTES,
     DOCUMENTS,
     HEADER_SOURCE_OFFSET,
     HEADER_SOURCE_PARTITION,
@@ -189,7 +190,7 @@ class Client:
         self._readers.clear()
         self._results = None
         if self._producer is not None:
-            self._producer.close(timeout=1)
+            close_producer(self._producer)
             self._producer = None
 
     # -- producing -------------------------------------------------------------------------------
@@ -250,6 +251,10 @@ class Client:
             msgspec.json.decode(value, type=DocumentV1)  # encoding does not check what decoding does
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise DocumentInvalid(f"document {id} cannot be sent: {error}") from error
+        if len(value) > DEFAULT_MAX_MESSAGE_BYTES:
+            raise DocumentInvalid(
+                f"document {id} cannot be sent: {len(value)} bytes; no topic accepts that much"
+            )
         self._open()
         topic = topic_name(self.settings, DOCUMENTS)
         raw_key = id.encode() if key is None else key.encode() if isinstance(key, str) else key
@@ -302,6 +307,10 @@ class Client:
             raise self._failed(id, error) from error
 
     def _failed(self, id: str, error: kafka_errors.KafkaError) -> BrokerError:  # noqa: A002 (likewise)
+        # An idempotent producer may be of no use after an error; what else it had under way fails too.
+        if self._producer is not None:
+            close_producer(self._producer)
+            self._producer = None
         return BrokerError(f"document {id} was not confirmed: {explain(error, self.settings)}")
 
     # -- results ---------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ REQUEST_SECONDS: Final = 15.0
 #: A coordinator that is being elected (the first use of a fresh cluster) answers within seconds.
 COORDINATOR_SECONDS: Final = 15.0
 
+#: The broker decides what is too large for a topic; this only has to be no smaller, with room for the format.
+MAX_REQUEST_BYTES: Final = DEFAULT_MAX_MESSAGE_BYTES + 2 * DEAD_LETTER_EXTRA_BYTES
+
 # Without any handler Python prints the client's own log lines beside our message.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
@@ -125,7 +128,7 @@ def explain(error: kafka_errors.KafkaError, settings: Settings) -> BrokerError:
     """Turn a client's error into one that says what was wrong, where, and what to do."""
     where, detail = settings.broker, " ".join(str(error).split())
     if isinstance(error, kafka_errors.UnsupportedCodecError):
-        return BrokerError(f"{detail}: install kafka-python[lz4,snappy,zstd] to read and write such records")
+        return BrokerError(f"{detail}: install kafka-python with its extras lz4, snappy and zstd")
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
         return BrokerError(f"{where}: the broker refused user name or password: {detail}")
     if isinstance(error, kafka_errors.AuthorizationError):
@@ -202,7 +205,7 @@ def open_consumer(settings: Settings, **options: Any) -> Any:  # noqa: ANN401 (k
             isolation_level="read_committed" if settings.read_committed else "read_uncommitted",
             allow_auto_create_topics=False,
             # Short enough that an idle poll has heard from every partition.
-            fetch_max_wait_ms=200,
+            fetch_max_wait_ms=100,
             **options,
         )
 
@@ -225,8 +228,7 @@ def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has 
         "compression_type": None if settings.compression == "none" else settings.compression,
         "linger_ms": int(settings.producer_linger_seconds * 1000),
         "batch_size": 64 * 1024,
-        # The broker decides what is too large for a topic; this only has to be no smaller.
-        "max_request_size": DEFAULT_MAX_MESSAGE_BYTES + 2 * DEAD_LETTER_EXTRA_BYTES,
+        "max_request_size": MAX_REQUEST_BYTES + 16 * 1024,
         "request_timeout_ms": int(min(REQUEST_SECONDS, delivery_seconds) * 1000),
         "delivery_timeout_ms": int((delivery_seconds + settings.producer_linger_seconds) * 1000),
         "max_block_ms": int(delivery_seconds * 1000),
@@ -237,6 +239,18 @@ def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has 
             return kafka.KafkaProducer(**options)
         except RuntimeError as error:  # how this client says that a codec's library is missing
             raise BrokerError(
-                f"compression={settings.compression}: {error}; install kafka-python[lz4,snappy,zstd], "
-                "or set ALIGNSTREAM_COMPRESSION=gzip"
+                f"compression={settings.compression}: {error}; install kafka-python with its extras lz4, snappy "
+                "and zstd, or set ALIGNSTREAM_COMPRESSION=gzip"
             ) from error
+
+
+def close_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+    """Close a producer within about a second; what is not confirmed by then is given up."""
+    try:
+        producer.close(timeout=1)
+    except kafka_errors.KafkaTimeoutError:
+        # Its own close stops half-way here, and would say so again when it is collected.
+        sender = producer._sender  # noqa: SLF001
+        sender.force_close()
+        sender.join(1)
+        producer._closed = True  # noqa: SLF001

@@ -10,7 +10,14 @@ from typing import Any, Final, Literal
 import kafka.errors as kafka_errors
 import msgspec
 
-from alignstream.ops.connection import BrokerError, explain, open_producer, resolve_topic
+from alignstream.ops.connection import (
+    MAX_REQUEST_BYTES,
+    BrokerError,
+    close_producer,
+    explain,
+    open_producer,
+    resolve_topic,
+)
 from alignstream.ops.topics import require_topics
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DOCUMENTS, HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
@@ -25,13 +32,12 @@ DOCUMENT_HEADERS: Final[Headers] = (
 )
 
 #: Errors that say something about one record; every other one is about the connection or the topic.
-_OF_THE_RECORD = (
+_REFUSED: Final = (
     kafka_errors.MessageSizeTooLargeError,
     kafka_errors.RecordListTooLargeError,
     kafka_errors.InvalidRecordError,
-    ValueError,
-    TypeError,
 )
+_TOO_LARGE: Final = "larger than its topic accepts (max.message.bytes), or refused by the broker as invalid"
 
 
 class DeliveryFailed(BrokerError):  # noqa: N818 (names the state, not the class)
@@ -46,6 +52,14 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is before compression, without what the format adds."""
+        parts = [self.key, self.value]
+        for name, value in self.headers:
+            parts += [name.encode(), value]
+        return sum(len(part) for part in parts if part is not None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,14 +135,20 @@ def produce(
 
 
 class _Delivery:
-    """A producer and the records that it has under way."""
+    """A producer and the records that it has under way.
+
+    An idempotent producer is of no use after the broker refused one record for its size: it fails
+    everything it has under way with that same error. What failed so is sent again, one by one, by a fresh
+    producer, which tells the one that is too large from those beside it. Some of them may then be there
+    twice.
+    """
 
     def __init__(self, settings: Settings, progress: Callable[[int], None] | None) -> None:
         self._settings = settings
         self._progress = progress
         self._producer = open_producer(settings)
         self._known_topics: set[str] = set()
-        self._under_way: collections.deque[tuple[int, Any]] = collections.deque()
+        self._under_way: collections.deque[tuple[int, Outgoing, Any]] = collections.deque()
         self.confirmed = 0
         self.failed: list[Failure] = []
 
@@ -137,33 +157,85 @@ class _Delivery:
         if record.topic not in self._known_topics:
             require_topics(self._settings, [record.topic])
             self._known_topics.add(record.topic)
-        try:
-            # kafka-python cannot send a null header: it goes out empty.
-            headers = [(name, value or b"") for name, value in record.headers]
-            future = self._producer.send(record.topic, key=record.key, value=record.value, headers=headers)
-        except _OF_THE_RECORD as error:
-            self.failed.append(Failure(index, _reason(error)))
+        if record.size_bytes > MAX_REQUEST_BYTES:
+            self.failed.append(Failure(index, _TOO_LARGE))
             return
-        self._under_way.append((index, future))
+        try:
+            future = self._hand_over(record)
+        except (ValueError, TypeError) as error:
+            self.failed.append(Failure(index, " ".join(str(error).split())))
+            return
+        except _REFUSED:
+            future = None  # the producer has failed meanwhile, through an earlier record
+        self._under_way.append((index, record, future))
         self.settle(down_to=WINDOW_RECORDS)
 
     def settle(self, down_to: int) -> None:
         """Wait until no more than so many records are under way; take note of every one that is done."""
-        while self._under_way and (len(self._under_way) > down_to or self._under_way[0][1].is_done):
-            index, future = self._under_way.popleft()
-            try:
-                # Longer than the client's own limit, so that its reason is what is reported.
-                future.get(timeout=self._settings.produce_timeout_seconds + 5)
-            except _OF_THE_RECORD as error:
-                self.failed.append(Failure(index, _reason(error)))
-                continue
-            self.confirmed += 1
-            if self._progress is not None:
-                self._progress(self.confirmed)
+        while self._under_way:
+            index, record, future = self._under_way[0]
+            if len(self._under_way) <= down_to and not (future is None or future.is_done):
+                return
+            self._under_way.popleft()
+            if self._is_confirmed(future):
+                self._confirm()
+            elif self._settings.idempotence:
+                self._send_again([(index, record), *self._drain()])
+            else:
+                self.failed.append(Failure(index, _TOO_LARGE))
 
     def close(self) -> None:
         """Close the client; what is still under way after a second is given up."""
-        self._producer.close(timeout=1)
+        close_producer(self._producer)
+
+    def _hand_over(self, record: Outgoing) -> Any:  # noqa: ANN401 (kafka-python has no types)
+        # kafka-python cannot send a null header: it goes out empty.
+        headers = [(name, value or b"") for name, value in record.headers]
+        return self._producer.send(record.topic, key=record.key, value=record.value, headers=headers)
+
+    def _is_confirmed(self, future: Any) -> bool:  # noqa: ANN401 (likewise)
+        """Wait for a delivery; return whether it was made, or refused for the record's sake."""
+        if future is None:
+            return False
+        try:
+            # Longer than the client's own limit, so that its reason is what is reported.
+            future.get(timeout=self._settings.produce_timeout_seconds + 5)
+        except _REFUSED:
+            return False
+        return True
+
+    def _confirm(self) -> None:
+        self.confirmed += 1
+        if self._progress is not None:
+            self._progress(self.confirmed)
+
+    def _drain(self) -> list[tuple[int, Outgoing]]:
+        """Settle everything under way, and return what failed."""
+        failed = []
+        while self._under_way:
+            index, record, future = self._under_way.popleft()
+            if self._is_confirmed(future):
+                self._confirm()
+            else:
+                failed.append((index, record))
+        return failed
+
+    def _send_again(self, suspects: list[tuple[int, Outgoing]]) -> None:
+        self._reopen()
+        for index, record in suspects:
+            try:
+                is_confirmed = self._is_confirmed(self._hand_over(record))
+            except _REFUSED:
+                is_confirmed = False
+            if is_confirmed:
+                self._confirm()
+            else:
+                self.failed.append(Failure(index, _TOO_LARGE))
+                self._reopen()
+
+    def _reopen(self) -> None:
+        self.close()
+        self._producer = open_producer(self._settings)
 
 
 #: How brokers answer a request for a producer id that they do not serve.
@@ -172,12 +244,6 @@ _NOT_IDEMPOTENT = (
     kafka_errors.UnsupportedVersionError,
     kafka_errors.ClusterAuthorizationFailedError,
 )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
-        return "larger than its topic accepts (max.message.bytes)"
-    return " ".join(str(error).split())
 
 
 # -- documents from lines ------------------------------------------------------------------------

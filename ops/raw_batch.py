@@ -134,7 +134,7 @@ def _decompress(body: bytes, codec: int) -> bytes:
         raise ValueError(f"unknown codec {codec}")
     decode = getattr(kafka.codec, f"{names[codec]}_decode")
     if not getattr(kafka.codec, f"has_{names[codec]}")():
-        raise ValueError(f"install kafka-python[{names[codec]}]")
+        raise ValueError(f"install kafka-python with its extra {names[codec]}")
     return bytes(decode(body))
 
 

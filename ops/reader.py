@@ -30,7 +30,7 @@ from alignstream.streams.settings import Settings
 from alignstream.streams.topics import HEADER_ERROR_PREFIX, Headers, header
 
 #: Seconds without a record after which a topic that has been read to its end counts as read.
-IDLE_SECONDS: Final = 0.5
+IDLE_SECONDS: Final = 0.25
 #: Seconds without a record, short of the end, after which something is wrong with the topic.
 STALLED_SECONDS: Final = 30.0
 

@@ -30,7 +30,7 @@ STAGES: Final = ("queue", "decode", "tokenize", "encode", "align", "classify", "
 
 
 # A second series for every counter, with the time of its birth: nobody asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

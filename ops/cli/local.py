@@ -1,5 +1,6 @@
 """The local stack: ``up`` and ``down``."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.ops.embedded.stack import Stack
+    from alignstream.ops.embedded.stack import Stack, State
 
 
 def up(
@@ -17,6 +18,9 @@ def up(
     ] = False,
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions of each topic.")] = 4,
     worker: Annotated[bool, typer.Option(help="Start a worker, and start it again when it fails.")] = True,
+    show: Annotated[
+        bool, typer.Option("--show", help="Start nothing; show the stack that is running.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start broker, Redis and a worker on this machine and leave them running.
@@ -41,7 +45,10 @@ def up(
         if worker:
             errors.print(f"starting a worker; its log: {stack.folder / 'worker' / 'worker.log'}")
 
-    state = start(load(), prepare=prepare, kafka_home=kafka_home() if kafka else None, with_worker=worker)
+    if show:
+        state = _running(load().state_dir)
+    else:
+        state = start(load(), prepare=prepare, kafka_home=kafka_home() if kafka else None, with_worker=worker)
     if as_json:
         print_json(
             {
@@ -53,6 +60,15 @@ def up(
     else:
         typer.echo(state.exports(), nl=False)
     errors.print(f"up; logs and data are in {state.folder}; 'alignstream down' ends it", soft_wrap=True)
+
+
+def _running(state_dir: Path) -> "State":
+    from alignstream.ops.embedded.stack import StackError, read_state
+
+    state = read_state(state_dir)
+    if state is None or not state.running():
+        raise StackError("no local stack is running; 'alignstream up' starts one")
+    return state
 
 
 def down(*, as_json: AsJson = False) -> None:

@@ -129,14 +129,23 @@ def test_the_newest_records_of_all_partitions_are_found(settings: Settings) -> N
 
 
 def test_a_record_that_is_too_large_is_reported_and_the_rest_goes_on(settings: Settings) -> None:
-    large = b"x" * 1_100_000
-    report = produce_documents(settings, [(None, b"a", ()), (None, large * 2, ()), (None, b"b", ())])
+    huge = b"x" * 2_000_000
+    report = produce_documents(settings, [(None, b"a", ()), (None, huge, ()), (None, b"b", ())])
     assert (report.confirmed, [failure.index for failure in report.failed]) == (2, [1])
     assert "max.message.bytes" in report.failed[0].reason
-    if is_kafka(settings):  # the embedded broker has no limit of its own
-        noise = random.Random(0).randbytes(1_100_000)  # the limit is of what is left after compression
-        report = produce_documents(settings, [(None, noise, ()), (None, b"c", ())])
-        assert (report.confirmed, [failure.index for failure in report.failed]) == (1, [0])
+
+
+def test_a_record_that_only_the_broker_refuses_takes_none_of_its_neighbours_along(settings: Settings) -> None:
+    if not is_kafka(settings):
+        pytest.skip("the embedded broker has no limit of its own")
+    noise = random.Random(0).randbytes(1_100_000)  # the limit is of what is left after compression
+    small = [(b"k%d" % (number % 9), b"%d" % number, ()) for number in range(600)]
+    sent = [*small[:300], (b"k0", noise, ()), *small[300:450], (b"k1", noise, ()), *small[450:]]
+    for is_idempotent in (True, False):
+        own = settings.model_copy(update={"idempotence": is_idempotent})
+        report = produce_documents(own, sent)
+        assert (report.confirmed, [failure.index for failure in report.failed]) == (600, [300, 451])
+        assert {record.value for record in read_all(settings)} == {value for _, value, _ in small}
 
 
 def test_a_record_that_cannot_be_unpacked_is_an_error_that_says_where(settings: Settings) -> None:

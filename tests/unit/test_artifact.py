@@ -397,13 +397,14 @@ def test_a_dense_layer_does_what_numpy_does(tmp_path: Path, activation: Activati
     # The first token of every text is [CLS].
     product = (layer.weight @ table[2] + layer.bias).astype(np.float64)
     erf = np.vectorize(math.erf)
-    vector = {
+    activations: dict[str, Callable[[Any], Any]] = {
         "tanh": np.tanh,
         "relu": lambda x: np.maximum(x, 0),
         "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
         "gelu": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),
         "identity": lambda x: x,
-    }[activation](product)
+    }
+    vector = activations[activation](product)
     vector /= np.linalg.norm(vector)
     golden = [Golden("cat", artifact.encode_vector(vector.astype(np.float32)))]
     folder = build(tmp_path / "artifact", pooling="cls", dense=(layer,), dim=5, golden=golden)

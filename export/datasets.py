@@ -1,0 +1,318 @@
+"""Read texts to fit and judge adapters on: people's own files, and the public sets in ALIGNSTREAM_DATA.
+
+Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that every run reads the same texts.
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from alignstream.models.errors import AlignstreamError
+
+#: Longer than any tag in use; a longer one is text in the wrong column.
+MAX_TAG_CHARACTERS: Final = 35
+#: Texts of one evaluation pool: similarities of all with all stay at seconds and a few hundred MB.
+MAX_POOL_TEXTS: Final = 12_000
+
+
+class TextError(AlignstreamError):
+    """A file of texts cannot be used; the message names file and line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Texts by language, each once, and how many repeated lines were left out."""
+
+    by_language: dict[str, list[str]]
+    n_repeated: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """The same texts in several languages: line by line translations of each other."""
+
+    name: str
+    pivot: str
+    by_language: dict[str, list[str]]
+
+    @property
+    def n_lines(self) -> int:
+        """Count the lines of one language."""
+        return len(self.by_language[self.pivot])
+
+
+def evenly_spaced(n: int, wanted: int) -> list[int]:
+    """Return ``wanted`` positions spread evenly over ``range(n)``, or all of them."""
+    if wanted >= n:
+        return list(range(n))
+    return [position * n // wanted for position in range(wanted)]
+
+
+def read_texts(paths: Sequence[Path]) -> Texts:
+    """Read monolingual texts by language.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Each a folder with one file a language (``<language>.txt``, a text a line), a JSON lines file
+        (``.jsonl``, objects with ``language`` and ``text``), or a file of ``language<TAB>text`` lines.
+
+    Returns
+    -------
+    Texts
+        Blank lines are skipped; a text that stands twice in a language counts once.
+
+    Raises
+    ------
+    TextError
+        A file is missing, not UTF-8 or malformed, a language has no text, or there are fewer than two
+        languages.
+    """
+    found: dict[str, dict[str, None]] = {}
+    repeated: dict[str, int] = {}
+    for path in paths:
+        for language, text in _read_path(path):
+            texts = found.setdefault(language, {})
+            if text is None:
+                continue
+            if text in texts:
+                repeated[language] = repeated.get(language, 0) + 1
+            texts[text] = None
+    empty = sorted(language for language, texts in found.items() if not texts)
+    if empty:
+        raise TextError(f"no text for language {', '.join(empty)}; add texts or leave the language out")
+    if len(found) < 2:
+        raise TextError(
+            f"texts of at least 2 languages are needed to see how languages differ, but "
+            f"{', '.join(map(str, paths))} hold {len(found)}"
+        )
+    return Texts({language: list(found[language]) for language in sorted(found)}, repeated)
+
+
+def read_parallel(path: Path) -> Parallel:
+    """Read parallel texts: a header of language tags, then one tab-separated row a line; no cell is blank.
+
+    The first column is the pivot that retrieval is measured to and from.
+
+    Raises
+    ------
+    TextError
+        The file is missing, not UTF-8 or malformed, or has fewer than two languages or two rows.
+    """
+    lines = _lines(path)
+    _, header = next(lines, (1, ""))
+    languages = [_language(tag, path, 1) for tag in header.split("\t")]
+    if len(languages) < 2 or len(set(languages)) < len(languages):
+        raise TextError(
+            f"{path}, line 1: the header must name at least two languages, each once, "
+            "with tabs between them"
+        )
+    columns: list[list[str]] = [[] for _ in languages]
+    for number, line in lines:
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) != len(languages) or not all(cells):
+            raise TextError(
+                f"{path}, line {number}: {len(languages)} texts with tabs between them are needed, none blank, "
+                f"but there are {sum(map(bool, cells))} in {len(cells)} cells"
+            )
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(cell)
+    if len(columns[0]) < 2:
+        raise TextError(f"{path}: at least two rows of parallel text are needed below the header")
+    keep = evenly_spaced(len(columns[0]), max(2, MAX_POOL_TEXTS // len(languages)))
+    return Parallel(
+        name=path.name,
+        pivot=languages[0],
+        by_language={
+            language: [column[position] for position in keep]
+            for language, column in zip(languages, columns, strict=True)
+        },
+    )
+
+
+def _read_path(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Yield language and text; None says that a language's file is there."""
+    if path.is_dir():
+        files = sorted(path.glob("*.txt"))
+        if not files:
+            raise TextError(f"{path} holds no <language>.txt; each language needs a file, with a text a line")
+        for file in files:
+            language = _language(file.stem, file, None)
+            yield language, None
+            for _, line in _lines(file):
+                if line.strip():
+                    yield language, line.strip()
+    elif path.suffix in {".jsonl", ".ndjson"}:
+        yield from _read_json_lines(path)
+    else:
+        yield from _read_tab_separated(path)
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[str, str | None]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TextError(f"{path}, line {number}: not JSON: {error}") from error
+        language = record.get("language") if isinstance(record, dict) else None
+        text = record.get("text") if isinstance(record, dict) else None
+        if not isinstance(language, str) or not isinstance(text, str):
+            raise TextError(f"{path}, line {number}: an object with strings 'language' and 'text' is needed")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TextError(f"{path}, line {number}: the text holds a lone surrogate") from error
+        yield _language(language, path, number), text.strip() or None
+
+
+def _read_tab_separated(path: Path) -> Iterator[tuple[str, str | None]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        language, tab, text = line.partition("\t")
+        if not tab:
+            raise TextError(f"{path}, line {number}: language<TAB>text is needed, but there is no tab")
+        yield _language(language, path, number), text.strip() or None
+
+
+def _language(tag: str, path: Path, number: int | None) -> str:
+    tag = tag.strip()
+    where = f"{path}, line {number}" if number else str(path)
+    if not tag or len(tag) > MAX_TAG_CHARACTERS or not tag.replace("-", "").replace("_", "").isalnum():
+        raise TextError(f"{where}: {tag[:50]!r} is not a language tag (letters, digits, - and _)")
+    return tag
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers, from 1; only line feeds end a line, as text may hold the others."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise TextError(
+                        f"{path}, line {number}: not UTF-8 at byte {error.start + 1} of the line; convert the file"
+                    ) from error
+                yield number, text.rstrip("\r\n")
+    except OSError as error:
+        raise TextError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+#: NTREX-128 variants of a language in the same script: it would count twice among the means.
+_NTREX_VARIANTS: Final = frozenset({"eng-GB", "eng-IN", "eng-US", "fra-CA", "por-BR", "spa-MX"})
+#: SIB-200 names of NTREX-128 languages whose three letters differ.
+_SIB_NAMES: Final = {
+    "aze-Latn": "azj_Latn", "fas": "pes_Arab", "fil": "tgl_Latn", "fuc": "fuv_Latn", "lav": "lvs_Latn",
+    "mlg": "plt_Latn", "mon": "khk_Cyrl", "msa": "zsm_Latn", "nep": "npi_Deva", "orm": "gaz_Latn",
+    "pus": "pbt_Arab", "sqi": "als_Latn", "swa": "swh_Latn", "uzb": "uzn_Latn", "zho-CN": "zho_Hans",
+    "zho-TW": "zho_Hant", "arb": "arb_Arab",
+}  # fmt: skip
+
+
+class PublicSets:
+    """The public sets in a folder laid out as ALIGNSTREAM_DATA.
+
+    Parameters
+    ----------
+    root : Path
+        Holds ``ntrex128``, ``sib200``, ``tico19_parallel`` and ``overlap``.
+
+    Raises
+    ------
+    TextError
+        A set is not there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._ntrex = root / "ntrex128" / "NTREX-128"
+        self._sib = root / "sib200" / "data" / "annotated"
+        self._tico = root / "tico19_parallel" / "testsets"
+        self._ntrex_dev = root / "overlap" / "ntrex_dev_lines.txt"
+        for path in (self._ntrex, self._sib, self._tico, self._ntrex_dev):
+            if not path.exists():
+                raise TextError(f"{path} is not there; set ALIGNSTREAM_DATA to the folder with the public sets")
+        self._dev_lines = {int(line) for _, line in _lines(self._ntrex_dev) if line}
+
+    def ntrex_languages(self) -> list[str]:
+        """Return the languages of NTREX-128, each once."""
+        names = {path.name.split(".")[1] for path in self._ntrex.glob("newstest2019-ref.*.txt")}
+        return sorted((names - _NTREX_VARIANTS) | {"eng"})
+
+    def sib_languages(self) -> list[str]:
+        """Return the languages of SIB-200."""
+        return sorted(path.name for path in self._sib.iterdir() if path.is_dir())
+
+    def sib_name(self, ntrex_language: str) -> str | None:
+        """Return the SIB-200 name of a language of NTREX-128, or None if it is not there."""
+        if ntrex_language in _SIB_NAMES:
+            return _SIB_NAMES[ntrex_language]
+        letters, _, script = ntrex_language.partition("-")
+        names = [name for name in self.sib_languages() if name.startswith(f"{letters}_{script}")]
+        return names[0] if len(names) == 1 else None
+
+    def ntrex(self, languages: Sequence[str], *, is_dev: bool, n_lines: int) -> Parallel:
+        """Read NTREX-128: the development lines, or the others, which may be fitted on."""
+        columns = {language: self._read_ntrex(language) for language in languages}
+        n_total = len(next(iter(columns.values())))
+        lines = [line for line in range(n_total) if (line in self._dev_lines) == is_dev]
+        keep = [lines[position] for position in evenly_spaced(len(lines), n_lines)]
+        return Parallel(
+            name="ntrex-dev" if is_dev else "ntrex-fit",
+            pivot="eng",
+            by_language={language: [column[line] for line in keep] for language, column in columns.items()},
+        )
+
+    def sib_train(self, languages: Sequence[str], *, n_lines: int) -> dict[str, list[str]]:
+        """Read texts of SIB-200's training part, without their labels; the same sentences in all languages."""
+        rows = {language: self._read_sib(language, "train") for language in languages}
+        return {
+            language: [table[position][1] for position in evenly_spaced(len(table), n_lines)]
+            for language, table in rows.items()
+        }
+
+    def sib_dev(self, languages: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+        """Read SIB-200's development part: texts by language, and the labels that all languages share."""
+        rows = {language: self._read_sib(language, "dev") for language in languages}
+        labels = {tuple(label for _, _, label in table) for table in rows.values()}
+        if len(labels) != 1:
+            raise TextError(f"{self._sib}: the dev files do not hold the same sentences in all languages")
+        texts = {language: [text for _, text, _ in table] for language, table in rows.items()}
+        return texts, list(labels.pop())
+
+    def tico(self, languages: Sequence[str], *, n_lines: int) -> Parallel:
+        """Read TICO-19: another domain than anything that is fitted on."""
+        columns = {
+            language: [line for _, line in _lines(self._tico / f"tico19-test.{language}")]
+            for language in languages
+        }
+        lengths = {len(column) for column in columns.values()}
+        if len(lengths) != 1:
+            raise TextError(f"{self._tico}: the files differ in their number of lines")
+        keep = evenly_spaced(lengths.pop(), n_lines)
+        return Parallel(
+            name="tico-19",
+            pivot="en",
+            by_language={language: [column[line] for line in keep] for language, column in columns.items()},
+        )
+
+    def _read_ntrex(self, language: str) -> list[str]:
+        part = "src" if language == "eng" else "ref"
+        return [line for _, line in _lines(self._ntrex / f"newstest2019-{part}.{language}.txt")]
+
+    def _read_sib(self, language: str, split: str) -> list[tuple[int, str, str]]:
+        path = self._sib / language / f"{split}.tsv"
+        table = csv.DictReader(
+            (line for _, line in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE
+        )
+        try:
+            return sorted((int(row["index_id"]), row["text"], row["category"]) for row in table)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TextError(f"{path}: columns index_id, category and text are needed ({error})") from error

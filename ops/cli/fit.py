@@ -1,0 +1,161 @@
+"""``alignstream fit``: make adapters from texts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
+
+if TYPE_CHECKING:
+    from alignstream.export.datasets import Parallel, Texts
+    from alignstream.export.evaluate import SetReport
+    from alignstream.models.alignment.adapter import Adapter
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _fit() -> None:
+    """Make adapters from texts."""
+
+
+@app.command()
+def default(
+    *,
+    text: Annotated[
+        list[Path],
+        typer.Option(
+            "--text",
+            "-t",
+            help="Texts by language; may be given several times. A folder of <language>.txt, "
+            "a .jsonl with language and text, or lines of language<TAB>text.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")],
+    artifact: Annotated[
+        Path | None,
+        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
+    ] = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            "--rank",
+            help="Directions to remove. Default: chosen on --dev; without it 15, at most half the languages.",
+        ),
+    ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            "--dev",
+            help="Parallel texts to choose the rank on: a header of language tags, then a tab-separated row "
+            "a line. Retrieval is measured to and from the first language.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option("--test", help="Parallel texts to report on only, laid out as for --dev."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the default adapter (centre and low-rank projection) on monolingual texts; needs no pairs, no torch.
+
+    About a hundred texts a language are plenty. Best are translations of the same texts in every language:
+    otherwise differences of topic count as differences of language.
+    """
+    if rank is not None and dev is not None:
+        raise typer.BadParameter("give --rank or --dev, not both: --dev is there to choose the rank")
+    from alignstream.export.datasets import read_parallel, read_texts
+    from alignstream.export.embedded import cached_artifact
+    from alignstream.export.embedding_cache import EmbeddingCache
+    from alignstream.export.fit import check_output, fit_from_texts, write_adapter
+    from alignstream.models.encoder.onnx import OnnxEncoder
+    from alignstream.streams import settings
+
+    check_output(output, overwrite=overwrite)
+    texts = read_texts(text)
+    _warn_repeated(texts)
+    dev_texts: Parallel | None = read_parallel(dev) if dev else None
+    test_texts: Parallel | None = read_parallel(test) if test else None
+    values = settings.load()
+    with errors.status("loading the encoder"):
+        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
+        encoder = OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
+    cache = EmbeddingCache(
+        values.cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=encoder.encode_texts
+    )
+    adapter, reports = fit_from_texts(
+        texts, cache, encoder=encoder.fingerprint, rank=rank, dev=dev_texts, test=test_texts
+    )
+    write_adapter(adapter, output, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
+        )
+        return
+    _print(adapter, output, reports)
+
+
+def _warn_repeated(texts: "Texts") -> None:
+    if texts.n_repeated:
+        total = sum(texts.n_repeated.values())
+        where = ", ".join(f"{language} {count}" for language, count in sorted(texts.n_repeated.items()))
+        errors.print(
+            f"[yellow]warning:[/] {total} repeated texts counted once ({where})",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _print(adapter: "Adapter", output: Path, reports: "list[SetReport]") -> None:
+    report: dict[str, Any] = dict(adapter.report)
+    sizes = report["texts"].values()
+    console.print(
+        f"[bold]{output}[/]  version {adapter.version}, {len(adapter.blob) / 1000:.0f} kB\n"
+        f"{len(sizes)} languages, {min(sizes)} to {max(sizes)} texts each; "
+        f"rank {report['rank']} ({report['rank_from']})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report["trials"]:
+        tried = ", ".join(f"{rank}: {score:.1f}" for rank, score in report["trials"])
+        console.print(f"score by rank: {tried}", highlight=False, soft_wrap=True)
+    for item in reports:
+        _print_set(item)
+    if not reports:
+        console.print("no parallel texts, so nothing was measured: give --dev or --test", highlight=False)
+
+
+def _print_set(report: "SetReport") -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{report.name}: raw to adapter ({report.use})", title_justify="left")
+    table.add_column("language")
+    for name in report.measures:
+        table.add_column(name, justify="right")
+    table.add_column("neighbours kept", justify="right")
+    for language in sorted(report.kept):
+        cells = [
+            f"{by_language[language].raw:.1f} → {by_language[language].adapter:.1f}"
+            if language in by_language
+            else "–"
+            for by_language in report.measures.values()
+        ]
+        table.add_row(language, *cells, f"{report.kept[language]:.1f}")
+    table.add_section()
+    means = [report.mean(name) for name in report.measures]
+    kept = sum(report.kept.values()) / len(report.kept)
+    table.add_row(
+        "mean", *(f"{mean.raw:.1f} → {mean.adapter:.1f}" for mean in means), f"{kept:.1f}", style="bold"
+    )
+    counts = [f"{len(report.wins(name))} / {len(report.losses(name))}" for name in report.measures]
+    table.add_row("wins / losses", *counts, "")
+    console.print(table)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands of this module."""
+    root.add_typer(app, name="fit", help="Make adapters from texts.")

@@ -1,0 +1,135 @@
+"""The texts of the demonstration: written for it, parallel in every language; and records that are bad."""
+
+import base64
+import importlib.resources
+from collections.abc import Sequence
+
+import msgspec
+
+from alignstream.ops.producer import DOCUMENT_HEADERS
+from alignstream.streams.topics import Headers
+
+
+class Language(msgspec.Struct, frozen=True):
+    """What a language tag stands for."""
+
+    name: str
+    script: str
+
+
+class Text(msgspec.Struct, frozen=True):
+    """One text in every language, by tag, and what it is about."""
+
+    key: str
+    topic: str
+    text: dict[str, str]
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The file ``sample.json``."""
+
+    about: str
+    labels: tuple[str, ...]
+    template: str
+    languages: dict[str, Language]
+    texts: tuple[Text, ...]
+
+
+class BadRecord(msgspec.Struct, frozen=True):
+    """A record that no worker can use, and the reason that it must be given."""
+
+    name: str
+    why: str
+    reason: str
+    value_base64: str
+    headers: dict[str, str] = {}
+
+    @property
+    def value(self) -> bytes:
+        """The bytes to produce."""
+        return base64.b64decode(self.value_base64)
+
+
+class _BadRecords(msgspec.Struct, frozen=True):
+    records: tuple[BadRecord, ...]
+
+
+Produced = tuple[bytes | None, bytes | None, Headers]
+
+
+def _packaged(name: str) -> bytes:
+    return (importlib.resources.files("alignstream.ops") / "demo" / name).read_bytes()
+
+
+def load_sample(texts_per_topic: int | None = None) -> Sample:
+    """Return the sample: so many texts of each topic, or all."""
+    sample = msgspec.json.decode(_packaged("sample.json"), type=Sample)
+    if texts_per_topic is None:
+        return sample
+    chosen = [
+        text
+        for label in sample.labels
+        for text in [item for item in sample.texts if item.topic == label][:texts_per_topic]
+    ]
+    return msgspec.structs.replace(sample, texts=tuple(chosen))
+
+
+def load_bad_records(max_document_bytes: int) -> list[BadRecord]:
+    """Return the bad records, and one that is too large for this worker."""
+    records = list(msgspec.json.decode(_packaged("bad-records.json"), type=_BadRecords).records)
+    value = b'{"text":"' + b"x" * max_document_bytes + b'"}'
+    too_large = BadRecord(
+        name="too large",
+        why=f"more than {max_document_bytes} bytes",
+        reason="too-large",
+        value_base64=base64.b64encode(value).decode(),
+    )
+    return [*records, too_large]
+
+
+def documents(sample: Sample, *, run: str, kind: str, label_set: str, adapter: str | None) -> list[Produced]:
+    """Return the sample as records for ``documents.v1``.
+
+    Parameters
+    ----------
+    run : str
+        Names this demonstration, so that an older one on the same broker is not taken for it.
+    kind : str
+        ``aligned`` or ``raw``; part of each id.
+    label_set : str
+        Labels to ask for.
+    adapter : str, optional
+        Asked for in each message; None leaves it to the worker.
+    """
+    records: list[Produced] = []
+    for text in sample.texts:
+        for language, content in text.text.items():
+            identifier = document_id(run, kind, text.key, language)
+            body: dict[str, object] = {
+                "id": identifier,
+                "text": content,
+                "language": language,
+                "label_set": label_set,
+                "metadata": {"topic": text.topic},
+            }
+            if adapter is not None:
+                body["align"] = {"adapter": adapter}
+            records.append((f"{text.key}:{language}".encode(), msgspec.json.encode(body), DOCUMENT_HEADERS))
+    return records
+
+
+def document_id(run: str, kind: str, key: str, language: str) -> str:
+    """Return the id of one text of one run."""
+    return f"{run}/{kind}/{key}/{language}"
+
+
+def bad_documents(records: Sequence[BadRecord]) -> list[Produced]:
+    """Return bad records as they are produced; the key names them."""
+    return [
+        (
+            f"bad:{record.name}".encode(),
+            record.value,
+            tuple((k, v.encode()) for k, v in record.headers.items()),
+        )
+        for record in records
+    ]
