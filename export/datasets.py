@@ -107,8 +107,7 @@ def read_parallel(path: Path) -> Parallel:
     languages = [_language(tag, path, 1) for tag in header.split("\t")]
     if len(languages) < 2 or len(set(languages)) < len(languages):
         raise TextError(
-            f"{path}, line 1: the header must name at least two languages, each once, "
-            "with tabs between them"
+            f"{path}, line 1: the header must name at least two languages, each once, with tabs between them"
         )
     columns: list[list[str]] = [[] for _ in languages]
     for number, line in lines:
@@ -238,7 +237,9 @@ class PublicSets:
         self._ntrex_dev = root / "overlap" / "ntrex_dev_lines.txt"
         for path in (self._ntrex, self._sib, self._tico, self._ntrex_dev):
             if not path.exists():
-                raise TextError(f"{path} is not there; set ALIGNSTREAM_DATA to the folder with the public sets")
+                raise TextError(
+                    f"{path} is not there; set ALIGNSTREAM_DATA to the folder with the public sets"
+                )
         self._dev_lines = {int(line) for _, line in _lines(self._ntrex_dev) if line}
 
     def ntrex_languages(self) -> list[str]:
@@ -309,9 +310,7 @@ class PublicSets:
 
     def _read_sib(self, language: str, split: str) -> list[tuple[int, str, str]]:
         path = self._sib / language / f"{split}.tsv"
-        table = csv.DictReader(
-            (line for _, line in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE
-        )
+        table = csv.DictReader((line for _, line in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
             return sorted((int(row["index_id"]), row["text"], row["category"]) for row in table)
         except (KeyError, TypeError, ValueError) as error:

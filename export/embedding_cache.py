@@ -3,6 +3,7 @@
 Only sha256 of texts and their vectors are stored, never a text. The folder may be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -114,7 +115,7 @@ class EmbeddingCache:
         """Read a set; a file that is absent or damaged holds nothing and is written anew."""
         try:
             # The zip container has a checksum of every member, so damaged bytes cannot pass as vectors.
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 keys, vectors = stored["keys"], stored["vectors"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return {}
@@ -133,7 +134,8 @@ class EmbeddingCache:
                 np.savez(file, keys=keys, vectors=np.stack(list(known.values())))
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise CacheError(
                 f"cannot write to the cache ({error}); set ALIGNSTREAM_CACHE_DIR to a folder that can be written"
             ) from error

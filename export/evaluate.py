@@ -247,9 +247,7 @@ def label_accuracy(
     dict of str to float
         By language, the share of right labels in points.
     """
-    return {
-        language: _points((X @ prototypes.T).argmax(axis=1) == gold) for language, X in vectors.items()
-    }
+    return {language: _points((X @ prototypes.T).argmax(axis=1) == gold) for language, X in vectors.items()}
 
 
 def agreement(report: SetReport, measures: Sequence[str]) -> float:

@@ -3,6 +3,7 @@
 ``python -m alignstream.export.fit shipped`` makes the adapter that the package ships (``shipped``).
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -171,7 +172,9 @@ def fit_from_texts(
     vectors = _embed(cache, "fit", texts.by_language)
     languages, means = language_means(vectors)
     if rank is not None and not 0 <= rank < len(languages):
-        raise AdapterError(f"--rank must lie between 0 and {len(languages) - 1} for {len(languages)} languages")
+        raise AdapterError(
+            f"--rank must lie between 0 and {len(languages) - 1} for {len(languages)} languages"
+        )
     trials: list[Trial] = []
     how = "given"
     raw_dev = _embed(cache, "dev", dev.by_language) if dev else {}
@@ -218,7 +221,8 @@ def write_adapter(adapter: Adapter, output: Path, *, overwrite: bool) -> None:
         temporary.write_bytes(adapter.blob)
         temporary.replace(output)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise FitError(f"cannot write {output}: {error.strerror or error}") from error
 
 

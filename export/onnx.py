@@ -28,6 +28,7 @@ from alignstream.export import hub, parity, weights
 from alignstream.export.output import check_output, new_folder
 from alignstream.export.pooling import Dense, append_pooling
 from alignstream.export.sentence_transformers import DenseFolder, Recipe, read_recipe
+from alignstream.export.texts import parity_texts
 from alignstream.export.weights import ExportError
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest, Pooling
@@ -126,10 +127,13 @@ class _Loaded:
 def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Pooling, warn: Warn) -> _Loaded:
     """Load the torch model, cut at its layer, with its tokenizer."""
     folder = recipe.encoder
+    # Without this file transformers guesses the family from the folder's name.
+    if not (folder / "config.json").is_file():
+        raise ExportError(f"{source.name}: no config.json in {folder}; is it a transformers model?")
     try:
         config = _library.AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = _library.AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises whatever its parts raise
         raise ExportError(f"{source.name}: no readable config and tokenizer in {folder}: {error}") from error
     family = config.model_type
     if family not in _FAMILIES:
@@ -295,7 +299,7 @@ def _write_tokenizer(loaded: _Loaded, folder: Path) -> None:
     if published.is_file():
         shutil.copyfile(published, target)
         plain = _library.PreTrainedTokenizerFast(tokenizer_file=str(target))
-        texts = [text for _, text in parity.parity_texts()]
+        texts = [text for _, text in parity_texts()]
         if plain(texts)["input_ids"] == tokenizer(texts)["input_ids"]:
             return
     backend.no_padding()

@@ -113,6 +113,8 @@ def _resolve_labels(
             return Rejected(
                 "too-many-labels", "admit", f"{len(record.labels)} labels are more than {MAX_LABELS}"
             )
+        if len(set(record.labels)) < len(record.labels):
+            return Rejected("bad-schema", "admit", "a label stands twice")  # which one is payload
         try:
             check_labels(record.labels)
         except LabelsError as error:

@@ -17,12 +17,16 @@ from alignstream.models.registry.follower import Catalogue
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.crash_journal import CrashJournal
 from alignstream.streams.deadletter import replacement
-from alignstream.streams.pipeline import Outcome, Output, Pipeline, record_bytes
+from alignstream.streams.pipeline import EncoderFailed, Outcome, Output, Pipeline, record_bytes
 from alignstream.streams.sensors import Metrics
-from alignstream.streams.topics import DEAD_LETTERS, Headers
+from alignstream.streams.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, Headers
 
 #: Starts one delivery and returns a future of its confirmation: (topic, key, value, headers).
 Send = Callable[[str, bytes | None, bytes | None, Headers], Awaitable[Awaitable[Any]]]
+
+
+class OutputRefused(RuntimeError):  # noqa: N818 (names what happened)
+    """The broker accepts less than it said at the start; the next start asks again."""
 
 
 class Event(Protocol):
@@ -48,7 +52,8 @@ def source_record(event: Event) -> SourceRecord:
         topic=message.topic,
         partition=message.partition,
         offset=message.offset,
-        timestamp=message.timestamp,
+        # Kafka writes -1 where there is none.
+        timestamp=None if message.timestamp is None or message.timestamp < 0 else message.timestamp,
         key=message.key,
         value=message.value,
         headers=tuple((name, value) for name, value in message.headers or ()),
@@ -136,66 +141,82 @@ class DocumentsAgent:
         if attempts >= self._crash_attempts:
             message = f"the worker died {attempts} times with this record alone"
             rejected = Rejected("inference-failed", "encode", message, attempts=attempts)
-            outcomes = [self._pipeline.reject(records[0], rejected)]
+            outcomes: Sequence[Outcome] = [self._pipeline.reject(records[0], rejected)]
         else:
             self._journal.start(offsets, alone=alone)
-            outcomes = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._pipeline.run, records, self._catalogue()
-            )
+            outcomes = await self._process(records, offsets)
         started = time.monotonic()
-        await self._publish(outcomes, alone=alone)
+        outcomes = await self._publish(outcomes, alone=alone)
         self._metrics.stages.labels(stage="publish").observe(time.monotonic() - started)
         for event in events:
             await stream.ack(event)
         self._journal.finish(offsets)
         self._metrics.finished(outcomes, now=time.time())
 
-    async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> None:
-        """Send in order, then wait for every confirmation; the first failure is raised."""
-        outputs = [output for outcome in outcomes for output in outcome.outputs]
+    async def _process(
+        self, records: Sequence[SourceRecord], offsets: Sequence[tuple[str, int, int]]
+    ) -> Sequence[Outcome]:
         try:
-            await self._deliver([output for output in outputs if output.topic != DEAD_LETTERS])
-        except MessageSizeTooLargeError as error:
+            outcomes = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._pipeline.run, records, self._catalogue()
+            )
+        except (EncoderFailed, asyncio.CancelledError):
+            # Not their doing: else a broken encoder would send good records to the dead letters, one by one.
+            self._journal.absolve(offsets)
+            raise
+        # They lived through it: if the broker refuses now, or somebody kills us, it is not their doing either.
+        self._journal.absolve(offsets)
+        return outcomes
+
+    async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> Sequence[Outcome]:
+        """Publish in order; return what became of the records in the end."""
+        outputs = [output for outcome in outcomes if outcome.rejected is None for output in outcome.outputs]
+        if any(await self._deliver(outputs)):
             if not alone:
                 # Others of the same request failed with it. Sending them again one by one here would
                 # overtake what was accepted since; the next start takes these records alone, in order.
-                raise
-            message = f"the broker refuses the output: {error}"
-            rejected = Rejected("output-too-large", "publish", message)
-            outputs = list(self._pipeline.reject(outcomes[0].source, rejected).outputs)
-        for output, record in self._dead_letters(outcomes, outputs):
-            await self._deliver_dead_letter(output, record)
+                raise OutputRefused("the broker refuses an output as too large; starting over, one by one")
+            rejected = Rejected("output-too-large", "publish", "the broker refuses the output as too large")
+            outcomes = [self._pipeline.reject(outcomes[0].source, rejected)]
+        await self._deliver_dead_letters([outcome for outcome in outcomes if outcome.rejected is not None])
+        return outcomes
 
-    @staticmethod
-    def _dead_letters(
-        outcomes: Sequence[Outcome], outputs: Sequence[Output]
-    ) -> list[tuple[Output, SourceRecord]]:
-        letters = iter(output for output in outputs if output.topic == DEAD_LETTERS)
-        sources = (
-            outcome.source for outcome in outcomes if outcome.rejected is not None or len(outcomes) == 1
-        )
-        return list(zip(letters, sources, strict=False))
+    async def _deliver(self, outputs: Sequence[Output]) -> list[bool]:
+        """Send in order, wait for every confirmation; say of each output whether it is too large for its topic.
 
-    async def _deliver(self, outputs: Sequence[Output]) -> None:
+        Any other failure is raised.
+        """
         futures = [
             await self._send(output.topic, output.key, output.value, output.headers) for output in outputs
         ]
-        try:
-            await asyncio.gather(*futures)
-        except Exception as error:
-            self._metrics.produce_errors.labels(error=type(error).__name__).inc()
-            raise
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            self._metrics.produce_errors.labels(error=type(failure).__name__).inc()
+        for failure in failures:
+            if not isinstance(failure, MessageSizeTooLargeError):
+                raise failure
+        return [isinstance(result, MessageSizeTooLargeError) for result in results]
 
-    async def _deliver_dead_letter(self, output: Output, record: SourceRecord) -> None:
+    async def _deliver_dead_letters(self, outcomes: Sequence[Outcome]) -> None:
         """Deliver the original bytes, or, where even this topic refuses them, their sha256 and place."""
-        if record_bytes(output.key, output.value or b"", output.headers) <= self._dead_letter_bytes:
-            try:
-                await self._deliver([output])
-            except MessageSizeTooLargeError:
-                pass
-            else:
-                return
+        letters = [(outcome.source, output) for outcome in outcomes for output in outcome.outputs]
+        refused = await self._deliver(
+            [output if self._fits(output) else self._replaced(record, output) for record, output in letters]
+        )
+        smaller = [
+            self._replaced(*letter) for letter, is_refused in zip(letters, refused, strict=True) if is_refused
+        ]
+        if any(await self._deliver(smaller)):
+            raise OutputRefused(
+                f"topic {DEAD_LETTERS} refuses even the sha256 of a record as too large; raise its max.message.bytes"
+            )
+
+    def _fits(self, letter: Output) -> bool:
+        return record_bytes(letter.key, letter.value or b"", letter.headers) <= self._dead_letter_bytes
+
+    def _replaced(self, record: SourceRecord, letter: Output) -> Output:
         value, extra = replacement(record)
-        own = tuple(item for item in output.headers if item not in record.headers)
-        key = output.key if len(output.key or b"") < self._dead_letter_bytes // 2 else None
-        await self._deliver([Output(output.topic, key, value, (*own, extra))])
+        own = tuple(item for item in letter.headers if item[0].startswith(HEADER_ERROR_PREFIX))
+        key = letter.key if len(letter.key or b"") < self._dead_letter_bytes // 2 else None
+        return Output(letter.topic, key, value, (*own, extra))

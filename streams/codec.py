@@ -22,6 +22,9 @@ Stage = Literal["decode", "admit", "encode", "publish"]
 SCHEMA_NAME: Final = "documents"
 SCHEMA_MAJOR: Final = 1
 _SCHEMA = re.compile(rb"([a-z][a-z.-]*)/([0-9]{1,6})(\.[0-9]+)*")
+#: A whole string, escapes included, closed or not; or a bracket. Possessive, and the closing quote is optional,
+#: so that no byte is looked at twice: forty kilobytes of escaped quotes took ten seconds otherwise.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,13 +128,13 @@ def _too_many_labels(value: bytes) -> Rejected | None:
 def is_deeper(value: bytes, max_depth: int) -> bool:
     """Say whether JSON nests deeper than allowed, without parsing it.
 
-    Brackets inside strings do not count. Values with few brackets are not scanned at all.
+    Brackets inside strings do not count. Values with few brackets are not scanned at all. O(bytes), whatever
+    they are.
     """
     if value.count(b"[") + value.count(b"{") <= max_depth:
         return False
     depth = 0
-    # Strings are skipped whole, escapes included; what is left is brackets.
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', value, re.DOTALL):
+    for token in _STRING_OR_BRACKET.finditer(value):
         first = token[0][0]
         if first in b"[{":
             depth += 1

@@ -2,7 +2,8 @@
 
 Before a batch is encoded its offsets are noted on disk; after it is acknowledged the note is removed. A
 worker that finds a note takes those records one at a time. Only a record that killed the worker often enough
-*while it was alone* is given up: a burst of kills from outside condemns nobody.
+*while it was alone, and while it was being encoded* is given up: a burst of kills from outside, a broker that
+refuses, or an encoder that is broken for every text, condemn nobody.
 
 One file a partition: a partition belongs to one worker at a time, whichever it is.
 """
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 class Note(msgspec.Struct):
     """The records of one partition that were in hand, and how often each was tried alone.
 
-    ``attempts`` counts, by offset, the times that the record was started alone and not finished.
+    ``attempts`` counts, by offset, the times that the record was started alone and did not live through it.
     """
 
     in_hand: list[int] = msgspec.field(default_factory=list)
@@ -40,8 +41,8 @@ class CrashJournal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._notes: dict[tuple[str, int], Note] = {}
+        self._is_writable = True
 
     def _path(self, topic: str, partition: int) -> Path:
         return self._folder / f"{urllib.parse.quote(topic, safe='')}-{partition}.json"
@@ -58,7 +59,9 @@ class CrashJournal:
             with contextlib.suppress(FileNotFoundError):
                 try:
                     note = msgspec.json.decode(path.read_bytes(), type=Note)
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                    if isinstance(error, FileNotFoundError):
+                        raise
                     # Half a note is what a power cut leaves: it only costs taking the next batch whole.
                     logger.warning("crash journal: %s is unreadable, ignored", path)
             self._notes[key] = note
@@ -70,7 +73,7 @@ class CrashJournal:
         return offset in note.in_hand or offset in note.attempts
 
     def attempts(self, topic: str, partition: int, offset: int) -> int:
-        """Return how often a record was started alone and not finished."""
+        """Return how often a record was started alone and did not live through it."""
         return self._note(topic, partition).attempts.get(offset, 0)
 
     def start(self, offsets: Iterable[tuple[str, int, int]], *, alone: bool) -> None:
@@ -85,6 +88,16 @@ class CrashJournal:
             touched[topic, partition] = note
         self._write(touched)
 
+    def absolve(self, offsets: Iterable[tuple[str, int, int]]) -> None:
+        """Note that records are not to blame for whatever ends the process now; they are still taken alone."""
+        touched: dict[tuple[str, int], Note] = {}
+        for topic, partition, offset in offsets:
+            note = self._note(topic, partition)
+            if note.attempts.get(offset):
+                note.attempts[offset] = 0
+                touched[topic, partition] = note
+        self._write(touched)
+
     def finish(self, offsets: Iterable[tuple[str, int, int]]) -> None:
         """Remove records from the notes: their outputs are confirmed."""
         touched: dict[tuple[str, int], Note] = {}
@@ -97,12 +110,23 @@ class CrashJournal:
         self._write(touched)
 
     def _write(self, touched: dict[tuple[str, int], Note]) -> None:
-        for (topic, partition), note in touched.items():
-            path = self._path(topic, partition)
-            if not note.in_hand and not note.attempts:
-                path.unlink(missing_ok=True)
-                continue
-            # Not synced to disk: it must outlive the process, not the machine.
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(msgspec.json.encode(note))
-            temporary.replace(path)
+        try:
+            for (topic, partition), note in touched.items():
+                self._write_one(self._path(topic, partition), note)
+        except OSError as error:
+            # A full disk must not stop the stream: without notes only the way out of a crash loop is missing.
+            if self._is_writable:
+                logger.warning("crash journal: cannot write in %s: %s", self._folder, error.strerror)
+            self._is_writable = False
+        else:
+            self._is_writable = True
+
+    def _write_one(self, path: Path, note: Note) -> None:
+        if not note.in_hand and not note.attempts:
+            path.unlink(missing_ok=True)
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Not synced to disk: it must outlive the process, not the machine.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode(note))
+        temporary.replace(path)

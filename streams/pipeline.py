@@ -117,7 +117,8 @@ class Pipeline:
         Returns
         -------
         list of Outcome
-            One a record, in order: every record has at least one output.
+            One a record, in order. Every record has at least one output, but a tombstone without a key: it
+            names nothing, and no client can send one.
 
         Raises
         ------
@@ -165,6 +166,7 @@ class Pipeline:
         outputs = tuple(
             Output(topic, record.key, None, output_headers(record, schema))
             for topic, schema in OUTPUT_SCHEMAS
+            if record.key is not None
         )
         return Outcome(source=record, outputs=outputs, tombstone=True)
 
@@ -227,7 +229,13 @@ class Pipeline:
         name = space(self._encoder.fingerprint, document.adapter.version, strength=document.strength)
         values = [(VECTORS, codec.encode_record(self._vector_record(document, tokens, x, y, name)))]
         if document.labels is not None:
-            values.append((LABELS, codec.encode_record(self._labels_record(document, y, name))))
+            try:
+                labels = self._labels_record(document, y, name)
+            except InferenceError as error:
+                self._check_encoder(error)
+                rejected = Rejected("inference-failed", "encode", "the encoder fails on the labels")
+                return self.reject(document.source, rejected)
+            values.append((LABELS, codec.encode_record(labels)))
         outputs = []
         for (topic, value), schema in zip(values, (item[1] for item in OUTPUT_SCHEMAS), strict=False):
             headers = output_headers(document.source, schema)

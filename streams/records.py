@@ -9,13 +9,14 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from alignstream.models.tasks.labels import MAX_LABEL_CHARACTERS, MAX_TEMPLATE_CHARACTERS
+from alignstream.models.tasks.labels import MAX_LABEL_CHARACTERS, MAX_LABELS, MAX_TEMPLATE_CHARACTERS
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# In Python "$" also matches before a last line break, in JSON Schema it does not: hence "(?!\n)".
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 LanguageTag = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$",
+        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*$(?!\n)",
         max_length=64,
         description="BCP-47 language tag, such as 'pt-BR'.",
     ),
@@ -44,7 +45,16 @@ class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
     language: LanguageTag | None = None
     tenant: Name = "default"
     # The length is checked apart from the type, so that too many labels have a reason of their own.
-    labels: Annotated[list[Label], Meta(description="At most 64.")] | None = None
+    labels: (
+        Annotated[
+            list[Label],
+            Meta(
+                description=f"At most {MAX_LABELS}, none of them twice.",
+                extra_json_schema={"minItems": 1, "maxItems": MAX_LABELS, "uniqueItems": True},
+            ),
+        ]
+        | None
+    ) = None
     label_set: Name | None = None
     template: Template | None = None
     multi_label: bool | None = None

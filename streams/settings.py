@@ -292,6 +292,9 @@ class Settings(BaseSettings):
             raise SettingsError(
                 f"{PREFIX}{name.upper()}_FILE: cannot read {path}: {error.strerror}"
             ) from error
+        except UnicodeDecodeError:
+            # Its message would quote the secret's bytes.
+            raise SettingsError(f"{PREFIX}{name.upper()}_FILE: {path} is not UTF-8") from None
 
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path | None:

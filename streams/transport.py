@@ -6,7 +6,8 @@ What is wrong in faust-streaming 0.15.3, and mended here (each has a test in ``t
    nothing was committed yet (its issue 606). Here a commit is the low-water mark of what was handed out.
 2. ``Consumer._commit_offsets`` notes an offset as committed although the commit failed (its issue 316).
 3. ``Consumer.on_partitions_revoked`` forgets what was acknowledged since the last commit before it commits,
-   so every join or leave repeats up to a commit interval of records.
+   so every join or leave repeats up to a commit interval of records; and a commit that is already under way
+   makes ``wait_empty`` skip its last one.
 4. Idempotent producing and ``read_committed`` exist only together with transactions.
 """
 
@@ -48,6 +49,7 @@ class LowWater:
 
     def __init__(self) -> None:
         self._pending: deque[int] = deque()
+        #: Acknowledged, while something below is not.
         self._acked: set[int] = set()
         self._last_seen = -1
         self.offset: int | None = None
@@ -60,13 +62,18 @@ class LowWater:
 
     def acked(self, offset: int) -> None:
         """Note a record as done, and move the mark as far as it goes."""
+        if not self._pending or offset < self._pending[0]:
+            return  # done before, and delivered again by a seek
         self._acked.add(offset)
         while self._pending and self._pending[0] in self._acked:
             first = self._pending.popleft()
             self._acked.discard(first)
             self.offset = first + 1
-        if not self._pending:
-            self._acked.clear()
+
+    @property
+    def first_pending(self) -> int | None:
+        """Return the lowest offset that is not acknowledged, or None where nothing is in hand."""
+        return self._pending[0] if self._pending else None
 
     @property
     def n_pending(self) -> int:
@@ -83,6 +90,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             # Read when the consumer starts; the constructor's argument is hard-wired in Faust.
             consumer._isolation_level = "read_committed"  # noqa: SLF001 (see above)
         return consumer
+
+    def _state(self, tp: TP) -> Any:  # noqa: ANN401 (untyped library)
+        # The public methods assert that the partition is assigned, which may change at any moment.
+        subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 (see above)
+        assignment = None if subscription is None else subscription.assignment
+        return None if assignment is None else assignment.state_value(tp)
+
+    def highwater(self, tp: TP) -> int:
+        """Return the end of what may be read now; None, whatever Faust's annotation says, while it is unknown.
+
+        With ``read_committed`` an open transaction hides what lies behind it.
+        """
+        state = self._state(tp)
+        if state is None:
+            return cast(int, None)
+        is_hidden = cast(App, self.app).transport_options.read_committed and state.lso is not None
+        return cast(int, state.lso if is_hidden and state.lso >= 0 else state.highwater)
+
+    def fetched(self, tp: TP) -> int | None:
+        """Return the next offset to fetch, or None while it is unknown."""
+        state = self._state(tp)
+        return state.position if state is not None and state.has_valid_position else None
 
 
 class Consumer(driver.Consumer):
@@ -111,9 +140,13 @@ class Consumer(driver.Consumer):
         return False
 
     def done(self, tp: TP) -> int | None:
-        """Return the next offset to finish in a partition, or None where nothing is known yet."""
-        offset = self.low_water[tp].offset
-        return self._committed_offset[tp] if offset is None else offset
+        """Return the next offset to finish in a partition, or None where nothing is known yet.
+
+        With nothing in hand that is where fetching stands: what lies between was expired, compacted away, or
+        a transaction's marker, and will never come.
+        """
+        first = self.low_water[tp].first_pending
+        return cast(ConsumerThread, self._thread).fetched(tp) if first is None else first
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: the low-water mark does not care for offsets that do not exist."""
@@ -149,6 +182,9 @@ class Consumer(driver.Consumer):
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
             await self.wait_empty()
+            # If a commit was under way, wait_empty waited for that one, which may be older than the last
+            # acknowledgement, and made none of its own.
+            await self.commit()
         await super().on_partitions_revoked(revoked)
         self._forget(revoked)
 

@@ -79,7 +79,9 @@ class Watchdog:
             if position.end is not None and position.end > (position.done or 0)
         }
         self._show(positions or {}, waiting)
-        mark = (positions, self._n_progress())
+        # Not the ends: records that go on arriving are no progress.
+        done = None if positions is None else {place: position.done for place, position in positions.items()}
+        mark = (done, self._n_progress())
         if mark != self._mark or (positions is not None and not waiting):
             self._mark = mark
             self._moved_at = now

@@ -112,8 +112,10 @@ class Follower:
         self._listener = listener
         self._clock = clock
         self._held: dict[Kind, dict[str, Served]] = {"adapter": {}, "labels": {}}
-        #: Pointers that were refused, so that a bad value is fetched and reported once, not at every look.
+        #: Pointers that were refused, so that each is reported once, not at every look.
         self._refused: dict[tuple[Kind, str], Pointer | str] = {}
+        #: Pointers whose value was fetched and is bad: it is not fetched again.
+        self._bad: dict[tuple[Kind, str], Pointer] = {}
         self.problems: dict[tuple[Kind, str], str] = {}
         self.registry_is_up = False
         #: When every served value was last seen to be what the registry points at; seconds since 1970.
@@ -213,16 +215,10 @@ class Follower:
                 )
                 self._refuse_once(kind, name, pointer, "stale-pointer", message)
                 return False, False
-        if self._refused.get((kind, name)) == pointer:
+        fetched = self._fetch(kind, name, pointer)
+        if fetched is None:
             return False, False
-        try:
-            blob = self._store.blob(kind, name, pointer.sha256)
-            value = self._parse(kind, blob)
-        except RegistryUnavailable:
-            raise
-        except (RegistryError, AdapterError, LabelsError) as error:
-            self._refuse_once(kind, name, pointer, type(error).__name__, str(error))
-            return False, False
+        value, blob = fetched
         served = Served(value, "registry", self._clock(), pointer)
         self._held[kind][name] = served
         self._refused.pop((kind, name), None)
@@ -233,6 +229,22 @@ class Follower:
         except AlignstreamError as error:  # a full disk costs the next start, not this one
             self._reject(kind, name, "disk", str(error))
         return True, True
+
+    def _fetch(self, kind: Kind, name: str, pointer: Pointer) -> tuple[Adapter | LabelSet, bytes] | None:
+        """Return the value that a pointer names, verified, and its bytes; None if it is refused."""
+        if self._bad.get((kind, name)) == pointer:
+            return None
+        try:
+            blob = self._store.blob(kind, name, pointer.sha256)
+            return self._parse(kind, blob), blob
+        except RegistryUnavailable:
+            raise
+        except (RegistryError, AdapterError, LabelsError) as error:
+            # What the registry does not have, or does not give, may be there at the next look.
+            if isinstance(error, RegistryCorrupt) or not isinstance(error, RegistryError):
+                self._bad[kind, name] = pointer
+            self._refuse_once(kind, name, pointer, type(error).__name__, str(error))
+            return None
 
     def _refuse_once(self, kind: Kind, name: str, pointer: Pointer | str, reason: str, message: str) -> None:
         if self._refused.get((kind, name)) != pointer:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
 _MARKERS: Final = "osD^vP*X"
 

@@ -23,8 +23,8 @@ def show(console: Console, report: dict[str, Any]) -> None:
         mark = "[green]✓[/]" if example["label"] == example["topic"] else f"[yellow]{example['topic']}[/]"
         table.add_row(
             example["language"],
-            _cut(example["text"]),
-            example["label"] or "–",
+            example["text"],
+            example["label"] or "none",
             f"{example['score']:.2f}",
             mark,
         )

@@ -1,9 +1,10 @@
 """Tiny encoders with random weights and tokenizers trained here, as transformers writes them."""
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import tokenizers
@@ -23,7 +24,16 @@ CORPUS = [
 Build = Callable[..., Path]
 
 
-def _unigram(folder: Path) -> dict[str, Any]:
+class Trained(NamedTuple):
+    """A tokenizer's two files, and what a model's config must say about it."""
+
+    tokenizer: str
+    settings: dict[str, Any]
+    config: dict[str, Any]
+
+
+@functools.cache  # training breaks ties at random: once, so that two models can share a tokenizer
+def _unigram() -> Trained:
     tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram())
     tokenizer.normalizer = tokenizers.normalizers.NFKC()
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
@@ -38,18 +48,18 @@ def _unigram(folder: Path) -> dict[str, Any]:
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": 512}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return {
+    config = {
         "vocab_size": tokenizer.get_vocab_size() + 1,
         "pad_token_id": 1,
         "bos_token_id": 0,
         "eos_token_id": 2,
     }
+    return Trained(tokenizer.to_str(), settings, config)
 
 
-def _word_piece(folder: Path, *, is_lowered: bool) -> dict[str, Any]:
+@functools.cache
+def _word_piece(*, is_lowered: bool) -> Trained:
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))  # noqa: S106 (a piece)
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=is_lowered)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -61,10 +71,10 @@ def _word_piece(folder: Path, *, is_lowered: bool) -> dict[str, Any]:
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 512, "do_lower_case": is_lowered}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0}
+    return Trained(
+        tokenizer.to_str(), settings, {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 0}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -100,13 +110,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             "initializer_range": 0.3,
         }
         if family == "xlm-r":
-            config |= _unigram(folder)
+            trained = _unigram()
             kinds = library.XLMRobertaConfig, library.XLMRobertaModel, library.XLMRobertaForMaskedLM
         else:
-            config |= _word_piece(folder, is_lowered=family == "bert-uncased")
+            trained = _word_piece(is_lowered=family == "bert-uncased")
             kinds = library.BertConfig, library.BertModel, library.BertForMaskedLM
+        (folder / "tokenizer.json").write_text(trained.tokenizer, encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(trained.settings), encoding="utf-8")
         torch.manual_seed(7)
-        model = kinds[2 if head else 1](kinds[0](**(config | settings)))
+        model = kinds[2 if head else 1](kinds[0](**(config | trained.config | settings)))
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if parameter_name.endswith("bias"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from alignstream.export import parity
 from alignstream.export import sentence_transformers as folders
+from alignstream.export.texts import parity_texts
 from alignstream.export.weights import ExportError
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest, Pooling
@@ -106,7 +107,7 @@ def test_a_text_gives_the_same_bytes_in_every_batch(
 ) -> None:
     export(models[family], tmp_path / "out", pooling=pooling)
     encoder = OnnxEncoder(tmp_path / "out", max_batch_tokens=100_000)
-    tokens = encoder.tokenize([text for _, text in parity.parity_texts()])
+    tokens = encoder.tokenize([text for _, text in parity_texts()])
     alone = [encoder.encode([item])[0].tobytes() for item in tokens]
     assert [row.tobytes() for row in encoder.encode(tokens[::-1])] == alone[::-1]
 
@@ -377,8 +378,24 @@ def test_an_incomplete_checkpoint_is_not_filled_up_with_random_numbers(build: Bu
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ExportError, match="no readable config"):
+    with pytest.raises(ExportError, match=r"no config\.json"):
         export(tmp_path / "empty", tmp_path / "out")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["xlm-r"], tmp_path / "model")
+    for path in (tmp_path / "model").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ExportError, match="no readable config and tokenizer"):
+        export(tmp_path / "model", tmp_path / "out")
+
+
+def test_a_model_of_another_family_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["bert-cased"], tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text()) | {"model_type": "gpt2"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ExportError, match=r"gpt2 model; supported are bert"):
+        export(tmp_path / "model", tmp_path / "out")
 
 
 def test_a_model_too_large_for_one_file_is_refused_before_the_export(

@@ -3,18 +3,22 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import redis
+from oracle import Outputs, Service, open_producer
+from tiny_encoder import write_artifact
 
 from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
 from alignstream.ops.embedded.processes import ProcessError
 from alignstream.ops.embedded.redis import RedisServer, start_redis
 from alignstream.ops.embedded.worker import Worker, environment_of
 from alignstream.ops.embedded.worker import start_worker as start_one_worker
+from alignstream.ops.encoder import artifact_folder
+from alignstream.ops.topics import create_topics
 from alignstream.streams.settings import NOT_SETTINGS, PREFIX, Settings, load
 
 HERE = Path(__file__).parent
@@ -28,6 +32,18 @@ class StartWorker(Protocol):
     """Starts a worker process that the test's end stops."""
 
     def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
+
+
+class OpenService(Protocol):
+    """Starts a worker on topics of its own, with a Redis of its own; both end with the block."""
+
+    def __call__(
+        self,
+        artifact: Path,
+        *,
+        prepare: Callable[[Settings], object] = lambda _: None,
+        **overrides: Any,  # noqa: ANN401 (values of any setting)
+    ) -> contextlib.AbstractContextManager[Service]: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -132,3 +148,69 @@ def start_worker(service_settings: Settings, tmp_path: Path) -> Iterator[StartWo
             )
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def embedded_artifact() -> Path:
+    """Return the folder of the embedded encoder; assembled where this machine has not done so before."""
+    return artifact_folder(load())
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an encoder that loads and runs at once."""
+    return write_artifact(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def slow_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an encoder that loads at once, and takes some milliseconds a text, as a real one does."""
+    return write_artifact(tmp_path_factory.mktemp("encoder") / "slow", n_work_layers=60)
+
+
+@pytest.fixture
+def slow_settings(service_settings: Settings, slow_artifact: Path, tmp_path: Path) -> Settings:
+    """Return settings of this test with the slow encoder and no adapter, the topics made."""
+    create_topics(service_settings)
+    return service_settings.model_copy(
+        update={"artifact": slow_artifact, "cache_dir": tmp_path / "cache", "adapter": "identity"}
+    )
+
+
+@pytest.fixture(scope="module")
+def open_service(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> OpenService:
+    """Return what starts a worker that the tests of a module share."""
+
+    @contextlib.contextmanager
+    def run(
+        artifact: Path,
+        *,
+        prepare: Callable[[Settings], object] = lambda _: None,
+        **overrides: Any,  # noqa: ANN401 (values of any setting)
+    ) -> Iterator[Service]:
+        folder = tmp_path_factory.mktemp("service")
+        prefix = f"s{uuid.uuid4().hex[:12]}."
+        with start_redis(folder / "redis") as server:
+            values = {
+                "broker": broker.address,
+                "redis_url": server.url,
+                "topic_prefix": prefix,
+                "group": f"{prefix}group",
+                "artifact": artifact,
+                "cache_dir": folder / "cache",
+                "state_dir": folder / "state",
+                "metrics_port": 0,
+                "log_format": "text",
+                "session_timeout_seconds": SESSION_TIMEOUT_SECONDS,
+            }
+            settings = load(**values | broker.settings | overrides)
+            create_topics(settings)
+            prepare(settings)
+            with (
+                start_one_worker(environment_of(settings), folder) as worker,
+                contextlib.closing(Outputs(settings)) as outputs,
+                contextlib.closing(open_producer(settings)) as producer,
+            ):
+                yield Service(settings, server, worker, outputs, producer)
+
+    return run
