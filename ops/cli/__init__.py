@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.cli import demo, encode, export, local, records, registry, serve
+from alignstream.ops.cli import demo, encode, export, fit, local, records, registry, serve
 from alignstream.ops.cli.console import errors, print_version
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def _root(
     pass
 
 
-for _module in (demo, local, serve, records, registry, encode, export):
+for _module in (demo, local, serve, records, registry, encode, fit, export):
     _module.register(app)
 
 
