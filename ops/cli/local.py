@@ -72,7 +72,7 @@ def _running(state_dir: Path) -> "State":
 
 
 def down(*, as_json: AsJson = False) -> None:
-    """End the local stack that ``up`` left running, and nothing else."""
+    """End the local stack that up left running, and nothing else."""
     from alignstream.ops.embedded.stack import down as end
     from alignstream.streams.settings import load
 

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+
+#: What stands beside the text in the table of examples, borders included.
+_OTHER_COLUMNS_CELLS = 56
 
 FIGURES = {
     "r_precision": "translations among the nearest texts of all languages (R-precision)",
@@ -15,18 +19,20 @@ FIGURES = {
 def show(console: Console, report: dict[str, Any]) -> None:
     """Print the report: texts with labels, figures, dead letters, latencies."""
     table = Table(title="one text a language")
-    table.add_column("language")
-    table.add_column("text", no_wrap=True, overflow="ellipsis", max_width=40)
-    for heading in ("label", "score", ""):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("language", no_wrap=True, min_width=10)
+    table.add_column("text", no_wrap=True)
+    table.add_column("label", no_wrap=True, min_width=22)
+    table.add_column("score", no_wrap=True, min_width=5)
+    table.add_column("", no_wrap=True, min_width=1)
     for example in report["examples"]:
-        mark = "[green]✓[/]" if example["label"] == example["topic"] else f"[yellow]{example['topic']}[/]"
+        label = example["label"] or "none"
+        is_right = label == example["topic"]
         table.add_row(
             example["language"],
-            example["text"],
-            example["label"] or "none",
+            _cut(example["text"], max(console.width - _OTHER_COLUMNS_CELLS, 12)),
+            label if is_right else f"[yellow]{label}[/]",
             f"{example['score']:.2f}",
-            mark,
+            "[green]✓[/]" if is_right else "[yellow]✗[/]",
         )
     console.print(table)
     table = Table(
@@ -55,19 +61,25 @@ def show(console: Console, report: dict[str, Any]) -> None:
 
 def what_next(console: Console, *, is_running: bool) -> None:
     """Say what to try now."""
-    console.print("\n[bold]What to try next[/]")
-    if is_running:
-        console.print('  eval "$(alignstream up --show)"          # point this shell at the running stack')
-    else:
-        console.print("  make demo-up                              # the same, and leave it running")
-    console.print("  echo 'Guten Morgen' | alignstream produce - --language de --labels greeting,news")
-    console.print("  alignstream tail vectors.aligned.v1 labels.zero-shot.v1 --follow --from-beginning")
-    console.print("  alignstream encode FILE --output vectors.npz --format npz")
-    console.print("  alignstream deadletters list; alignstream doctor", highlight=False)
+    start = 'eval "$(alignstream up --show)"' if is_running else "make demo-up"
+    remark = "point this shell at the stack" if is_running else "the same, and leave it running"
+    lines = (
+        "",
+        "[bold]What to try next[/]",
+        f"  {'export PATH=$PWD/.venv/bin:$PATH':<42}# so that the shell finds alignstream",
+        f"  {start:<42}# {remark}",
+        "  echo 'Guten Morgen' | alignstream produce - --language de --labels greeting,news",
+        "  alignstream tail vectors.aligned.v1 labels.zero-shot.v1 --from-beginning",
+        "  alignstream encode FILE --output vectors.npz --format npz",
+        "  alignstream deadletters list; alignstream doctor",
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
-def _cut(text: str, width: int = 52) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _cut(text: str, n_cells: int = 52) -> str:
+    """Cut a text to a width on the screen, where some characters take two cells and some none."""
+    return text if cell_len(text) <= n_cells else set_cell_size(text, n_cells - 1).rstrip() + "…"
 
 
 def _duration(seconds: float) -> str:

@@ -5,11 +5,11 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import redis
-from oracle import Outputs, Service, open_producer
+from oracle import OpenService, Outputs, Service, StartWorker, open_producer
 from tiny_encoder import write_artifact
 
 from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
@@ -26,24 +26,6 @@ HERE = Path(__file__).parent
 KEPT = NOT_SETTINGS | {f"{PREFIX}CACHE_DIR"}
 #: The least that brokers allow: a killed worker's partitions are free again after this long.
 SESSION_TIMEOUT_SECONDS = 6.0
-
-
-class StartWorker(Protocol):
-    """Starts a worker process that the test's end stops."""
-
-    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
-
-
-class OpenService(Protocol):
-    """Starts a worker on topics of its own, with a Redis of its own; both end with the block."""
-
-    def __call__(
-        self,
-        artifact: Path,
-        *,
-        prepare: Callable[[Settings], object] = lambda _: None,
-        **overrides: Any,  # noqa: ANN401 (values of any setting)
-    ) -> contextlib.AbstractContextManager[Service]: ...
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -474,3 +474,21 @@ class Service:
         self.outputs.wait_for([place])
         result: dict[str, Any] = self.outputs.vector(place).json
         return result
+
+
+class StartWorker(Protocol):
+    """Starts a worker process that the test's end stops."""
+
+    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
+
+
+class OpenService(Protocol):
+    """Starts a worker on topics of its own, with a Redis of its own; both end with the block."""
+
+    def __call__(
+        self,
+        artifact: Path,
+        *,
+        prepare: Callable[[Settings], object] = lambda _: None,
+        **overrides: Any,  # noqa: ANN401 (values of any setting)
+    ) -> contextlib.AbstractContextManager[Service]: ...
