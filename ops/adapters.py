@@ -5,7 +5,7 @@ from pathlib import Path
 from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import IDENTITY, Adapter
-from alignstream.models.alignment.packaged import packaged_adapter
+from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.errors import AdapterError, AlignstreamError, RegistryError
 from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.follower import Catalogue, Follower, Served

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import IDENTITY, Adapter
-from alignstream.models.alignment.packaged import packaged_adapter
+from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.errors import (
     AdapterError,
     AlignstreamError,

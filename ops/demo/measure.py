@@ -48,7 +48,7 @@ class Quantiles(NamedTuple):
 
     p50: float
     p99: float
-    count: int
+    n_measured: int
 
 
 def scrape(host: str, port: int) -> str:
