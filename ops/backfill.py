@@ -20,7 +20,7 @@ from alignstream.models.encoder.artifact import decode_vector
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops import adapters
 from alignstream.ops.encoder import open_encoder
-from alignstream.streams.app import policy
+from alignstream.streams.admission import policy_of
 from alignstream.streams.codec import SourceRecord
 from alignstream.streams.pipeline import Outcome, Pipeline, StageName
 from alignstream.streams.records import VectorAlignedV1
@@ -88,7 +88,7 @@ def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[Sou
         )
     pipeline = Pipeline(
         encoder,
-        policy(settings, max_output_bytes=settings.max_output_bytes),
+        policy_of(settings, max_output_bytes=settings.max_output_bytes),
         clock=time.monotonic,
         now=time.time,
         observer=_Durations(),

@@ -12,6 +12,7 @@ from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.labels import MAX_LABELS, check_labels, check_template
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.records import DocumentV1
+from alignstream.streams.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +27,20 @@ class Policy:
     max_output_bytes: int
     max_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
+
+
+def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
+    """Return what the settings say about messages."""
+    return Policy(
+        adapter=settings.adapter,
+        label_set=settings.label_set,
+        template=settings.template,
+        tenants=None if settings.tenants is None else frozenset(settings.tenants),
+        max_document_bytes=settings.max_document_bytes,
+        max_output_bytes=max_output_bytes,
+        max_depth=settings.max_depth,
+        vector_encoding=settings.vector_encoding,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,10 +83,6 @@ def admit(
         return Rejected("tenant-not-allowed", "admit", f"tenant {record.tenant!r} is not on the allow-list")
     if not record.text.strip():
         return Rejected("empty-text", "admit", "the text is empty or blank")
-    try:
-        record.text.encode("utf-8")
-    except UnicodeEncodeError:
-        return Rejected("bad-json", "admit", "the text holds a lone surrogate")
     align = record.align
     asked = align.adapter if align is not None else None
     name = asked or policy.adapter

@@ -29,7 +29,7 @@ from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.follower import Follower
 from alignstream.models.registry.redis_store import RedisStore
 from alignstream.streams import logs
-from alignstream.streams.admission import Policy
+from alignstream.streams.admission import policy_of
 from alignstream.streams.agents import DocumentsAgent, Stream
 from alignstream.streams.broker import (
     BrokerNotReady,
@@ -144,7 +144,7 @@ class WorkerService:
             LastGoodCopies(settings.cache_dir / "registry", settings.redis_url),
             encoder=encoder.fingerprint,
             dim=encoder.dim,
-            listener=_LoggedRegistry(self._registry_metrics),
+            listener=self._registry_metrics,
         )
         # Before the first batch, so that a start does not serve what was replaced long ago.
         follower.refresh()
@@ -257,7 +257,7 @@ class WorkerService:
         agent = DocumentsAgent(
             Pipeline(
                 encoder,
-                self._policy(output_limit(settings, limits)),
+                policy_of(settings, max_output_bytes=output_limit(settings, limits)),
                 clock=time.monotonic,
                 now=time.time,
                 observer=self.metrics,
@@ -274,10 +274,6 @@ class WorkerService:
         )
         self._register(app, agent, journal)
         return app
-
-    def _policy(self, max_output_bytes: int) -> Policy:
-        settings = self._settings
-        return policy(settings, max_output_bytes=max_output_bytes)
 
     def _register(self, app: App, agent: DocumentsAgent, journal: CrashJournal) -> None:
         topic = app.topic(
@@ -300,6 +296,8 @@ class WorkerService:
         app.on_partitions_assigned.connect(assigned)
 
         async def watch() -> None:
+            if self._stop.is_set():  # told to stop before the loop had its own signal handlers
+                signal.raise_signal(signal.SIGTERM)
             watchdog = Watchdog(
                 positions=functools.partial(self._positions, app),
                 n_progress=lambda: self._n_encoded,
@@ -345,48 +343,6 @@ class WorkerService:
             self.metrics.adapter_stale.set(now - (started if fresh_at is None else fresh_at))
             for name, served in self._follower.catalogue.adapters.items():
                 self.metrics.adapter_age.labels(name).set(now - served.since)
-
-
-class _LoggedRegistry:
-    """Passes what the follower tells to the metrics, and writes it to the log."""
-
-    def __init__(self, metrics: RegistryMetrics) -> None:
-        self._metrics = metrics
-        self._was_up: bool | None = None
-
-    def looked(self, *, registry_is_up: bool) -> None:
-        """Log when Redis goes away or comes back."""
-        if registry_is_up != self._was_up:
-            level = logging.INFO if registry_is_up else logging.WARNING
-            logger.log(
-                level, "Redis %s", "answers" if registry_is_up else "is away; the last good values serve"
-            )
-        self._was_up = registry_is_up
-        self._metrics.looked(registry_is_up=registry_is_up)
-
-    def swapped(self, kind: Any, name: str, served: Any) -> None:  # noqa: ANN401 (passed through)
-        """Log a swap."""
-        logger.info("%s %s %s serves", kind, name, getattr(served.value, "version", "?"))
-        self._metrics.swapped(kind, name, served)
-
-    def rejected(self, kind: Any, name: str, reason: str, message: str) -> None:  # noqa: ANN401 (passed through)
-        """Log a refusal."""
-        logger.error("%s %s refused (%s): %s", kind, name, reason, message)
-        self._metrics.rejected(kind, name, reason, message)
-
-
-def policy(settings: Settings, *, max_output_bytes: int) -> Policy:
-    """Return what the settings say about messages."""
-    return Policy(
-        adapter=settings.adapter,
-        label_set=settings.label_set,
-        template=settings.template,
-        tenants=None if settings.tenants is None else frozenset(settings.tenants),
-        max_document_bytes=settings.max_document_bytes,
-        max_output_bytes=max_output_bytes,
-        max_depth=settings.max_depth,
-        vector_encoding=settings.vector_encoding,
-    )
 
 
 def _sender(

@@ -1,6 +1,7 @@
 """What the worker measures, in Prometheus' own terms: base units, bounded labels, never a payload."""
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from alignstream.models.registry.follower import Served
 from alignstream.models.registry.wire import Kind
 from alignstream.streams.pipeline import Outcome, StageName
 from alignstream.streams.topics import REASONS
+
+logger = logging.getLogger(__name__)
 
 #: Seconds: from a registry look-up to a batch of long texts on one core.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -143,26 +146,35 @@ class Metrics:
 
 
 class RegistryMetrics:
-    """The registry follower's listener."""
+    """The registry follower's listener: counts, and writes to the log what a person should know."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._was_up: bool | None = None
         self._shown: dict[str, tuple[str, str]] = {}
         self._lock = threading.Lock()
 
     def looked(self, *, registry_is_up: bool) -> None:
         """Take note of one look at the registry."""
+        if registry_is_up != self._was_up:
+            level = logging.INFO if registry_is_up else logging.WARNING
+            logger.log(
+                level, "Redis %s", "answers" if registry_is_up else "is away; the last good values serve"
+            )
+        self._was_up = registry_is_up
         self._metrics.registry_up.set(int(registry_is_up))
 
     def swapped(self, kind: Kind, name: str, served: Served) -> None:
         """Take note of a value that serves from now on."""
+        logger.info("%s %s %s serves", kind, name, getattr(served.value, "version", "?"))
         self._metrics.registry_swaps.labels(kind=kind).inc()
         if kind == "adapter":
             self.show(name, served)
 
     def rejected(self, kind: Kind, name: str, reason: str, message: str) -> None:
         """Take note of a value that was refused."""
-        del name, message  # names are unbounded; the message is logged
+        logger.error("%s %s refused (%s): %s", kind, name, reason, message)
+        # No label for the name: names are unbounded.
         self._metrics.registry_rejected.labels(kind=kind, reason=reason).inc()
 
     def show(self, name: str, served: Served) -> None:

@@ -37,7 +37,9 @@ model = XLMRobertaModel.from_pretrained(checkpoint, add_pooling_layer=False).eva
 @app.agent(documents)
 async def encode(stream: faust.StreamT[Document]) -> None:
     async for document in stream:
-        inputs = tokenizer(PREFIX + document.text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        inputs = tokenizer(
+            PREFIX + document.text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
         with torch.no_grad():
             hidden = model(**inputs).last_hidden_state
         vector = torch.nn.functional.normalize(hidden.mean(dim=1), dim=1)[0]

@@ -40,7 +40,11 @@ class Figure:
         """The value as people read it."""
         if self.unit == "%":
             return f"{100 * self.value:.2f} %"
-        return f"{self.value:.3g} {self.unit}".strip() if abs(self.value) < 100 else f"{self.value:.0f} {self.unit}"
+        return (
+            f"{self.value:.3g} {self.unit}".strip()
+            if abs(self.value) < 100
+            else f"{self.value:.0f} {self.unit}"
+        )
 
     @property
     def spread(self) -> str:
@@ -53,7 +57,9 @@ class Figure:
         return {True: "met", False: "missed", None: ""}[self.is_met]
 
 
-def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, tuple[float, ...]]:
+def median_ratio(
+    numerators: Sequence[float], denominators: Sequence[float]
+) -> tuple[float, tuple[float, ...]]:
     """Return the median of the ratios pair by pair, and the ratios: a drifting machine moves both of a pair."""
     ratios = tuple(a / b for a, b in zip(numerators, denominators, strict=True))
     return statistics.median(ratios), ratios
@@ -84,7 +90,9 @@ def show(figures: Sequence[Figure]) -> None:
     """Print the table."""
     table = rich.table.Table("measure", "figure", "rounds", "goal", "")
     for figure in figures:
-        table.add_row(f"[bold]{figure.name}[/]\n{figure.what}", figure.shown, figure.spread, figure.goal, figure.verdict)
+        table.add_row(
+            f"[bold]{figure.name}[/]\n{figure.what}", figure.shown, figure.spread, figure.goal, figure.verdict
+        )
     rich.console.Console().print(table)
 
 

@@ -49,6 +49,10 @@ def long_items(prefix: str, count: int) -> list[Item]:
 def documents(wanted: list[Item]) -> list[Produced]:
     """Return texts as records for ``documents.v1``: no labels are asked for, the worker's adapter serves."""
     return [
-        (item.identifier.encode(), msgspec.json.encode({"id": item.identifier, "text": item.text}), DOCUMENT_HEADERS)
+        (
+            item.identifier.encode(),
+            msgspec.json.encode({"id": item.identifier, "text": item.text}),
+            DOCUMENT_HEADERS,
+        )
         for item in wanted
     ]

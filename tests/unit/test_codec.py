@@ -34,8 +34,8 @@ from alignstream.streams.topics import (
 
 MAX_BYTES = 900_000
 MAX_DEPTH = 64
-#: A second is a hundred times what the scan of the largest value takes, and a thousandth of a quadratic one.
-LINEAR_SECONDS = 1.0
+#: Ten times what the slowest scan of the largest value takes, and a thousandth of a quadratic one.
+LINEAR_SECONDS = 5.0
 
 
 def record(value: bytes | None, headers: Headers = ()) -> SourceRecord:

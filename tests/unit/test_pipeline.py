@@ -308,7 +308,12 @@ def test_an_encoder_that_fails_on_everything_condemns_no_record(n_records: int) 
 
 
 def test_labels_that_the_encoder_fails_on_cost_their_own_record_alone() -> None:
-    bad, good = run([document("text", labels=["a", POISON]), document("text", labels=["a", "b"])])
+    bad, good = run(
+        [
+            document("text", labels=["a", POISON], template="{label}"),
+            document("text", labels=["a", "b"], template="{label}"),
+        ]
+    )
     assert reason(bad) == "inference-failed"
     assert [output.topic for output in bad.outputs] == [DEAD_LETTERS]
     assert list(bodies(good)) == [VECTORS, LABELS]
