@@ -1,4 +1,4 @@
-"""Pass over one record that no worker can read, without losing those before it.
+"""Pass over one record that no worker can read, without losing those around it.
 
 A record whose bytes cannot even be unpacked (a header name that is not UTF-8, an unknown codec) fails
 below the worker's code: it stops there, starts again, and stops there again. Only moving the group's

@@ -91,7 +91,9 @@ class HealthServer:
                 "set ALIGNSTREAM_METRICS_PORT to a free port (0 takes any)"
             ) from error
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="health", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops.cli import demo, encode, export, fit, local, records, registry, serve
@@ -41,7 +42,7 @@ def main() -> None:
     try:
         app()
     except AlignstreamError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted")

@@ -30,7 +30,8 @@ def worker(
 
 def config(as_json: AsJson = False) -> None:
     """Show every setting: value, where it comes from, unit and reason; secrets are masked."""
-    from rich.table import Table
+    from rich.markup import escape
+    from rich.padding import Padding
 
     from alignstream.ops.settings_view import shown_settings
 
@@ -38,10 +39,11 @@ def config(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("setting", "value", "from", "what, and why this default", show_lines=False)
     for row in rows:
-        table.add_row(f"ALIGNSTREAM_{row['name'].upper()}", row["value"], row["from"], row["description"])
-    console.print(table)
+        where = "" if row["from"] == "default" else f"  [yellow](from {escape(row['from'])})[/]"
+        line = f"[bold]ALIGNSTREAM_{row['name'].upper()}[/] = {escape(row['value'])}{where}"
+        console.print(line, highlight=False, soft_wrap=True)
+        console.print(Padding(f"[dim]{escape(row['description'])}[/]", (0, 0, 0, 4)), highlight=False)
 
 
 def doctor(

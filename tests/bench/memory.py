@@ -13,10 +13,11 @@ from alignstream.ops.embedded.processes import LOOPBACK
 from alignstream.ops.embedded.stack import Stack
 from alignstream.ops.embedded.worker import Worker
 from alignstream.ops.encoder import artifact_folder
+from alignstream.streams.settings import Settings
 from alignstream.streams.topics import VECTORS
 from tests.bench import service
 from tests.bench.report import Figure
-from tests.bench.service import PATIENCE_SECONDS, BenchFailed, Probe
+from tests.bench.service import PATIENCE_SECONDS, BenchFailed
 from tests.bench.workload import Item, long_items, short_items
 
 LONG_TEXTS: Final = 3 * 64
@@ -35,10 +36,8 @@ def figures(stack: Stack, *, n_short: int = SHORT_TEXTS) -> list[Figure]:
     with service.running(stack, "memory") as (settings, worker):
         weights_mb = (artifact_folder(settings) / MODEL).stat().st_size / MB
         started_mb = _resident_mb(worker)
-        probe = Probe(settings)
-        probe.close()
-        long = _watch(probe, worker, long_items("long", LONG_TEXTS), every=16)
-        short = _watch(probe, worker, short_items("short", n_short), every=SAMPLE_TEXTS)
+        long = _watch(settings, worker, long_items("long", LONG_TEXTS), every=16)
+        short = _watch(settings, worker, short_items("short", n_short), every=SAMPLE_TEXTS)
     most_mb = max(mb for _, mb in long)
     texts, resident = np.array(short[SKIPPED_SAMPLES:]).T
     slope, error = _slope(texts / SAMPLE_TEXTS, resident)
@@ -73,10 +72,10 @@ def figures(stack: Stack, *, n_short: int = SHORT_TEXTS) -> list[Figure]:
     ]
 
 
-def _watch(probe: Probe, worker: Worker, items: list[Item], *, every: int) -> list[tuple[int, float]]:
+def _watch(settings: Settings, worker: Worker, items: list[Item], *, every: int) -> list[tuple[int, float]]:
     """Send texts; return (texts done, resident MB) after every so many of them."""
     start = done = _published(worker)
-    probe.send(items)
+    service.send(settings, items)
     samples: list[tuple[int, float]] = []
     moved = time.monotonic()
     while done - start < len(items):

@@ -112,11 +112,14 @@ def write_document(path: Path, about: dict[str, Any], figures: Sequence[Figure])
 
 def _section(about: dict[str, Any], figures: Sequence[Figure]) -> str:
     software = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    lines = [
-        "",
+    machine_line = (
         f"Machine: {about['cores']} cores of an {about['cpu']}, {about['memory_gb']} GB of memory, "
         f"Python {about['python']}, {software}. Broker: {about['broker']}, on the same cores. "
-        f"Load average before the start: {about['load_before']}.",
+        f"Load average before the start: {about['load_before']}."
+    )
+    lines = [
+        "",
+        machine_line,
         "",
         "| measure | figure | single rounds | goal | |",
         "|---|---|---|---|---|",

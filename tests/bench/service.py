@@ -18,7 +18,6 @@ from alignstream.ops.reader import Reader
 from alignstream.ops.topics import create_topics
 from alignstream.streams.settings import PREFIX, Settings, load
 from alignstream.streams.topics import DOCUMENTS, VECTORS
-
 from tests.bench.workload import Item, documents
 
 #: Without a new result for so long, something is wrong.
@@ -79,6 +78,19 @@ def running(stack: Stack, name: str) -> Iterator[tuple[Settings, Worker]]:
         yield settings, process
 
 
+def send(settings: Settings, items: Sequence[Item], *, topic: str = DOCUMENTS) -> None:
+    """Produce texts and wait for their confirmation.
+
+    Raises
+    ------
+    BenchFailed
+        The broker refuses one.
+    """
+    report = produce_documents(settings, documents(items), topic=topic)
+    if report.failed:
+        raise BenchFailed(f"the broker refused {len(report.failed)} records: {report.failed[0].reason}")
+
+
 class Probe:
     """Sends texts to a topic and waits for their results; reads while nothing is measured but the service."""
 
@@ -89,9 +101,7 @@ class Probe:
 
     def send(self, items: Sequence[Item]) -> None:
         """Produce texts and wait for their confirmation."""
-        report = produce_documents(self._settings, documents(list(items)), topic=self._source)
-        if report.failed:
-            raise BenchFailed(f"the broker refused {len(report.failed)} records: {report.failed[0].reason}")
+        send(self._settings, items, topic=self._source)
 
     def collect(self, items: Sequence[Item]) -> list[Emitted]:
         """Wait for the result of every text; return them in the order in which they were emitted.

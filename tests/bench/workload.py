@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -46,7 +46,7 @@ def long_items(prefix: str, count: int) -> list[Item]:
     return [Item(f"{prefix}/{number}", f"{number} " + "word " * LONG_TEXT_WORDS) for number in range(count)]
 
 
-def documents(wanted: list[Item]) -> list[Produced]:
+def documents(wanted: Sequence[Item]) -> list[Produced]:
     """Return texts as records for ``documents.v1``: no labels are asked for, the worker's adapter serves."""
     return [
         (

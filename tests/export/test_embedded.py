@@ -3,6 +3,7 @@
 import fcntl
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import subprocess
@@ -66,14 +67,15 @@ def test_a_text_gives_the_same_bytes_alone_in_any_batch_in_any_order_and_under_a
     assert (len(tokens), min(lengths), max(lengths)) == (60, 1, 512)
     alone = [encoder.encode([item])[0].tobytes() for item in tokens]
     generator = random.Random(3)
-    for max_batch_tokens, threads in ((2048, 0), (8192, 1)):
+    for max_batch_tokens, threads, longest_tokens in ((2048, 0, 512), (8192, 1, 64)):
         other = OnnxEncoder(cached, threads=threads, max_batch_tokens=max_batch_tokens)
-        order = generator.sample(range(len(tokens)), len(tokens))
+        order = [position for position, length in enumerate(lengths) if length <= longest_tokens]
+        generator.shuffle(order)
         X = other.encode([tokens[position] for position in order])
         assert [row.tobytes() for row in X] == [alone[position] for position in order]
     # The longest beside the shortest: everything padded to 512.
     wide = OnnxEncoder(cached, max_batch_tokens=10**6)
-    short = [position for position, length in enumerate(lengths) if length < 24][::3]
+    short = [position for position, length in enumerate(lengths) if length < 24][::6]
     X = wide.encode([longest, *(tokens[position] for position in short)])
     assert [row.tobytes() for row in X[1:]] == [alone[position] for position in short]
 
@@ -146,7 +148,7 @@ def test_a_process_waits_for_the_one_that_assembles(cached: Path, tmp_path: Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         thread = threading.Thread(target=lambda: found.append(cached_artifact(tmp_path)))
         thread.start()
-        shutil.copytree(cached, tmp_path / "encoders" / cached.name)
+        shutil.copytree(cached, tmp_path / "encoders" / cached.name, copy_function=os.link)
         thread.join(timeout=0.2)
         assert thread.is_alive()
         assert found == []
@@ -243,6 +245,7 @@ def test_a_hub_that_cannot_be_reached_is_said_without_a_traceback(tmp_path: Path
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx_export = pytest.importorskip("alignstream.export.onnx", reason="needs the export extra")
+    pytest.importorskip("torch").set_num_threads(1)  # waiting threads spin: slow beside other programs
     folder = tmp_path_factory.mktemp("exported") / "artifact"
     onnx_export.export_onnx("embedded", folder)
     return folder

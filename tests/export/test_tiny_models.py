@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from alignstream.export import parity
 from alignstream.export import sentence_transformers as folders
@@ -18,6 +19,8 @@ from alignstream.export.weights import ExportError
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest, Pooling
 from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.errors import AlignstreamError
+from alignstream.ops.cli import app
 
 onnx_export = pytest.importorskip("alignstream.export.onnx", reason="needs the export extra")
 torch: Any = pytest.importorskip("torch")
@@ -448,3 +451,29 @@ def test_an_artifact_is_replaced_only_with_overwrite(models: dict[str, Path], tm
         "model.onnx",
         "tokenizer.json",
     ]
+
+
+# -- the command line -------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_report_and_writes_the_artifact(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = ["export", "onnx", "--model", str(models["bert-cased"]), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--layer", "2", "--pooling", "cls", "--prefix", "find: "])
+    assert done.exit_code == 0, done.output
+    manifest = artifact.read_manifest(tmp_path / "out")
+    assert (manifest.layer, manifest.pooling, manifest.prefix) == (2, "cls", "find: ")
+    for shown in ("lowest cosine", "Ethiopic", "18 scripts", manifest.fingerprint[:12]):
+        assert shown in done.stdout
+    again = CliRunner().invoke(app, [*arguments, "--overwrite", "--json"])
+    assert json.loads(again.stdout)["layer"] is None
+
+
+def test_the_command_passes_errors_on(models: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ["export", "onnx", "-m", str(models["bert-cased"]), "-o", str(tmp_path / "out")]
+    for wrong, message in ((["--layer", "9"], "no layer 9"), (["--precision", "int4"], "unknown precision")):
+        done = CliRunner().invoke(app, [*arguments, *wrong])
+        assert isinstance(done.exception, AlignstreamError)
+        assert message in str(done.exception)
+    assert CliRunner().invoke(app, [*arguments, "--pooling", "max"]).exit_code == 2

@@ -1,5 +1,7 @@
 """Micro-batches: every text once, near its own length, within the budget."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_groups_are_sorted_by_length_so_that_the_last_of_each_is_its_width(lengt
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60))
 def test_no_group_ends_before_it_is_full(lengths: list[int]) -> None:
     found = groups(lengths)
-    for group, following in zip(found, found[1:], strict=False):
+    for group, following in itertools.pairwise(found):
         assert (len(group) + 1) * lengths[following[0]] > BUDGET
 
 

@@ -134,12 +134,13 @@ def test_it_tells_that_the_loop_turns_until_it_is_cancelled(
     scene.positions = {}
 
     async def watch() -> None:
+        turned = asyncio.Event()
+        monkeypatch.setattr(scene.health, "loop_turned", turned.set)
         task = asyncio.create_task(scene.watchdog.run())
-        while scene.health._loop_turned_at is None:
-            await asyncio.sleep(0.001)
+        await turned.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(watch())
-    assert scene.health.death() is None
+    assert scene.codes == []
