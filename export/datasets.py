@@ -222,7 +222,7 @@ class PublicSets:
     Parameters
     ----------
     root : Path
-        Holds ``ntrex128``, ``sib200``, ``tico19_parallel`` and ``overlap``.
+        Holds ``ntrex128``, ``sib200``, ``tico19_parallel``, ``xsid`` and ``overlap``.
 
     Raises
     ------
@@ -234,8 +234,9 @@ class PublicSets:
         self._ntrex = root / "ntrex128" / "NTREX-128"
         self._sib = root / "sib200" / "data" / "annotated"
         self._tico = root / "tico19_parallel" / "testsets"
+        self._xsid = root / "xsid" / "data" / "xSID-0.7"
         self._ntrex_dev = root / "overlap" / "ntrex_dev_lines.txt"
-        for path in (self._ntrex, self._sib, self._tico, self._ntrex_dev):
+        for path in (self._ntrex, self._sib, self._tico, self._xsid, self._ntrex_dev):
             if not path.exists():
                 raise TextError(
                     f"{path} is not there; set ALIGNSTREAM_DATA to the folder with the public sets"
@@ -302,6 +303,25 @@ class PublicSets:
             name="tico-19",
             pivot="en",
             by_language={language: [column[line] for line in keep] for language, column in columns.items()},
+        )
+
+    def xsid(self, languages: Sequence[str], *, n_texts: int) -> tuple[dict[str, list[str]], list[str]]:
+        """Read xSID's validation part: commands to an assistant by language, and the intents they share."""
+        texts: dict[str, list[str]] = {}
+        intents: dict[str, list[str]] = {}
+        for language in languages:
+            path = self._xsid / f"{language}.valid.conll"
+            fields = [line[2:].partition(" = ") for _, line in _lines(path) if line.startswith("# ")]
+            texts[language] = [value for name, _, value in fields if name == "text"]
+            intents[language] = [value for name, _, value in fields if name == "intent"]
+        first = intents[languages[0]]
+        for language, values in intents.items():
+            if values != first or len(texts[language]) != len(first):
+                raise TextError(f"{self._xsid}: {language} does not hold the sentences of {languages[0]}")
+        keep = evenly_spaced(len(first), n_texts)
+        return (
+            {language: [column[position] for position in keep] for language, column in texts.items()},
+            [first[position] for position in keep],
         )
 
     def _read_ntrex(self, language: str) -> list[str]:

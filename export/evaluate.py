@@ -4,7 +4,7 @@ Raw and aligned vectors always meet identical candidates. Pure: numpy alone, no 
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -149,17 +149,17 @@ def judge(
     if len(lengths) != 1 or min(lengths) < 2:
         raise AdapterError(f"{name}: every language needs the same number of lines, at least 2")
     aligned = {language: transform(X) for language, X in raw.items()}
-    measures: dict[str, dict[str, Change]] = {}
-    if pivot is not None:
-        before, after = retrieval(raw, pivot), retrieval(aligned, pivot)
-        for measure in (TO_PIVOT, FROM_PIVOT):
-            measures[measure] = _pair(before[measure], after[measure])
-        measures[MIXED_POOL] = _pair(mixed_pool(raw), mixed_pool(aligned))
+    before = measure(raw, pivot=pivot, labelled=labelled)
     if labelled is not None:
-        measures[LABELS] = _pair(
-            label_accuracy(raw, labelled.prototypes, labelled.gold),
-            label_accuracy(aligned, transform(labelled.prototypes), labelled.gold),
-        )
+        labelled = LabelledTexts(prototypes=transform(labelled.prototypes), gold=labelled.gold)
+    after = measure(aligned, pivot=pivot, labelled=labelled)
+    measures = {
+        name: {
+            language: Change(raw=figure, adapter=after[name][language])
+            for language, figure in by_language.items()
+        }
+        for name, by_language in before.items()
+    }
     return SetReport(
         name=name,
         use=use,
@@ -168,6 +168,25 @@ def judge(
         measures=measures,
         kept={language: neighbours_kept(raw[language], aligned[language]) for language in raw},
     )
+
+
+def measure(
+    vectors: Mapping[str, Matrix], *, pivot: str | None = None, labelled: LabelledTexts | None = None
+) -> dict[str, dict[str, float]]:
+    """Measure vectors as they are: retrieval and mixed pool with a pivot, labels with labelled texts.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        By measure, then by language, in points.
+    """
+    found: dict[str, dict[str, float]] = {}
+    if pivot is not None:
+        found |= retrieval(vectors, pivot)
+        found[MIXED_POOL] = mixed_pool(vectors)
+    if labelled is not None:
+        found[LABELS] = label_accuracy(vectors, labelled.prototypes, labelled.gold)
+    return found
 
 
 def retrieval(vectors: Mapping[str, Matrix], pivot: str) -> dict[str, dict[str, float]]:
@@ -211,7 +230,7 @@ def mixed_pool(vectors: Mapping[str, Matrix]) -> dict[str, float]:
         rows = np.arange(start, min(start + _BLOCK_ROWS, len(pool)))
         similarities = pool[rows] @ pool.T
         similarities[rows - start, rows] = -np.inf
-        nearest = np.argpartition(-similarities, n_others - 1, axis=1)[:, :n_others]
+        nearest = np.argpartition(similarities, -n_others, axis=1)[:, -n_others:]
         precision[rows] = (lines[nearest] == lines[rows, None]).mean(axis=1)
     return {
         language: _points(precision[position * n_lines : (position + 1) * n_lines])
@@ -250,19 +269,10 @@ def label_accuracy(
     return {language: _points((X @ prototypes.T).argmax(axis=1) == gold) for language, X in vectors.items()}
 
 
-def agreement(report: SetReport, measures: Sequence[str]) -> float:
-    """Average measures of the adapter over languages, then over measures: what a choice is made by."""
-    return statistics.fmean(report.mean(measure).adapter for measure in measures)
-
-
 def _neighbours(X: Matrix, k: int) -> NDArray[np.intp]:
     similarities = X @ X.T
     np.fill_diagonal(similarities, -np.inf)
     return np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-
-
-def _pair(raw: Mapping[str, float], adapter: Mapping[str, float]) -> dict[str, Change]:
-    return {language: Change(raw=raw[language], adapter=adapter[language]) for language in raw}
 
 
 def _points(values: NDArray[Any]) -> float:

@@ -1,10 +1,8 @@
-"""Fit the language-free default adapter: vectors of texts by language in, an adapter with its report out.
-
-``python -m alignstream.export.fit shipped`` makes the adapter that the package ships (``shipped``).
-"""
+"""Fit the language-free default adapter: vectors of texts by language in, an adapter with its report out."""
 
 import contextlib
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +13,7 @@ from numpy.typing import NDArray
 
 from alignstream.export.datasets import Parallel, Texts
 from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.evaluate import (
-    FROM_PIVOT,
-    LABELS,
-    MIXED_POOL,
-    TO_PIVOT,
-    LabelledTexts,
-    SetReport,
-    agreement,
-    judge,
-)
+from alignstream.export.evaluate import LabelledTexts, SetReport, judge, measure
 from alignstream.models.alignment.adapter import Adapter, from_bytes
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.projection import fit_default, language_means
@@ -124,11 +113,12 @@ def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[Tr
 def try_rank(means: NDArray[np.float64], rank: int, dev: DevTexts) -> Trial:
     """Measure one rank on development texts."""
     transform = fit_adapter(means, rank=rank, encoder="").transform_many
-    reports = [judge("dev", dev.parallel, transform, use=USED_TO_CHOOSE, pivot=dev.pivot)]
+    found = measure({language: transform(X) for language, X in dev.parallel.items()}, pivot=dev.pivot)
     if dev.labelled is not None:
-        reports.append(judge("dev", dev.topical, transform, use=USED_TO_CHOOSE, labelled=dev.labelled))
-    measures = {name: report.mean(name).adapter for report in reports for name in report.measures}
-    return Trial(rank=rank, score=float(np.mean(list(measures.values()))), measures=measures)
+        labelled = LabelledTexts(prototypes=transform(dev.labelled.prototypes), gold=dev.labelled.gold)
+        found |= measure({language: transform(X) for language, X in dev.topical.items()}, labelled=labelled)
+    measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
+    return Trial(rank=rank, score=statistics.fmean(measures.values()), measures=measures)
 
 
 def fit_from_texts(
@@ -244,9 +234,3 @@ def _embed(cache: EmbeddingCache, part: str, by_language: Mapping[str, Sequence[
     sets = {f"{part}.{language}": texts for language, texts in by_language.items()}
     vectors = cache.embed_with_progress(sets, title=f"encoding {part} texts")
     return {language: vectors[f"{part}.{language}"] for language in by_language}
-
-
-if __name__ == "__main__":
-    from alignstream.export.shipped import main
-
-    main()

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,9 +135,3 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 def models(build: Build) -> dict[str, Path]:
     """Return one tiny model of each family."""
     return {family: build(family) for family in ("xlm-r", "bert-cased", "bert-uncased")}
-
-
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a cache that holds the assembled embedded encoder after its first use."""
-    return tmp_path_factory.mktemp("cache")

@@ -278,11 +278,10 @@ def test_a_fresh_export_and_the_assembled_artifact_are_one_encoder(
     tokens = encoder.tokenize(texts[:3])
     for a, b in zip(encoder.encode_tokens(tokens), other.encode_tokens(tokens), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
-    for a, b in zip(ours.golden, theirs.golden, strict=True):
-        assert a.text == b.text
-        np.testing.assert_allclose(
-            artifact.decode_vector(a.vector), artifact.decode_vector(b.vector), atol=SAME_OUTPUT, rtol=0
-        )
+    for kept, fresh in zip(ours.golden, theirs.golden, strict=True):
+        assert kept.text == fresh.text
+        x, y = artifact.decode_vector(kept.vector), artifact.decode_vector(fresh.vector)
+        np.testing.assert_allclose(x, y, atol=SAME_OUTPUT, rtol=0)
 
 
 @pytest.mark.export

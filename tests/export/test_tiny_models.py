@@ -132,7 +132,8 @@ def test_another_pooling_or_layer_is_another_space_by_more_than_the_parity_toler
     models: dict[str, Path],
 ) -> None:
     right = by_transformers(models["xlm-r"], TEXTS, layer=LAYERS, pooling="mean")
-    for layer, pooling in ((LAYERS, "cls"), (LAYERS, "pooler"), (LAYERS - 1, "mean")):
+    others: tuple[tuple[int, Pooling], ...] = ((LAYERS, "cls"), (LAYERS, "pooler"), (LAYERS - 1, "mean"))
+    for layer, pooling in others:
         wrong = by_transformers(models["xlm-r"], TEXTS, layer=layer, pooling=pooling)
         assert np.abs(right - wrong).max() > 100 * parity.MAX_DIFFERENCE
 

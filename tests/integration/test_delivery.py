@@ -8,7 +8,7 @@ import contextlib
 import gc
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,13 @@ def wait_for_more(outputs: Outputs, count: int) -> None:
         return len(outputs.records) >= goal
 
     wait_until(is_reached, f"{count} more outputs", DRAIN_SECONDS)
+
+
+@pytest.fixture
+def _unclosed_sockets() -> Iterator[None]:
+    """Let the sockets go that kafka-python leaves unclosed when its connections are refused."""
+    yield
+    gc.collect()
 
 
 def test_a_worker_killed_in_mid_batch_loses_nothing_and_repeats_little(
@@ -126,8 +133,8 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
         assert "Traceback" not in worker.log_path.read_text(encoding="utf-8")
 
 
-# kafka-python leaves sockets unclosed when its connections are refused.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.usefixtures("_unclosed_sockets")
 @pytest.mark.kafka
 def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
     own_kafka: Broker,
@@ -163,7 +170,6 @@ def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
                 lambda: metric(worker, "records_consumed_total") > n_before + 60, "work goes on", DRAIN_SECONDS
             )
         verdict = judge(settings, stream.confirmed, outputs)
-    gc.collect()
     lived = "lived through it" if has_lived else "ended and was started again"
     keep(record_property, f"kill -9 of the broker (the worker {lived})", verdict)
     assert not verdict.faults, verdict

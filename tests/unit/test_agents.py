@@ -282,16 +282,14 @@ def test_after_a_death_its_records_go_alone_and_their_neighbours_together_in_ord
     assert list(folder.iterdir()) == []
 
 
-def live(folder: Path, killer: int, batch: Sequence[Message]) -> Worker:
-    """Live once; a record kills the worker whenever it is encoded."""
+def worker_that_dies_of(offset: int, folder: Path) -> Worker:
     worker = Worker(folder)
 
     def kill(offsets: list[int]) -> None:
-        if killer in offsets:
+        if offset in offsets:
             raise Killed
 
     worker.before_run = kill
-    worker.work(batch)
     return worker
 
 
@@ -299,12 +297,12 @@ def test_a_record_that_kills_the_worker_is_found_and_only_it_is_given_up(folder:
     batch, acked = [good(offset) for offset in range(6)], set[int]()
     for _ in range(1 + CRASH_ATTEMPTS):
         left = [message for message in batch if message.offset not in acked]
-        worker = Worker(folder)
-        worker.before_run = lambda offsets: (_ for _ in ()).throw(Killed) if 2 in offsets else None
+        worker = worker_that_dies_of(2, folder)
         with pytest.raises(Killed):
             worker.work(left)
         acked.update(worker.acked)
-    worker = live(folder, 2, [message for message in batch if message.offset not in acked])
+    worker = worker_that_dies_of(2, folder)
+    worker.work([message for message in batch if message.offset not in acked])
     assert reasons(worker) == {2: "inference-failed"}
     (letter,) = [sent for sent in worker.broker.confirmed if sent.topic == DEAD_LETTERS]
     assert header(letter.headers, "alignstream.error.attempts") == b"3"
@@ -433,7 +431,7 @@ def test_a_dead_letter_that_the_broker_refuses_after_all_is_replaced_and_the_oth
 
 def test_a_dead_letter_topic_that_refuses_everything_loses_nothing(worker: Worker) -> None:
     worker.broker.refuse = too_large(DEAD_LETTERS)
-    with pytest.raises(OutputRefused, match="max.message.bytes"):
+    with pytest.raises(OutputRefused, match="even the sha256"):
         worker.work([bad(0)])
     assert worker.acked == []
 

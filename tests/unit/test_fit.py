@@ -183,9 +183,7 @@ def test_parallel_text_is_read_by_column_and_its_first_language_is_the_pivot(tmp
         ("en\tde\none\teins\n", "at least two rows"),
     ],
 )
-def test_malformed_parallel_text_is_refused_with_its_line(
-    tmp_path: Path, content: str, message: str
-) -> None:
+def test_malformed_parallel_text_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(TextError, match=message):
         read_parallel(write(tmp_path / "dev.tsv", content))
 
@@ -276,13 +274,9 @@ def test_measures_agree_with_their_definitions_written_out() -> None:
     raw = toy_vectors("x", 8)
     found = retrieval(raw, "en")
     assert set(found[TO_PIVOT]) == set(LANGUAGES) - {"en"}
-    hits = [
-        max(range(8), key=lambda j, x=x: float(x @ raw["en"][j])) == i for i, x in enumerate(raw["de"])
-    ]
+    hits = [max(range(8), key=lambda j, x=x: float(x @ raw["en"][j])) == i for i, x in enumerate(raw["de"])]
     assert found[TO_PIVOT]["de"] == pytest.approx(100 * np.mean(hits))
-    back = [
-        max(range(8), key=lambda j, x=x: float(x @ raw["de"][j])) == i for i, x in enumerate(raw["en"])
-    ]
+    back = [max(range(8), key=lambda j, x=x: float(x @ raw["de"][j])) == i for i, x in enumerate(raw["en"])]
     assert found[FROM_PIVOT]["de"] == pytest.approx(100 * np.mean(back))
 
     pool = [(language, line, raw[language][line]) for language in LANGUAGES for line in range(8)]
@@ -319,7 +313,12 @@ def test_the_identity_wins_and_loses_nothing() -> None:
 
 
 def test_every_language_beyond_half_a_point_is_a_win_or_a_loss_by_name() -> None:
-    changes = {"a": Change(50.0, 50.5), "b": Change(50.0, 50.6), "c": Change(50.0, 49.0), "d": Change(9.0, 2.0)}
+    changes = {
+        "a": Change(50.0, 50.5),
+        "b": Change(50.0, 50.6),
+        "c": Change(50.0, 49.0),
+        "d": Change(9.0, 2.0),
+    }
     report = SetReport("s", NOT_USED, "en", 10, {TO_PIVOT: changes}, dict.fromkeys("abcd", 70.0))
     assert report.wins(TO_PIVOT) == ["b"]
     assert report.losses(TO_PIVOT) == ["d", "c"]
