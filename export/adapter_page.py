@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from alignstream.export.evaluate import TIE_POINTS, SetReport
-from alignstream.export.fit import Trial
+from alignstream.export.fit import CLOSE_POINTS, Trial
 from alignstream.models.alignment.adapter import Adapter
 
 _HEAD: Final = """\
@@ -31,15 +31,23 @@ language that changes by more than {tie} points.
 _FITTED: Final = """\
 ## What it was fitted on
 
-{texts_per_language} texts of each language, the same ones in all: lines of NTREX-128 (news) that are not
-development lines, and, for languages that NTREX-128 lacks, training texts of SIB-200 (encyclopaedic) without
-their labels. SIB-200 is built on FLORES-200, so figures of this adapter on FLORES-200 or on SIB-200 are those
-of an adapter that has seen their domain. The two domains differ as much as languages do; each set's means are
-moved half the difference, measured on languages that both have, to the middle.
+Texts: {texts_per_language} of each language, the same ones in all, so that topics cancel between languages. They
+are lines of NTREX-128 (news) that are not development lines, and training texts of SIB-200 (encyclopaedic)
+without their labels. SIB-200 is built on FLORES-200: figures of this adapter on either are those of an adapter
+that has seen their domain.
 
-Rank and means were chosen on NTREX-128's development lines and SIB-200's development texts: the score is the
-average of the four measures, and the simplest choice within 0.1 of the best was taken. Chosen: **{means}**,
-rank **{rank}**.
+Three choices of language means were tried, each at every rank:
+
+- *NTREX-128, as they are*: its {n_ntrex} languages.
+- *NTREX-128, between the domains*: news and encyclopaedia differ nearly as much as languages do. The difference is
+  measured on {n_bridge} languages that both sets have, and the means are moved half of it, so that the centre lies
+  between the two.
+- *NTREX-128 and SIB-200, between the domains*: the {n_sib} languages that only SIB-200 has join, moved the other
+  half.
+
+The score is the average of the four measures on NTREX-128's development lines and SIB-200's development texts,
+over {n_dev} languages; the first choice and the smallest rank within {close} of the best score were taken. Chosen:
+**{means}**, rank **{rank}**. With more languages, rare ones take directions that labels need.
 """
 
 _LIMITS: Final = """\
@@ -75,6 +83,7 @@ def render_page(
         The sets it was judged on, the most telling first.
     """
     report: Mapping[str, Any] = adapter.report
+    counts = report["languages"]
     parts = [
         _HEAD.format(
             version=adapter.version, size_kb=len(adapter.blob) / 1000, rank=report["rank"], tie=TIE_POINTS
@@ -82,7 +91,14 @@ def render_page(
         _overview(reports),
         *(_set_section(item) for item in reports),
         _FITTED.format(
-            texts_per_language=report["texts_per_language"], means=report["means"], rank=report["rank"]
+            texts_per_language=report["texts_per_language"],
+            n_ntrex=counts["NTREX-128"],
+            n_sib=counts["SIB-200 only"],
+            n_bridge=counts["both, to tell domain from language"],
+            n_dev=len(reports[-1].kept),
+            close=CLOSE_POINTS,
+            means=report["means"],
+            rank=report["rank"],
         ),
         *(_choice_table(name, trials) for name, trials in choices.items()),
         _offsets(report["offsets"]),
@@ -131,7 +147,7 @@ def _choice_table(name: str, trials: Sequence[Trial]) -> str:
         [str(trial.rank), *(f"{figure:.1f}" for figure in trial.measures.values()), f"{trial.score:.2f}"]
         for trial in trials
     ]
-    return f"Means of {name}:\n\n" + _table(["rank", *trials[0].measures, "score"], rows)
+    return f"Tried: {name}.\n\n" + _table(["rank", *trials[0].measures, "score"], rows)
 
 
 def _offsets(offsets: Mapping[str, Sequence[float]]) -> str:
@@ -139,8 +155,8 @@ def _offsets(offsets: Mapping[str, Sequence[float]]) -> str:
     after = statistics.fmean(item[1] for item in offsets.values())
     farthest = sorted(offsets, key=lambda language: -offsets[language][1])[:10]
     return (
-        f"The means of {len(offsets)} languages lie {before:.3f} from the centre on average, and {after:.3f} after "
-        f"the projection. Farthest then: {', '.join(f'{name} {offsets[name][1]:.3f}' for name in farthest)}.\n"
+        f"The means of {len(offsets)} languages lie {before:.3f} from that of English on average, and {after:.3f} "
+        f"after the projection. Farthest then: {', '.join(f'{name} {offsets[name][1]:.3f}' for name in farthest)}.\n"
     )
 
 

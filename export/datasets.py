@@ -6,7 +6,7 @@ Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that ev
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 

@@ -80,7 +80,7 @@ class EmbeddingCache:
         return {name: self._embed_set(name, texts, on_texts) for name, texts in sets.items()}
 
     def embed_with_progress(self, sets: Mapping[str, Sequence[str]], *, title: str) -> dict[str, Matrix]:
-        """Return the vectors of every set, as ``embed``, with a progress bar on standard error."""
+        """Return the vectors of every set, as ``embed``, with a progress bar where standard error is a terminal."""
         total = sum(map(len, sets.values()))
         columns = (
             TextColumn("{task.description}"),
@@ -89,7 +89,8 @@ class EmbeddingCache:
             TextColumn("texts"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=total)
             return self.embed(sets, on_texts=lambda done: progress.advance(task, done))
 

@@ -53,15 +53,19 @@ N_XSID_TEXTS: Final = 100
 
 #: Languages of the development texts, by NTREX-128's names: 14 families, 16 scripts, many low-resource.
 DEV_LANGUAGES: Final = (
-    "eng deu fra rus pol ell arb heb fas hin ben tam kat hye tur kaz fin hun jpn kor zho-CN vie tha ind swa "
-    "yor hau amh som zul wol mya uig eus"
-).split()
+    "eng", "deu", "fra", "rus", "pol", "ell", "arb", "heb", "fas", "hin", "ben", "tam", "kat", "hye", "tur",
+    "kaz", "fin", "hun", "jpn", "kor", "zho-CN", "vie", "tha", "ind", "swa", "yor", "hau", "amh", "som",
+    "zul", "wol", "mya", "uig", "eus",
+)  # fmt: skip
 #: Languages whose SIB-200 texts are encoded too, though NTREX-128 has them: they tell domain from language.
 BRIDGE_LANGUAGES: Final = DEV_LANGUAGES[:20]
 TICO_LANGUAGES: Final = (
-    "en am ar bn ckb es_LA fa fr ha hi id km ku lg ln my ne om pt_BR ru so sw ta tl ur zh zu"
-).split()
-XSID_LANGUAGES: Final = "en ar da de de-st gsw id it kk lt nap nl sr tr zh".split()
+    "en", "am", "ar", "bn", "ckb", "es_LA", "fa", "fr", "ha", "hi", "id", "km", "ku", "lg", "ln", "my", "ne",
+    "om", "pt_BR", "ru", "so", "sw", "ta", "tl", "ur", "zh", "zu",
+)  # fmt: skip
+XSID_LANGUAGES: Final = (
+    "en", "ar", "da", "de", "de-st", "gsw", "id", "it", "kk", "lt", "nap", "nl", "sr", "tr", "zh",
+)  # fmt: skip
 
 TEMPLATE: Final = "This text is about {label}."
 #: xSID names its intents as code does; these are the words for them.
@@ -178,9 +182,9 @@ def fit_shipped(sources: Sources) -> Fitted:
     from_ntrex = {language: mean + shift / 2 for language, mean in ntrex.items()}
     from_sib = {language: mean - shift / 2 for language, mean in sib.items()}
     candidates: dict[str, Means] = {
-        "NTREX-128, not moved": ntrex,
-        "NTREX-128": from_ntrex,
-        "NTREX-128 and SIB-200": {**from_ntrex, **from_sib},
+        "NTREX-128, as they are": ntrex,
+        "NTREX-128, between the domains": from_ntrex,
+        "NTREX-128 and SIB-200, between the domains": {**from_ntrex, **from_sib},
     }
     dev = sources.dev()
     found = {name: choose_rank(_stack(means), dev) for name, means in candidates.items()}
@@ -191,14 +195,22 @@ def fit_shipped(sources: Sources) -> Fitted:
 
     chosen = candidates[name]
     draft = fit_adapter(_stack(chosen), rank=rank, encoder="")
+    # Within one set, so that the domain cancels.
+    apart = {language: mean - ntrex["eng"] for language, mean in ntrex.items()}
+    apart |= {language: mean - bridge[sources.sib_name("eng")] for language, mean in sib.items()}
     reports = _judge(sources, dev, draft)
     report = {
         "method": "centre and low-rank projection",
         "means": name,
         "texts_per_language": N_FIT_TEXTS,
+        "languages": {
+            "NTREX-128": len(ntrex),
+            "SIB-200 only": len(sib),
+            "both, to tell domain from language": len(bridge),
+        },
         "rank": rank,
         "rank_from": "NTREX-128 development lines and SIB-200 development texts",
-        "offsets": _offsets(chosen, draft),
+        "offsets": {language: offset(apart[language], draft) for language in sorted(chosen)},
         "sets": [item.summary() for item in reports],
     }
     return Fitted(
@@ -206,6 +218,22 @@ def fit_shipped(sources: Sources) -> Fitted:
         choices=choices,
         reports=reports,
     )
+
+
+def offset(difference: NDArray[np.float64], adapter: Adapter) -> list[float]:
+    """Return how far a language's mean lies from English, and what the projection leaves of that.
+
+    Parameters
+    ----------
+    difference : ndarray of shape (dim,), float64
+        The language's mean less that of English, on the same texts.
+    adapter : Adapter
+        Its centre cancels in differences; what follows the centre is applied.
+    """
+    left = difference
+    for member in adapter.members[1:]:
+        left = member.transform_one(left)
+    return [round(float(np.linalg.norm(x)), 4) for x in (difference, left)]
 
 
 def tune_labels(
@@ -259,29 +287,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.data is None:
         parser.error("name the folder with the public sets: --data or ALIGNSTREAM_DATA")
-    console = Console(highlight=False, soft_wrap=True)
     try:
         sources = open_sources(options.data, options.cache_dir, threads=options.threads)
-        if options.command == "tune-labels":
-            dev = sources.dev()
-            adapter = packaged_adapter(sources.encoder)
-            if adapter is None or dev.labelled is None:
-                raise AlignstreamError("there is no shipped adapter for this encoder yet; fit it first")
-            temperature, midpoint = tune_labels(dev.labelled, dev.topical, adapter)
-            console.print(f"TEMPERATURE {temperature:.3f}\nMULTI_LABEL_MIDPOINT {midpoint:.3f}")
-            return
-        fitted = fit_shipped(sources)
-        write_adapter(fitted.adapter, options.output, overwrite=True)
-        options.page.parent.mkdir(parents=True, exist_ok=True)
-        options.page.write_text(render_page(fitted.adapter, fitted.choices, fitted.reports), encoding="utf-8")
+        run = _tune_labels if options.command == "tune-labels" else _fit
+        lines = run(sources, options)
     except AlignstreamError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    console.print(
-        f"{options.output}: version {fitted.adapter.version}, {len(fitted.adapter.blob) / 1000:.0f} kB"
-    )
-    for line in _summary_lines(fitted):
-        console.print(line)
+    for line in lines:
+        Console(highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def _fit(sources: Sources, options: argparse.Namespace) -> list[str]:
+    fitted = fit_shipped(sources)
+    write_adapter(fitted.adapter, options.output, overwrite=True)
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(render_page(fitted.adapter, fitted.choices, fitted.reports), encoding="utf-8")
+    size = f"{len(fitted.adapter.blob) / 1000:.0f} kB"
+    return [f"{options.output}: version {fitted.adapter.version}, {size}", *_summary_lines(fitted)]
+
+
+def _tune_labels(sources: Sources, _: argparse.Namespace) -> list[str]:
+    dev, adapter = sources.dev(), packaged_adapter(sources.encoder)
+    if adapter is None or dev.labelled is None:
+        raise AlignstreamError("there is no shipped adapter for this encoder yet; fit it first")
+    temperature, midpoint = tune_labels(dev.labelled, dev.topical, adapter)
+    return [f"TEMPERATURE {temperature:.3f}", f"MULTI_LABEL_MIDPOINT {midpoint:.3f}"]
 
 
 def _stack(means: Means) -> NDArray[np.float64]:
@@ -310,19 +341,6 @@ def _judge(sources: Sources, dev: DevTexts, adapter: Adapter) -> list[SetReport]
         judge("NTREX-128 development", dev.parallel, transform, use=USED_TO_CHOOSE, pivot=dev.pivot),
         judge("SIB-200 development", dev.topical, transform, use=USED_TO_CHOOSE, labelled=dev.labelled),
     ]
-
-
-def _offsets(means: Means, adapter: Adapter) -> dict[str, list[float]]:
-    """Return how far each language's mean lies from the centre, before and after the projection."""
-    centre, *rest = adapter.members
-    offsets = {}
-    for language in sorted(means):
-        before = centre.transform_one(means[language])
-        after = before
-        for member in rest:
-            after = member.transform_one(after)
-        offsets[language] = [round(float(np.linalg.norm(x)), 4) for x in (before, after)]
-    return offsets
 
 
 def _summary_lines(fitted: Fitted) -> list[str]:

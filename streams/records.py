@@ -34,7 +34,7 @@ class Align(msgspec.Struct, frozen=True, omit_defaults=True):
 
     adapter: Name | None = None
     strength: Annotated[Fraction, Meta(description="0: as encoded; 1: the whole adapter.")] | None = None
-    follow: bool | None = None
+    follow: Annotated[bool, Meta(description="Reserved: accepted, without effect yet.")] | None = None
 
 
 class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -141,7 +141,7 @@ def _print_set(report: "SetReport") -> None:
         cells = [
             f"{by_language[language].raw:.1f} → {by_language[language].adapter:.1f}"
             if language in by_language
-            else "–"
+            else ""
             for by_language in report.measures.values()
         ]
         table.add_row(language, *cells, f"{report.kept[language]:.1f}")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from alignstream.ops.cli.console import AsJson, console, print_json
 
@@ -101,12 +102,12 @@ def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, impo
     table = Table("name", "version", "revision", "bytes", "encoder", "since", "note")
     for name, item in pointers.items():
         if isinstance(item, RegistryCorrupt):
-            table.add_row(name, "[red]damaged[/]", "", "", "", "", str(item))
+            table.add_row(name, "[red]damaged[/]", "", "", "", "", escape(str(item)))
         else:
             frozen = "frozen " if item.frozen else ""
             table.add_row(
                 name, item.version, str(item.revision), str(item.size_bytes),
-                (item.encoder or "")[:12], item.created[:19], frozen + item.note,
+                (item.encoder or "")[:12], item.created[:19], frozen + escape(item.note),
             )  # fmt: skip
     console.print(table)
 
@@ -155,7 +156,7 @@ def show(
         f"version {adapter.version}, {len(blob)} bytes, dim {adapter.dim}, encoder {adapter.encoder[:12]}"
     )
     for step in adapter.steps():
-        console.print(f"  - {step}")
+        console.print(f"  - {escape(step)}")
     for pointer in history:
         frozen = " (rollback)" if pointer.frozen else ""
         console.print(
@@ -269,4 +270,4 @@ def show_labels(
     console.print(f"template: {labels.template or '(the default of the worker)'}")
     console.print(f"labels exclude each other: {'no' if labels.multi_label else 'yes'}")
     for item in labels.labels:
-        console.print(f"  - {item}")
+        console.print(f"  - {escape(item)}")

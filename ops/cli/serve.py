@@ -53,6 +53,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Check broker, topics, Redis, encoder, adapter, disk and ports; say what to do about what is wrong."""
+    from rich.markup import escape
+
     from alignstream.ops.doctor import examine
 
     checks = examine(with_encoder=not skip_encoder)
@@ -61,9 +63,10 @@ def doctor(
     else:
         marks = {"ok": "[green]ok  [/]", "warning": "[yellow]warn[/]", "problem": "[bold red]FAIL[/]"}
         for check in checks:
-            console.print(f"{marks[check.state]} [bold]{check.name}[/]: {check.message}", highlight=False)
+            line = f"{marks[check.state]} [bold]{escape(check.name)}[/]: {escape(check.message)}"
+            console.print(line, highlight=False, soft_wrap=True)
             if check.remedy:
-                console.print(f"       → {check.remedy}", highlight=False)
+                console.print(f"       → {escape(check.remedy)}", highlight=False, soft_wrap=True)
     if any(check.state == "problem" for check in checks):
         if not as_json:
             errors.print("something is wrong; see FAIL above")

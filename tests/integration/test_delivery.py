@@ -42,7 +42,7 @@ Report = Callable[[str, object], None]
 PER_SECOND = 60.0
 N_KILLS = 3
 #: A join takes the embedded broker six seconds.
-N_STOPS = {"kafka": 20, "tansu": 4}
+N_STOPS = {"kafka": 2, "tansu": 4}
 #: What a killed worker may have published and not committed: a second's worth, what waited before, its batch.
 MAX_DUPLICATES_PER_KILL = 150
 

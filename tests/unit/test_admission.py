@@ -165,7 +165,3 @@ def test_a_refusal_never_quotes_a_text_or_a_label() -> None:
         DocumentV1("s3cret", label_set="nobody"),
     ):
         assert not re.search("s3cret", refuse(record).message)
-
-
-def test_a_lone_surrogate_that_came_some_other_way_is_refused() -> None:
-    assert refuse(DocumentV1("\ud800")).reason == "bad-json"

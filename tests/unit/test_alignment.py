@@ -35,12 +35,15 @@ def fitted(rank: int = 3, seed: int = 0, dim: int = DIM) -> Adapter:
     return Adapter(encoder=ENCODER, dim=dim, members=fit_default(means, rank=rank), report={"rank": rank})
 
 
+#: A shared machine may pause any example; laws are about results, not time.
+untimed = settings(deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 ranks = st.integers(0, 7)
 strengths = st.floats(0.0, 1.0)
 
 
 @given(seed=seeds, n=st.integers(0, 9), rank=ranks, strength=strengths)
+@untimed
 def test_a_batch_gives_the_same_bytes_as_its_rows_one_by_one(
     seed: int, n: int, rank: int, strength: float
 ) -> None:
@@ -53,6 +56,7 @@ def test_a_batch_gives_the_same_bytes_as_its_rows_one_by_one(
 
 
 @given(seed=seeds, rank=ranks)
+@untimed
 def test_the_order_and_memory_layout_of_a_batch_change_nothing(seed: int, rank: int) -> None:
     X = unit_rows(7, seed)
     order = np.random.default_rng(seed).permutation(7)
@@ -61,6 +65,7 @@ def test_the_order_and_memory_layout_of_a_batch_change_nothing(seed: int, rank: 
 
 
 @given(seed=seeds, strength=strengths)
+@untimed
 def test_the_identity_changes_nothing(seed: int, strength: float) -> None:
     X = unit_rows(5, seed)
     unchanged = identity(ENCODER, DIM)
@@ -70,6 +75,7 @@ def test_the_identity_changes_nothing(seed: int, strength: float) -> None:
 
 
 @given(seed=seeds, rank=ranks, strength=strengths)
+@untimed
 def test_aligned_vectors_have_length_one(seed: int, rank: int, strength: float) -> None:
     norms = np.linalg.norm(
         fitted(rank).transform_many(unit_rows(5, seed), strength=strength).astype(np.float64), axis=1
@@ -78,6 +84,7 @@ def test_aligned_vectors_have_length_one(seed: int, rank: int, strength: float) 
 
 
 @given(seed=seeds, rank=ranks, strength=strengths)
+@untimed
 def test_inputs_are_never_changed_and_never_handed_back(seed: int, rank: int, strength: float) -> None:
     for adapter in (fitted(rank), identity(ENCODER, DIM)):
         X = unit_rows(4, seed)
@@ -90,6 +97,7 @@ def test_inputs_are_never_changed_and_never_handed_back(seed: int, rank: int, st
 
 
 @given(seed=seeds)
+@untimed
 def test_strength_zero_is_raw_and_strength_one_is_the_whole_adapter(seed: int) -> None:
     X = unit_rows(4, seed)
     assert fitted().transform_many(X, strength=0.0).tobytes() == X.tobytes()
@@ -107,6 +115,7 @@ def test_strength_between_lies_between() -> None:
 
 
 @given(seed=seeds, rank=st.integers(1, 7))
+@untimed
 def test_removing_a_subspace_twice_is_removing_it_once(seed: int, rank: int) -> None:
     removal = fitted(rank).members[1]
     x: NDArray[np.float64] = unit_rows(1, seed)[0].astype(np.float64)
@@ -127,13 +136,13 @@ def test_removed_directions_no_longer_tell_languages_apart() -> None:
     offsets = unit_rows(6, 4) * 0.5
     raw = {f"l{i}": (texts + offset).astype(np.float32) for i, offset in enumerate(offsets)}
     _, means = language_means(raw)
-    centre, removal = fit_default(means, rank=5)
-    aligned = [removal.transform_one(centre.transform_one(mean)) for mean in means]
+    members = fit_default(means, rank=5)
+    aligned = [members[-1].transform_one(members[0].transform_one(mean)) for mean in means]
     assert np.abs(aligned).max() <= MAX_FLOAT32_ERROR
 
 
 @given(rank=ranks, seed=st.integers(0, 5))
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_an_adapter_comes_back_from_its_bytes_bit_for_bit(rank: int, seed: int) -> None:
     adapter = fitted(rank, seed)
     again = from_bytes(adapter.blob, encoder=ENCODER)
@@ -152,7 +161,7 @@ def test_equal_parameters_give_equal_bytes_and_any_other_report_another_version(
 
 
 def test_an_adapter_of_another_encoder_is_refused() -> None:
-    with pytest.raises(AdapterMismatch, match="fitted on encoder eeeeeeeeeeee.*alignstream fit default"):
+    with pytest.raises(AdapterMismatch, match=r"fitted on encoder eeeeeeeeeeee.*alignstream fit default"):
         from_bytes(fitted().blob, encoder="f" * 64)
 
 
@@ -244,6 +253,7 @@ def test_a_rank_out_of_range_is_refused(rank: int) -> None:
 
 
 @given(seed=seeds)
+@untimed
 def test_the_order_of_languages_does_not_change_the_fit(seed: int) -> None:
     raw = {f"l{i}": unit_rows(4, seed + i) for i in range(5)}
     backwards = dict(reversed(raw.items()))

@@ -94,7 +94,7 @@ def test_an_acknowledgement_of_a_former_owner_does_not_count_for_what_was_never_
     assert low_water.offset == 9
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     steps=st.lists(st.integers(1, 3), min_size=1, max_size=30),
     start=st.integers(0, 5),

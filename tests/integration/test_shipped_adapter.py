@@ -1,0 +1,175 @@
+"""The shipped adapter: it belongs to the embedded encoder, does what its page says, and can be made again."""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from alignstream.export import shipped as recipe
+from alignstream.export.datasets import PublicSets
+from alignstream.export.embedded import cached_artifact, embedded_fingerprint
+from alignstream.export.embedding_cache import EmbeddingCache
+from alignstream.export.evaluate import mixed_pool
+from alignstream.export.fit import USED_TO_CHOOSE
+from alignstream.models.alignment.adapter import Adapter, from_bytes
+from alignstream.models.alignment.members import Centre, Matrix, RemoveSubspace
+from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.tasks import zero_shot
+from alignstream.ops.cli import fit as command
+from alignstream.streams.settings import load
+
+#: Encoders on other machines differ in the last bits of float32; means of 80 texts average that out, and
+#: singular vectors that lie close together magnify it.
+MAX_DIFFERENCE = 1e-4
+#: Offsets are stored with four decimals.
+MAX_OFFSET_DIFFERENCE = 2e-4
+#: The grid of temperature and midpoint.
+MAX_STEP = 0.0051
+#: "Well under 1 MB": it is in every wheel and in every worker's memory.
+MAX_BYTES = 200_000
+#: Languages that are encoded anew in every run: near to English, far from it, and unknown to the encoder.
+SAMPLE = ("deu", "tam", "wol")
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    found = packaged_adapter(embedded_fingerprint())
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OnnxEncoder:
+    return OnnxEncoder(cached_artifact(load().cache_dir))
+
+
+@pytest.fixture(scope="module")
+def data() -> Path:
+    value = os.environ.get("ALIGNSTREAM_DATA")
+    if not value:
+        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
+    return Path(value)
+
+
+def test_it_is_small_and_fitted_on_the_embedded_encoder(adapter: Adapter, encoder: OnnxEncoder) -> None:
+    assert adapter.encoder == encoder.fingerprint
+    assert adapter.dim == encoder.dim
+    assert len(adapter.blob) < MAX_BYTES
+    centre, removal = adapter.members
+    assert isinstance(centre, Centre)
+    assert isinstance(removal, RemoveSubspace)
+    assert len(removal.basis) == adapter.report["rank"]
+
+
+def test_its_page_is_the_page_of_this_version(adapter: Adapter) -> None:
+    page = (Path(__file__).parents[2] / recipe.PAGE).read_text(encoding="utf-8")
+    assert f"Version `{adapter.version}`" in page
+    for item in adapter.report["sets"]:
+        for measure, (raw, aligned) in item["mean"].items():
+            assert measure in page
+            assert f"{raw} | {aligned} | {item['wins'][measure]} |" in page
+
+
+def test_its_report_says_what_it_gains_and_names_every_loss(adapter: Adapter) -> None:
+    for item in adapter.report["sets"]:
+        for column, measure in enumerate(item["mean"]):
+            figures = {
+                language: row[column]
+                for language, row in item["by_language"].items()
+                if row[column] is not None
+            }
+            # Rounded to one decimal, so the border itself may go either way.
+            clear = {language for language, (raw, aligned) in figures.items() if aligned < raw - 0.65}
+            assert clear <= set(item["losses"][measure])
+            raw, aligned = np.mean(list(figures.values()), axis=0)
+            assert item["mean"][measure] == pytest.approx([raw, aligned], abs=0.11)
+
+
+def test_translations_come_closer_in_texts_that_nobody_fitted_on(
+    adapter: Adapter, encoder: OnnxEncoder
+) -> None:
+    path = Path(__file__).parents[2] / "ops" / "demo" / "sample.json"
+    texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
+    raw = {
+        language: encoder.encode_texts([text[language] for text in texts])
+        for language in ("en", "de", "ru", "hi")
+    }
+    before = mixed_pool(raw)
+    after = mixed_pool({language: adapter.transform_many(X) for language, X in raw.items()})
+    assert statistics.fmean(after.values()) > statistics.fmean(before.values()) + 3.0
+
+
+def test_languages_encoded_anew_lie_where_the_report_says(
+    adapter: Adapter, encoder: OnnxEncoder, data: Path
+) -> None:
+    texts = PublicSets(data).ntrex(("eng", *SAMPLE), is_dev=False, n_lines=recipe.N_FIT_TEXTS)
+    assert texts.n_lines == adapter.report["texts_per_language"]
+    means = {
+        language: encoder.encode_texts(lines).mean(axis=0, dtype=np.float64)
+        for language, lines in texts.by_language.items()
+    }
+    for language in SAMPLE:
+        found = recipe.offset(means[language] - means["eng"], adapter)
+        assert found == pytest.approx(adapter.report["offsets"][language], abs=MAX_OFFSET_DIFFERENCE)
+
+
+@pytest.fixture(scope="module")
+def sources(data: Path, encoder: OnnxEncoder) -> recipe.Sources:
+    """The public sets, of which only vectors that `make adapter` left in the cache are used."""
+
+    def refuse(texts: Sequence[str]) -> Matrix:
+        pytest.skip(f"the cache lacks {len(texts)} vectors; 'make adapter' encodes them, for minutes")
+
+    cache = EmbeddingCache(load().cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=refuse)
+    return recipe.Sources(data, cache, encoder=encoder.fingerprint)
+
+
+def test_it_is_made_again_from_the_public_sets(adapter: Adapter, sources: recipe.Sources) -> None:
+    again = recipe.fit_shipped(sources).adapter
+    assert again.report["means"] == adapter.report["means"]
+    assert [item.kind for item in again.members] == [item.kind for item in adapter.members]
+    for made, stored in zip(again.members, adapter.members, strict=True):
+        for name, tensor in stored.tensors().items():
+            assert np.abs(made.tensors()[name] - tensor).max() <= MAX_DIFFERENCE
+
+
+def test_the_constants_of_labels_are_those_that_tuning_finds(
+    adapter: Adapter, sources: recipe.Sources
+) -> None:
+    dev = sources.dev()
+    assert dev.labelled is not None
+    temperature, midpoint = recipe.tune_labels(dev.labelled, dev.topical, adapter)
+    assert temperature == pytest.approx(zero_shot.TEMPERATURE, abs=MAX_STEP)
+    assert midpoint == pytest.approx(zero_shot.MULTI_LABEL_MIDPOINT, abs=MAX_STEP)
+
+
+def test_people_fit_an_adapter_of_their_own_with_one_command(encoder: OnnxEncoder, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "ops" / "demo" / "sample.json"
+    texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
+    languages = ("en", "de", "ru", "hi")
+    fit, dev, output = tmp_path / "fit.tsv", tmp_path / "dev.tsv", tmp_path / "own.safetensors"
+    fit.write_text(
+        "".join(f"{language}\t{text[language]}\n" for text in texts[:20] for language in languages),
+        encoding="utf-8",
+    )
+    rows = [languages, *([text[language] for language in languages] for text in texts[20:])]
+    dev.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    app = typer.Typer()
+    command.register(app)
+    arguments = ["fit", "default", "--text", fit, "--dev", dev, "--output", output]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"], catch_exceptions=False)
+    report = json.loads(result.stdout)
+    own = from_bytes(output.read_bytes(), encoder=encoder.fingerprint)
+    assert own.version == report["version"]
+    assert own.report["texts"] == dict.fromkeys(sorted(languages), 20)
+    assert report["sets"][0]["use"] == USED_TO_CHOOSE
+    shown = CliRunner().invoke(app, [*map(str, arguments), "--overwrite"], catch_exceptions=False)
+    assert "wins / losses" in shown.stdout
+    assert own.blob == output.read_bytes()
