@@ -47,7 +47,7 @@ Three choices of language means were tried, each at every rank:
 
 The score is the average of the four measures on NTREX-128's development lines and SIB-200's development texts,
 over {n_dev} languages; the first choice and the smallest rank within {close} of the best score were taken. Chosen:
-**{means}**, rank **{rank}**. With more languages, rare ones take directions that labels need.
+**{means}**, rank **{rank}**.
 """
 
 _LIMITS: Final = """\

@@ -93,13 +93,17 @@ class SetReport(msgspec.Struct, frozen=True):
         return sorted(beyond, key=lambda language: (-gains[language], language))
 
     def summary(self) -> dict[str, Any]:
-        """Return a small JSON value: means, wins and losses, and the rounded figures of every language."""
+        """Return a small JSON value: means, wins and losses, and the rounded figures of every language.
+
+        The figures of a language are in the order of ``measures``: keys of JSON objects have none.
+        """
         languages = sorted({language for by_language in self.measures.values() for language in by_language})
         return {
             "set": self.name,
             "use": self.use,
             "pivot": self.pivot,
             "lines": self.n_lines,
+            "measures": list(self.measures),
             "mean": {name: _rounded(self.mean(name)) for name in self.measures},
             "wins": {name: len(self.wins(name)) for name in self.measures},
             "losses": {name: self.losses(name) for name in self.measures},

@@ -1,18 +1,67 @@
-"""Write the JSON Schemas of the wire records, a file a topic: ``python -m alignstream.ops.schemas docs/schemas``."""
+"""Write what machines read of the wire contract: ``python -m alignstream.ops.schemas docs/schemas``.
+
+A JSON Schema a topic, and an AsyncAPI 3 document that says who sends and who receives what.
+"""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from alignstream.ops.cli.console import version
+from alignstream.streams import topics
 from alignstream.streams.records import schemas
+
+#: Topic, what it carries, and whether the service receives or sends it.
+_CHANNELS = (
+    (topics.DOCUMENTS, "A text to encode, align and classify; null is a tombstone.", "receive"),
+    (topics.VECTORS, "An aligned vector; null is a tombstone.", "send"),
+    (topics.LABELS, "Zero-shot labels of a text that asked for them; null is a tombstone.", "send"),
+    (topics.DEAD_LETTERS, "A record that was refused: its original bytes, and headers that say why.", "send"),
+)
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI 3 document of the service; payloads refer to the schema files beside it."""
+    channels, operations = {}, {}
+    described = schemas()
+    for topic, summary, action in _CHANNELS:
+        message: dict[str, Any] = {"name": topic, "summary": summary}
+        if topic in described:
+            message |= {"contentType": "application/json", "payload": {"$ref": f"./{topic}.json"}}
+        else:
+            names = [topics.HEADER_ERROR_PREFIX + field for field in topics.ERROR_FIELDS]
+            message["headers"] = {
+                "type": "object",
+                "required": names,
+                "properties": {
+                    name: {"enum": list(topics.REASONS)} if name.endswith(".reason") else {"type": "string"}
+                    for name in names
+                },
+            }
+        channels[topic] = {"address": topic, "messages": {topic: message}}
+        operations[f"{action} {topic}"] = {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{_pointer(topic)}"},
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "alignstream", "version": version(), "license": {"name": "Apache-2.0"}},
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+    }
+
+
+def _pointer(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def files() -> dict[str, str]:
-    """Return the content of every schema file by its name; the same records give the same bytes."""
-    return {
-        f"{topic}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for topic, schema in schemas().items()
-    }
+    """Return the content of every file by its name; the same records give the same bytes."""
+    contents = {f"{topic}.json": schema for topic, schema in schemas().items()}
+    contents["asyncapi.json"] = asyncapi()
+    return {name: json.dumps(body, indent=2, ensure_ascii=False) + "\n" for name, body in contents.items()}
 
 
 def write(folder: Path) -> list[Path]:

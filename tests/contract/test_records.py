@@ -93,8 +93,26 @@ def test_the_schema_files_are_those_of_the_records() -> None:
 
 def test_schemas_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
     written = schema_files.write(tmp_path / "new")
-    assert {path.name for path in written} == {f"{topic}.json" for topic in RECORDS}
-    assert all(json.loads(path.read_text(encoding="utf-8"))["title"] == path.stem for path in written)
+    assert {path.name for path in written} == {*(f"{topic}.json" for topic in RECORDS), "asyncapi.json"}
+    assert {path.name: path.read_text(encoding="utf-8") for path in written} == schema_files.files()
+
+
+def test_the_asyncapi_document_names_every_topic_and_refers_to_files_that_exist() -> None:
+    document = schema_files.asyncapi()
+    assert set(document["channels"]) == {spec.name for spec in topics.specs()}
+    for channel in document["channels"].values():
+        for message in channel["messages"].values():
+            if "payload" in message:
+                assert (DOCS / "schemas" / message["payload"]["$ref"]).is_file()
+            else:
+                assert message["headers"]["properties"]["alignstream.error.reason"]["enum"] == list(
+                    topics.REASONS
+                )
+    channels = {
+        operation["channel"]["$ref"].removeprefix("#/channels/")
+        for operation in document["operations"].values()
+    }
+    assert channels == set(document["channels"])
 
 
 @pytest.mark.parametrize("topic", RECORDS)

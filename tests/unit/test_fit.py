@@ -328,6 +328,7 @@ def test_every_language_beyond_half_a_point_is_a_win_or_a_loss_by_name() -> None
     assert report.losses(TO_PIVOT) == ["d", "c"]
     summary = report.summary()
     assert summary["losses"] == {TO_PIVOT: ["d", "c"]}
+    assert summary["measures"] == [TO_PIVOT]
     assert summary["by_language"]["d"] == [[9.0, 2.0]]
     assert json.loads(json.dumps(summary)) == summary
 
