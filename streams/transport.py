@@ -12,16 +12,20 @@ What is wrong in faust-streaming 0.15.3, and mended here (each has a test in ``t
 """
 
 import dataclasses
+import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
 import faust
+from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaError, UnsupportedCodecError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
+
+logger = logging.getLogger(__name__)
 
 SCHEME: Final = "alignstream"
 
@@ -91,6 +95,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             consumer._isolation_level = "read_committed"  # noqa: SLF001 (see above)
         return consumer
 
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (untyped library)
+        try:
+            return await super()._fetch_records(consumer, *args, **kwargs)
+        except (KafkaError, ConsumerStoppedError) as error:
+            if isinstance(error, CorruptRecordException | UnsupportedCodecError):
+                _say_unreadable(consumer, error)
+            raise
+        except Exception as error:
+            _say_unreadable(consumer, error)
+            raise
+
     def _state(self, tp: TP) -> Any:  # noqa: ANN401 (untyped library)
         # The public methods assert that the partition is assigned, which may change at any moment.
         subscription = self._ensure_consumer()._subscription.subscription  # noqa: SLF001 (see above)
@@ -112,6 +127,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Return the next offset to fetch, or None while it is unknown."""
         state = self._state(tp)
         return state.position if state is not None and state.has_valid_position else None
+
+
+def _say_unreadable(consumer: Any, error: Exception) -> None:  # noqa: ANN401 (untyped library)
+    """Say where the bytes lie that end the process now, and will at every start: only a person can help."""
+    fetched = consumer._fetcher._records  # noqa: SLF001 (nothing public knows what was fetched and not yet read)
+    places = [
+        f"{tp.topic} {tp.partition} {result._partition_records.next_fetch_offset}"  # noqa: SLF001 (likewise)
+        for tp, result in fetched.items()
+        if getattr(result, "_partition_records", None) is not None
+    ]
+    logger.critical(
+        "a record cannot be unpacked (%s: %s), at or after %s. No worker gets past it: stop the workers, then pass "
+        "over it with 'alignstream skip TOPIC PARTITION OFFSET'",
+        type(error).__name__, error, "; or ".join(places) or "an unknown place",
+    )  # fmt: skip
 
 
 class Consumer(driver.Consumer):

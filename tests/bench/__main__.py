@@ -23,7 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this alone; may be repeated")
     parser.add_argument(
-        "--seconds", type=float, default=30.0, help="for each side of a comparison of speeds (default: 30)"
+        "--seconds", type=float, default=36.0, help="for each side of a comparison of speeds (default: 36)"
     )
     parser.add_argument("--short-texts", type=int, default=memory.SHORT_TEXTS, help="for the slope of memory")
     parser.add_argument("--kafka", action="store_true", help="on the Apache Kafka in KAFKA_HOME")

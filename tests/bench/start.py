@@ -22,6 +22,7 @@ ROUNDS: Final = 3
 #: What the worker logs at the end of each step of its start.
 _IMPORTED: Final = "probes and metrics on"
 _LOADED: Final = "loaded in"
+_ADAPTED: Final = "serves (from"
 
 #: The least that gives a vector: no broker, no checks.
 _BARE: Final = """
@@ -81,11 +82,12 @@ def _start(stack: Stack, name: str) -> dict[str, float]:
             log = process.log()
     finally:
         probe.close()
-    imported, loaded = _logged_at(log, _IMPORTED), _logged_at(log, _LOADED)
+    imported, loaded, adapted = (_logged_at(log, words) for words in (_IMPORTED, _LOADED, _ADAPTED))
     return {
         "interpreter and imports": imported - started,
         "encoder": loaded - imported,
-        "adapter, joining the group, first batch": first.at - loaded,
+        "adapter": adapted - loaded,
+        "joining the group, first batch": first.at - adapted,
     }
 
 

@@ -410,12 +410,12 @@ def scrape(worker: Worker) -> dict[tuple[str, frozenset[tuple[str, str]]], float
     }
 
 
-def metric(worker: Worker, name: str, **labels: str) -> float:
+def metric(worker: Worker, what: str, /, **labels: str) -> float:
     """Return the sum of a metric's values over all series that have these labels."""
     return sum(
         value
         for (found, pairs), value in scrape(worker).items()
-        if found == f"alignstream_{name}" and labels.items() <= dict(pairs).items()
+        if found == f"alignstream_{what}" and labels.items() <= dict(pairs).items()
     )
 
 
