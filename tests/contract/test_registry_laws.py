@@ -687,7 +687,8 @@ def test_a_revision_starts_from_the_clock_of_redis(redis_place: RedisPlace) -> N
     before: Any = redis_place.raw.time()
     revision = redis_place.writer.publish("adapter", "default", BLOB).revision
     after: Any = redis_place.raw.time()
-    assert before[0] <= revision <= after[0]
+    first, last = (seconds * 1000 + microseconds // 1000 for seconds, microseconds in (before, after))
+    assert first <= revision <= last
 
 
 def test_a_lost_answer_to_a_swap_is_not_sent_again(
