@@ -16,6 +16,8 @@ import kafka
 import kafka.errors as kafka_errors
 
 from alignstream.models.errors import AlignstreamError
+from alignstream.streams.broker import TLS_REMEDY
+from alignstream.streams.logs import Overheard, overheard
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
@@ -124,9 +126,24 @@ def probe(settings: Settings) -> None:
     )
 
 
-def explain(error: kafka_errors.KafkaError, settings: Settings) -> BrokerError:
-    """Turn a client's error into one that says what was wrong, where, and what to do."""
+def explain(
+    error: kafka_errors.KafkaError, settings: Settings, heard: Overheard | None = None
+) -> BrokerError:
+    """Turn a client's error into one that says what was wrong, where, and what to do.
+
+    Parameters
+    ----------
+    heard
+        What the client logged: why a connection failed is said nowhere else.
+    """
     where, detail = settings.broker, " ".join(str(error).split())
+    if heard is not None:
+        refused = heard.about(kafka_errors.SaslAuthenticationFailedError)
+        if refused:
+            return BrokerError(f"{where}: the broker refused user name or password: {refused}")
+        insecure = heard.about(ssl.SSLError, naming="[SSL")
+        if insecure:
+            return BrokerError(f"{where}: no TLS connection: {insecure}; {TLS_REMEDY}")
     if isinstance(error, kafka_errors.UnsupportedCodecError):
         return BrokerError(f"{detail}: install kafka-python with its extras lz4, snappy and zstd")
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
@@ -146,10 +163,12 @@ def explain(error: kafka_errors.KafkaError, settings: Settings) -> BrokerError:
 @contextlib.contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
     """Raise what kafka-python raises as :class:`BrokerError`."""
-    try:
-        yield
-    except kafka_errors.KafkaError as error:
-        raise explain(error, settings) from error
+    with overheard("kafka.net.manager") as heard:
+        try:
+            yield
+        except kafka_errors.KafkaError as error:
+            is_lost = isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError)
+            raise explain(error, settings, heard if is_lost else None) from error
 
 
 def retrying(call: Callable[[], T]) -> T:

@@ -10,10 +10,11 @@ from typing import Any, Final
 import faust
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
 from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import AlignstreamError
+from alignstream.streams.logs import Overheard, overheard
 from alignstream.streams.settings import Settings, SettingsError
 from alignstream.streams.topics import (
     DEAD_LETTER_EXTRA_BYTES,
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 #: What a group is told when it has no committed offset: nothing is skipped.
 ASK_TIMEOUT_MS: Final = 5000
+TLS_REMEDY: Final = (
+    "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
+    "ALIGNSTREAM_BROKER_KEY_FILE"
+)
 
 
 class BrokerNotReady(AlignstreamError):  # noqa: N818 (names the state)
@@ -94,24 +99,37 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             "sasl_plain_password": settings.secret("broker_password"),
         }
     admin = AIOKafkaAdminClient(**options)
-    try:
-        await admin.start()
-        present = set(await admin.list_topics())
-        names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
-        missing = sorted(set(names.values()) - present)
-        if missing:
-            raise BrokerNotReady(
-                f"topics are missing on {settings.broker}: {', '.join(missing)}; make them with "
-                "'alignstream topics create'"
-            )
-        return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
-    except (TimeoutError, KafkaError, OSError) as error:
-        raise BrokerNotReady(
-            f"the broker {settings.broker} does not answer ({type(error).__name__}); is it running, and is "
-            "ALIGNSTREAM_BROKER right?"
-        ) from error
-    finally:
-        await admin.close()
+    with overheard("aiokafka") as heard:
+        try:
+            await admin.start()
+            present = set(await admin.list_topics())
+            names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
+            missing = sorted(set(names.values()) - present)
+            if missing:
+                raise BrokerNotReady(
+                    f"topics are missing on {settings.broker}: {', '.join(missing)}; make them with "
+                    "'alignstream topics create'"
+                )
+            return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
+        finally:
+            await admin.close()
+
+
+def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> str:
+    """Say why the broker cannot be used; the library itself only says that it cannot, and logs why."""
+    refused = heard.about(AuthenticationFailedError, SaslAuthenticationFailed)
+    if refused:
+        return f"the broker {settings.broker} refuses user name or password: {refused}"
+    insecure = heard.about(ssl.SSLError)
+    if insecure:
+        return f"no TLS connection to the broker {settings.broker}: {insecure}; {TLS_REMEDY}"
+    said = heard.about(Exception) or str(error) or type(error).__name__
+    return (
+        f"the broker {settings.broker} does not answer: {said}; is it running, and are ALIGNSTREAM_BROKER and "
+        f"ALIGNSTREAM_BROKER_SECURITY={settings.broker_security} right?"
+    )
 
 
 async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -> int:

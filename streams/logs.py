@@ -1,10 +1,16 @@
 """Logs: one JSON object a line, or text for people. Never a text, a key or a vector of the stream."""
 
+import collections
+import contextlib
 import datetime as dt
 import json
 import logging
 import sys
-from typing import Literal
+from collections.abc import Iterator
+from typing import Final, Literal
+
+#: Enough for the attempts of one connection.
+MAX_OVERHEARD: Final = 50
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,3 +45,34 @@ def configure(level: str, format: Literal["json", "text"]) -> None:  # noqa: A00
     for name in ("aiokafka", "faust", "mode"):
         if logging.getLogger(name).level < logging.WARNING:
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class Overheard(logging.Handler):
+    """Keeps what a library logged as warnings and errors, and the kind of exception that each was about."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        #: Message and kind, the last ones; not the exceptions themselves, on which sockets may hang.
+        self.said: collections.deque[tuple[str, type[BaseException]]] = collections.deque(maxlen=MAX_OVERHEARD)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a record."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        kind = next((type(item) for item in arguments if isinstance(item, BaseException)), Exception)
+        self.said.append((" ".join(record.getMessage().split()), kind))
+
+    def about(self, *kinds: type[BaseException], naming: str = "\n") -> str | None:
+        """Return the last message that was about one of these exceptions, or names a word; or None."""
+        found = [message for message, kind in self.said if issubclass(kind, kinds) or naming in message]
+        return found[-1] if found else None
+
+
+@contextlib.contextmanager
+def overheard(name: str) -> Iterator[Overheard]:
+    """Listen to a library's logger meanwhile: some say only there why they could not connect."""
+    handler = Overheard()
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logging.getLogger(name).removeHandler(handler)

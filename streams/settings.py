@@ -306,6 +306,10 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return here if here.is_file() else None
 
 
+#: Where pydantic's own words would not help.
+_MESSAGES = {"extra_forbidden": "unknown setting", "tuple_type": 'must be a JSON list, such as ["acme"]'}
+
+
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
     """Read the settings, with explicit values on top.
 
@@ -329,7 +333,7 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
         lines = []
         for item in error.errors(include_url=False, include_input=False):
             name = ".".join(str(part) for part in item["loc"])
-            message = "unknown setting" if item["type"] == "extra_forbidden" else item["msg"]
+            message = _MESSAGES.get(item["type"], item["msg"])
             lines.append(f"{PREFIX}{name.upper()}: {message}" if name else message)
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # not TOML, or not JSON where a list is expected

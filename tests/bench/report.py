@@ -40,16 +40,12 @@ class Figure:
         """The value as people read it."""
         if self.unit == "%":
             return f"{100 * self.value:.2f} %"
-        return (
-            f"{self.value:.3g} {self.unit}".strip()
-            if abs(self.value) < 100
-            else f"{self.value:.0f} {self.unit}"
-        )
+        return f"{_number(self.value)} {self.unit}".strip()
 
     @property
     def spread(self) -> str:
         """The smallest and the largest round."""
-        return f"{min(self.rounds):.3g} to {max(self.rounds):.3g}" if len(self.rounds) > 1 else ""
+        return f"{_number(min(self.rounds))} to {_number(max(self.rounds))}" if len(self.rounds) > 1 else ""
 
     @property
     def verdict(self) -> str:
@@ -135,7 +131,12 @@ def _section(about: dict[str, Any], figures: Sequence[Figure]) -> str:
 
 def _short(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+        return _number(value)
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + ")"
     return str(value)
+
+
+def _number(value: float) -> str:
+    """Write three digits, and no more than two behind the point."""
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,9 +1,11 @@
 """A real broker and a real Redis for the session; fresh topics, group, registry and state for each test."""
 
 import contextlib
+import gc
+import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,12 @@ def _only_our_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @contextlib.contextmanager
-def apache_kafka(folder: Path) -> Iterator[Broker]:
+def apache_kafka(folder: Path, overrides: Mapping[str, str] | None = None) -> Iterator[Broker]:
     """Run the Apache Kafka of ``KAFKA_HOME``; else skip with the reason, or fail where CI promises one."""
     if not os.environ.get("KAFKA_HOME"):
         pytest.skip("KAFKA_HOME is not set: there is no Apache Kafka to test on")
     try:
-        started = start_kafka(kafka_home(), folder)
+        started = start_kafka(kafka_home(), folder, overrides=overrides)
     except ProcessError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"KAFKA_HOME is set, and no broker can be started from it: {error}")
@@ -196,3 +198,14 @@ def open_service(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Op
                 yield Service(settings, server, worker, outputs, producer)
 
     return run
+
+
+@pytest.fixture
+def _unclosed_sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the sockets go that kafka-python leaves unclosed when its connections are refused.
+
+    They hang on its exceptions, and these on what it logs, which the test runner keeps.
+    """
+    monkeypatch.setattr(logging.getLogger("kafka"), "propagate", False)
+    yield
+    gc.collect()

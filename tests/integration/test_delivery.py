@@ -5,11 +5,9 @@ hand. Every verdict is kept with the test's result (``--junit-xml``), and printe
 """
 
 import contextlib
-import gc
 import json
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,17 +67,6 @@ def wait_for_more(outputs: Outputs, count: int) -> None:
         return len(outputs.records) >= goal
 
     wait_until(is_reached, f"{count} more outputs", DRAIN_SECONDS)
-
-
-@pytest.fixture
-def _unclosed_sockets(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let the sockets go that kafka-python leaves unclosed when its connections are refused.
-
-    They hang on its exceptions, and these on what it logs.
-    """
-    with caplog.at_level(logging.CRITICAL, logger="kafka"):
-        yield
-        gc.collect()
 
 
 def test_a_worker_killed_in_mid_batch_loses_nothing_and_repeats_little(

@@ -1,0 +1,385 @@
+"""Passwords and certificates: the worker and the tools over SASL_SSL with SCRAM, mutual TLS, and Redis with TLS and ACL."""
+
+import contextlib
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import kafka
+import numpy as np
+import pytest
+import redis
+from conftest import SESSION_TIMEOUT_SECONDS, apache_kafka
+from kafka.admin import UserScramCredentialUpsertion
+from oracle import ready, wait_until
+from tiny_encoder import DIM
+
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.members import Centre
+from alignstream.models.encoder.artifact import read_manifest
+from alignstream.models.errors import AlignstreamError, RegistryUnavailable
+from alignstream.ops.adapters import open_store, push_adapter
+from alignstream.ops.client import Client
+from alignstream.ops.connection import BrokerError
+from alignstream.ops.embedded.processes import LOOPBACK, free_port
+from alignstream.ops.embedded.redis import RedisServer, start_redis
+from alignstream.ops.embedded.worker import environment_of, start_worker, worker
+from alignstream.ops.topics import create_topics, describe_topics
+from alignstream.streams.settings import Settings, load
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning"),
+    pytest.mark.usefixtures("_unclosed_sockets"),
+]
+
+USER, PASSWORD = "aligner", "correct horse battery staple"
+REDIS_PASSWORD = "another secret"  # noqa: S105 (of a server that lives for a minute)
+#: What a worker needs of Redis, and nothing more.
+WORKER_RIGHTS = (
+    "on resetkeys ~alignstream:* resetchannels &alignstream:events -@all "
+    "+get +strlen +smembers +subscribe +unsubscribe +ping"
+)
+
+
+class Certificates(NamedTuple):
+    """PEM files: an authority, a server with its key in one file, a client, and an authority that nobody knows."""
+
+    ca: Path
+    server: Path
+    client: Path
+    client_key: Path
+    stranger: Path
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    openssl = shutil.which("openssl")
+    assert openssl is not None, "these tests make their certificates with the openssl command"
+
+    def make(name: str, *options: str) -> tuple[Path, Path]:
+        key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
+        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        files = ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}"]
+        done = subprocess.run([*command, *files, *options], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return key, certificate
+
+    authority = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign")
+    ca_key, ca = make("authority", *authority)
+    _, stranger = make("stranger", *authority)
+    signed = ("-CA", str(ca), "-CAkey", str(ca_key), "-addext", "basicConstraints=critical,CA:FALSE")
+    server_key, server = make("server", *signed, "-addext", f"subjectAltName=IP:{LOOPBACK}")
+    client_key, client = make("client", *signed)
+    both = folder / "server-with-key.pem"
+    both.write_text(server_key.read_text() + server.read_text())
+    return Certificates(ca, both, client, client_key, stranger)
+
+
+class Secure(NamedTuple):
+    """Addresses of one broker: open, with passwords over TLS, and with certificates."""
+
+    plain: str
+    passwords: str
+    mutual: str
+
+
+@pytest.fixture(scope="module")
+def secure_kafka(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> Iterator[Secure]:
+    folder = tmp_path_factory.mktemp("secure")
+    plain, controller, passwords, mutual = (free_port() for _ in range(4))
+    # Where a broker's folder names ports, it takes these.
+    (folder / "server.properties").write_text(
+        f"listeners=PLAINTEXT://{LOOPBACK}:{plain},CONTROLLER://{LOOPBACK}:{controller}\n"
+    )
+    advertised = (
+        f"PLAINTEXT://{LOOPBACK}:{plain},SASL_SSL://{LOOPBACK}:{passwords},SSL://{LOOPBACK}:{mutual}"
+    )
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    overrides = {
+        "listeners": f"{advertised},CONTROLLER://{LOOPBACK}:{controller}",
+        "advertised.listeners": advertised,
+        "listener.security.protocol.map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL"
+        ),
+        "sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(certificates.server),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certificates.ca),
+        "listener.name.ssl.ssl.client.auth": "required",
+    }
+    with apache_kafka(folder, overrides=overrides) as broker:
+        assert broker.port == plain
+        with contextlib.closing(kafka.KafkaAdminClient(bootstrap_servers=broker.address)) as admin:
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                user = UserScramCredentialUpsertion(USER, mechanism, PASSWORD)
+                assert admin.alter_user_scram_credentials([user]) == {USER: None}
+        yield Secure(*(f"{LOOPBACK}:{port}" for port in (plain, passwords, mutual)))
+
+
+class Front(socketserver.ThreadingTCPServer):
+    """Speaks TLS for a server that does not: not every build of Redis does."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, certificates: Certificates) -> None:
+        self.back = port
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificates.server)
+        super().__init__((LOOPBACK, free_port()), _Pass)
+        self.port: int = self.server_address[1]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that does not trust us leaves, as it should."""
+
+
+class _Pass(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        front: Front = self.server  # type: ignore[assignment]
+        with (
+            front.context.wrap_socket(self.request, server_side=True) as near,
+            socket.create_connection((LOOPBACK, front.back)) as far,
+        ):
+            back = threading.Thread(target=_copy, args=(far, near), daemon=True)
+            back.start()
+            _copy(near, far)
+            back.join()
+
+
+def _copy(source: socket.socket, goal: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            goal.sendall(data)
+    for end in (source, goal):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def secure_redis(certificates: Certificates, tmp_path: Path) -> Iterator[str]:
+    """Yield the address of a Redis behind TLS, with a user for workers, and one that may do all."""
+    with (
+        start_redis(tmp_path / "redis") as server,
+        contextlib.closing(redis.Redis.from_url(server.url)) as client,
+        Front(server.port, certificates) as front,
+    ):
+        client.execute_command("ACL", "SETUSER", "worker", f">{REDIS_PASSWORD}", *WORKER_RIGHTS.split())
+        client.execute_command(*"ACL SETUSER publisher on ~* &* +@all".split(), f">{REDIS_PASSWORD}")
+        client.execute_command("ACL", "SETUSER", "default", "off")
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        yield f"rediss://{LOOPBACK}:{front.port}/0"
+        front.shutdown()
+
+
+@pytest.fixture
+def settings(secure_kafka: Secure, tiny_artifact: Path, topic_prefix: str, tmp_path: Path) -> Settings:
+    """Return settings without any way in; the topics are made."""
+    found = load(
+        broker=secure_kafka.plain,
+        topic_prefix=topic_prefix,
+        group=f"{topic_prefix}group",
+        artifact=tiny_artifact,
+        cache_dir=tmp_path / "cache",
+        state_dir=tmp_path / "state",
+        session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
+        metrics_port=0,
+        log_format="text",
+        adapter="identity",
+    )
+    create_topics(found)
+    return found
+
+
+def changed(settings: Settings, **values: Any) -> Settings:  # noqa: ANN401 (values of any setting)
+    """Return settings with others, checked as those of a user are."""
+    return load(**{**settings.model_dump(exclude_unset=True), **values})
+
+
+def with_password(settings: Settings, broker: Secure, certificates: Certificates, file: Path) -> Settings:
+    return changed(
+        settings,
+        broker=broker.passwords,
+        broker_security="SASL_SSL",
+        broker_username=USER,
+        broker_password_file=file,
+        broker_ca_file=certificates.ca,
+    )
+
+
+def with_certificate(settings: Settings, broker: Secure, certificates: Certificates) -> Settings:
+    return changed(
+        settings,
+        broker=broker.mutual,
+        broker_security="SSL",
+        broker_ca_file=certificates.ca,
+        broker_cert_file=certificates.client,
+        broker_key_file=certificates.client_key,
+    )
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text(f"{PASSWORD}\n")
+    return path
+
+
+def test_worker_and_client_work_with_passwords_over_tls_on_broker_and_redis(
+    settings: Settings,
+    secure_kafka: Secure,
+    certificates: Certificates,
+    secure_redis: str,
+    password_file: Path,
+    tmp_path: Path,
+) -> None:
+    secured = with_password(settings, secure_kafka, certificates, password_file)
+    secured = changed(
+        secured,
+        redis_url=secure_redis,
+        redis_ca_file=certificates.ca,
+        redis_username="worker",
+        redis_password=REDIS_PASSWORD,
+        adapter="default",
+    )
+    fingerprint = read_manifest(secured.artifact or Path()).fingerprint
+    adapter = Adapter(fingerprint, DIM, (Centre(np.full(DIM, 0.1, dtype=np.float32)),))
+    with pytest.raises(AlignstreamError, match="refused"):
+        push_adapter(secured, "default", adapter.blob)  # a worker's rights are to read
+    push_adapter(changed(secured, redis_username="publisher"), "default", adapter.blob)
+    with start_worker(environment_of(secured), tmp_path / "worker") as running, Client(secured) as client:
+        result = client.await_result(client.produce("w1 w2", labels=["w1", "w3"]))
+        assert result.vector.fields.adapter_version == adapter.version
+        assert result.labels is not None
+        newer = Adapter(fingerprint, DIM, (Centre(np.full(DIM, -0.1, dtype=np.float32)),))
+        push_adapter(changed(secured, redis_username="publisher"), "default", newer.blob)
+
+        def version() -> str:
+            return client.await_result(client.produce("w1")).vector.fields.adapter_version
+
+        wait_until(lambda: version() == newer.version, "the hint reaches a worker with few rights", 3)
+        log = running.log()
+    for secret in (PASSWORD, REDIS_PASSWORD):
+        assert secret not in log
+    assert "Traceback" not in log
+
+
+def test_worker_and_client_work_with_certificates(
+    settings: Settings, secure_kafka: Secure, certificates: Certificates, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    secured = changed(
+        with_certificate(settings, secure_kafka, certificates), redis_url=redis_server.url
+    )
+    with start_worker(environment_of(secured), tmp_path / "worker"), Client(secured) as client:
+        assert client.await_result(client.produce("w1 w2")).vector.array.shape == (DIM,)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_both_mechanisms_let_the_tools_in(
+    settings: Settings, secure_kafka: Secure, certificates: Certificates, password_file: Path, mechanism: str
+) -> None:
+    secured = with_password(settings, secure_kafka, certificates, password_file)
+    found = describe_topics(changed(secured, broker_sasl_mechanism=mechanism))
+    assert all(topic.exists for topic in found)
+
+
+def refusals(
+    settings: Settings, broker: Secure, certificates: Certificates, password_file: Path, tmp_path: Path
+) -> dict[str, tuple[Settings, str]]:
+    """Return settings that do not get in, and what the message must say."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong")
+    by_password = with_password(settings, broker, certificates, password_file)
+    by_certificate = with_certificate(settings, broker, certificates)
+    return {
+        "a wrong password": (changed(by_password, broker_password_file=wrong), "user name or password"),
+        "an authority nobody knows": (
+            changed(by_password, broker_ca_file=certificates.stranger),
+            "certificate",
+        ),
+        "no client certificate": (
+            changed(settings, broker=broker.mutual, broker_security="SSL", broker_ca_file=certificates.ca),
+            "certificate",
+        ),
+        "no TLS where it is needed": (changed(by_certificate, broker=broker.plain), "no TLS connection"),
+    }
+
+
+REFUSALS = ("a wrong password", "an authority nobody knows", "no client certificate", "no TLS where it is needed")
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_the_tools_say_why_they_are_not_let_in(
+    settings: Settings, secure_kafka: Secure, certificates: Certificates, password_file: Path, tmp_path: Path, why: str
+) -> None:
+    refused, said = refusals(settings, secure_kafka, certificates, password_file, tmp_path)[why]
+    with pytest.raises(BrokerError) as caught:
+        describe_topics(refused)
+    print(f"\n{why}: {caught.value}")  # noqa: T201 (for -s)
+    assert said in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("why", REFUSALS[:2])
+def test_a_worker_says_why_it_is_not_let_in_and_waits(
+    settings: Settings,
+    secure_kafka: Secure,
+    certificates: Certificates,
+    redis_server: RedisServer,
+    password_file: Path,
+    tmp_path: Path,
+    why: str,
+) -> None:
+    refused, said = refusals(settings, secure_kafka, certificates, password_file, tmp_path)[why]
+    process = worker(environment_of(changed(refused, redis_url=redis_server.url)), tmp_path / "worker")
+    process.spawn()
+
+    def problem() -> str:
+        with contextlib.suppress(OSError):
+            status, body = ready(process)
+            assert status == 503
+            found: str = body["waiting"].get("broker", "")
+            return found
+        return ""
+
+    try:
+        wait_until(lambda: problem() not in {"", "not connected"}, "it says what is wrong")
+        print(f"\n{why}: {problem()}")  # noqa: T201 (for -s)
+        assert said in problem()
+        assert problem() in process.log()
+        assert PASSWORD not in process.log()
+    finally:
+        assert process.stop() == 0, "and it can be stopped"
+
+
+def test_redis_refusals_are_named(
+    settings: Settings, certificates: Certificates, secure_redis: str
+) -> None:
+    values = {"redis_url": secure_redis, "redis_username": "worker", "redis_password": REDIS_PASSWORD}
+    good = changed(settings, redis_ca_file=certificates.ca, **values)
+    with contextlib.closing(open_store(good)) as store:
+        assert store.pointers("adapter") == {}
+    for wrong, said in (
+        ({"redis_password": "wrong"}, "refused the credentials"),
+        ({"redis_ca_file": certificates.stranger}, "certificate"),
+        ({"redis_ca_file": None}, "certificate"),
+    ):
+        with (
+            contextlib.closing(open_store(changed(good, **wrong))) as store,
+            pytest.raises(RegistryUnavailable, match=said) as caught,
+        ):
+            store.pointers("adapter")
+        assert REDIS_PASSWORD not in str(caught.value)
+
+
