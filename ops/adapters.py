@@ -6,29 +6,19 @@ from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import IDENTITY, Adapter
 from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AdapterError, AlignstreamError, RegistryError
 from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.follower import Catalogue, Follower, Served
-from alignstream.models.registry.redis_store import RedisStore
 from alignstream.models.registry.wire import Kind, Pointer
 from alignstream.models.tasks import labels as label_sets
 from alignstream.models.tasks.labels import LabelSet
+from alignstream.streams.connections import open_store
 from alignstream.streams.settings import Settings
 
 
 class AdapterNotFound(AlignstreamError):  # noqa: N818 (names the state)
     """No adapter of that name is in the registry, on disk or in the package."""
-
-
-def open_store(settings: Settings) -> RedisStore:
-    """Return the registry that the settings name; nothing is connected yet."""
-    return RedisStore(
-        settings.redis_url,
-        username=settings.redis_username,
-        password=settings.secret("redis_password"),
-        ca_file=settings.redis_ca_file,
-        timeout_seconds=settings.redis_timeout_seconds,
-    )
 
 
 def push_adapter(
@@ -62,13 +52,15 @@ def push_packaged(settings: Settings, *, encoder: str | None = None) -> Pointer 
     Parameters
     ----------
     encoder : str, optional
-        Fingerprint of the encoder; None takes the embedded one's.
+        Fingerprint of the encoder; None takes that of the settings, else the embedded one's.
 
     Returns
     -------
     Pointer or None
         What ``default`` points at now; None where the package ships none for this encoder.
     """
+    if encoder is None and settings.artifact is not None:
+        encoder = read_manifest(settings.artifact).fingerprint
     adapter = shipped_adapter(encoder)
     if adapter is None:
         return None
@@ -85,15 +77,35 @@ def push_packaged(settings: Settings, *, encoder: str | None = None) -> Pointer 
         store.close()
 
 
+def prepare_registry(settings: Settings) -> Pointer | None:
+    """Make sure that a worker with these settings, on an empty registry, will find its adapter.
+
+    Raises
+    ------
+    AdapterNotFound
+        The package ships none for this encoder, and the settings want one.
+    """
+    pointer = push_packaged(settings)
+    if pointer is None and settings.adapter != IDENTITY:
+        raise AdapterNotFound(
+            "the package ships no adapter for this encoder; set ALIGNSTREAM_ADAPTER=identity, or start with "
+            "'alignstream up --no-worker' and push one"
+        )
+    return pointer
+
+
 def shipped_adapter(encoder: str | None = None) -> Adapter | None:
     """Return the adapter that the package ships, for an encoder or for the embedded one."""
     return packaged_adapter(embedded_fingerprint() if encoder is None else encoder)
 
 
 def push_label_set(settings: Settings, name: str, labels: LabelSet, *, note: str = "") -> Pointer:
-    """Publish a label set."""
+    """Publish a label set; what is there already is left as it is."""
     store = open_store(settings)
     try:
+        current = store.pointer("labels", name)
+        if current is not None and current.version == labels.version and not current.frozen:
+            return current
         return store.publish("labels", name, labels.blob, note=note)
     finally:
         store.close()
@@ -124,7 +136,7 @@ def fetch(settings: Settings, kind: Kind, name: str, version: str | None = None)
         store.close()
 
 
-class _Silent:
+class _NoListener:
     def looked(self, *, registry_is_up: bool) -> None:
         del registry_is_up
 
@@ -144,7 +156,7 @@ def catalogue(settings: Settings, *, encoder: str, dim: int) -> tuple[Catalogue,
             LastGoodCopies(settings.cache_dir / "registry", settings.redis_url),
             encoder=encoder,
             dim=dim,
-            listener=_Silent(),
+            listener=_NoListener(),
         )
         follower.refresh()
     finally:

@@ -3,6 +3,7 @@
 For backfills and for checks: what comes out here is, byte for byte, what a worker publishes as values.
 """
 
+import codecs
 import contextlib
 import itertools
 import os
@@ -22,10 +23,10 @@ from alignstream.ops import adapters
 from alignstream.ops.encoder import open_encoder
 from alignstream.streams.admission import policy_of
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import Outcome, Pipeline, StageName
+from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, StageName
 from alignstream.streams.records import VectorAlignedV1
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import LABELS, VECTORS
+from alignstream.streams.topics import LABELS
 
 InputFormat = Literal["auto", "jsonl", "text"]
 OutputFormat = Literal["jsonl", "npz"]
@@ -37,9 +38,9 @@ CHUNK_LINES: Final = 256
 class BackfillReport(NamedTuple):
     """What became of a file."""
 
-    n_records: int
     n_vectors: int
     n_labels: int
+    n_labels_dropped: int
     n_rejected: int
     seconds: float
 
@@ -52,7 +53,7 @@ class Rejection(NamedTuple):
     message: str
 
 
-class _Durations:
+class _NoObserver:
     """Takes the pipeline's measurements and drops them."""
 
     def stage(self, name: StageName, seconds: float) -> None:
@@ -91,9 +92,16 @@ def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[Sou
         policy_of(settings, max_output_bytes=settings.max_output_bytes),
         clock=time.monotonic,
         now=time.time,
-        observer=_Durations(),
+        observer=_NoObserver(),
     )
-    return lambda records: pipeline.run(records, found)
+
+    def run(records: list[SourceRecord]) -> list[Outcome]:
+        try:
+            return pipeline.run(records, found)
+        except EncoderFailed as error:
+            raise AlignstreamError(f"{error}; check the artifact with 'alignstream doctor'") from error
+
+    return run
 
 
 def encode_file(
@@ -129,44 +137,72 @@ def encode_file(
         A file cannot be read or written.
     """
     started = time.monotonic()
-    counts = {"records": 0, "vectors": 0, "labels": 0, "rejected": 0}
-    ids: list[str] = []
-    vectors: list[NDArray[np.float32]] = []
+    n_rejected = 0
     name = "stdin" if source is None else source.stem
     with contextlib.ExitStack() as stack:
         lines = _open_input(stack, source)
         records = _records(lines, name, input_format, language)
-        sink = stack.enter_context(_written(output))
-        labels_sink = None if labels_output is None else stack.enter_context(_written(labels_output))
+        vectors: _Lines | _Arrays = (_Arrays if output_format == "npz" else _Lines)(
+            stack.enter_context(_written(output))
+        )
+        labels = _Lines(None if labels_output is None else stack.enter_context(_written(labels_output)))
         while chunk := list(itertools.islice(records, CHUNK_LINES)):
             for outcome in run(chunk):
-                counts["records"] += 1
                 if outcome.rejected is not None:
-                    counts["rejected"] += 1
+                    n_rejected += 1
                     rejected = outcome.rejected
                     on_rejected(Rejection(outcome.source.offset + 1, rejected.reason, rejected.message))
                     continue
                 for item in outcome.outputs:
-                    if item.value is None:
-                        continue
-                    if item.topic == LABELS and labels_sink is not None:
-                        counts["labels"] += 1
-                        labels_sink.write(item.value + b"\n")
-                    elif item.topic == VECTORS:
-                        counts["vectors"] += 1
-                        if output_format == "npz":
-                            identifier, vector = _vector(item.value)
-                            ids.append(identifier)
-                            vectors.append(vector)
-                        else:
-                            sink.write(item.value + b"\n")
+                    if item.value is not None:
+                        (labels if item.topic == LABELS else vectors).add(item.value)
             on_progress(len(chunk))
-        if output_format == "npz":
-            stacked = np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
-            np.savez(sink, ids=np.array(ids, dtype=np.str_), vectors=stacked)
+        vectors.finish()
     return BackfillReport(
-        counts["records"], counts["vectors"], counts["labels"], counts["rejected"], time.monotonic() - started
+        n_vectors=vectors.count,
+        n_labels=0 if labels_output is None else labels.count,
+        n_labels_dropped=labels.count if labels_output is None else 0,
+        n_rejected=n_rejected,
+        seconds=time.monotonic() - started,
     )
+
+
+class _Lines:
+    """Writes values as JSON lines; without a file it only counts them."""
+
+    def __init__(self, sink: BinaryIO | None) -> None:
+        self._sink = sink
+        self.count = 0
+
+    def add(self, value: bytes) -> None:
+        self.count += 1
+        if self._sink is not None:
+            self._sink.write(value + b"\n")
+
+    def finish(self) -> None:
+        """Do nothing: every line was written."""
+
+
+class _Arrays:
+    """Gathers vectors and writes them at the end: ``ids``, and ``vectors`` of shape (n, dim), float32."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._ids: list[str] = []
+        self._vectors: list[NDArray[np.float32]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._ids)
+
+    def add(self, value: bytes) -> None:
+        identifier, vector = _vector(value)
+        self._ids.append(identifier)
+        self._vectors.append(vector)
+
+    def finish(self) -> None:
+        stacked = np.stack(self._vectors) if self._vectors else np.zeros((0, 0), dtype=np.float32)
+        np.savez(self._sink, ids=np.array(self._ids, dtype=np.str_), vectors=stacked)
 
 
 def _vector(value: bytes) -> tuple[str, NDArray[np.float32]]:
@@ -192,7 +228,11 @@ def _records(
     is_json = None if input_format == "auto" else input_format == "jsonl"
     for number, line in enumerate(lines):
         text = line.rstrip(b"\r\n")
-        if is_json is None and text.strip():
+        if number == 0:
+            text = text.removeprefix(codecs.BOM_UTF8)
+        if not text.strip():
+            continue  # as in 'alignstream produce'
+        if is_json is None:
             is_json = text.lstrip().startswith(b"{")
         value = text if is_json else _document(text, language)
         yield SourceRecord(topic=name, partition=0, offset=number, timestamp=None, key=None, value=value)

@@ -16,9 +16,9 @@ import kafka
 import kafka.errors as kafka_errors
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.streams.broker import TLS_REMEDY
+from alignstream.streams.connections import tls_context
 from alignstream.streams.logs import Overheard, overheard
-from alignstream.streams.settings import Settings
+from alignstream.streams.settings import TLS_REMEDY, Settings
 from alignstream.streams.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
 #: Seconds until a broker that does not answer is given up: a person waits at a prompt.
@@ -77,25 +77,12 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 1000,
     }
     if settings.broker_security in {"SSL", "SASL_SSL"}:
-        options["ssl_context"] = _tls_context(settings)
+        options["ssl_context"] = tls_context(settings)
     if settings.broker_security.startswith("SASL"):
         options["sasl_mechanism"] = settings.broker_sasl_mechanism
         options["sasl_plain_username"] = settings.broker_username
         options["sasl_plain_password"] = settings.secret("broker_password") or ""
     return options
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.broker_ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.broker_cert_file is not None:
-            context.load_cert_chain(settings.broker_cert_file, settings.broker_key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = (settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
-        named = ", ".join(str(path) for path in files if path is not None)
-        raise BrokerError(f"the TLS files for the broker cannot be used ({named}): {error}") from error
-    return context
 
 
 def probe(settings: Settings) -> None:

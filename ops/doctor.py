@@ -1,4 +1,7 @@
-"""Look at everything that a worker needs, and say what to do about what is wrong. Changes nothing."""
+"""Look at everything that a worker needs, and say what to do about what is wrong.
+
+Changes nothing that serves; it may assemble the embedded encoder and refresh the last good copies on disk.
+"""
 
 import asyncio
 import os
@@ -20,6 +23,7 @@ from alignstream.streams.broker import (
     output_limit,
     record_limits,
 )
+from alignstream.streams.connections import open_store
 from alignstream.streams.settings import Settings, SettingsError, load
 from alignstream.streams.topics import DEAD_LETTERS
 
@@ -137,7 +141,7 @@ def _broker(settings: Settings) -> list[Check]:
 
 
 def _redis(settings: Settings) -> list[Check]:
-    store = registry.open_store(settings)
+    store = open_store(settings)
     try:
         names = store.pointers("adapter")
     except RegistryError as error:

@@ -1,10 +1,10 @@
 """The settings as people read them: value, origin, reason; no secret ever."""
 
-import urllib.parse
 from typing import Any
 
 from pydantic import SecretStr
 
+from alignstream.models.registry import wire
 from alignstream.streams.settings import Settings, load, origins
 
 MASK = "********"
@@ -23,7 +23,7 @@ def shown_settings(settings: Settings | None = None) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "value": masked(getattr(found, name)),
+            "value": masked(name, getattr(found, name)),
             "from": where[name],
             "description": field.description or "",
         }
@@ -31,14 +31,13 @@ def shown_settings(settings: Settings | None = None) -> list[dict[str, str]]:
     ]
 
 
-def masked(value: Any) -> str:  # noqa: ANN401 (value of any setting)
+def masked(name: str, value: Any) -> str:  # noqa: ANN401 (value of any setting)
     """Write a value; passwords, also those inside a URL, become asterisks."""
     if isinstance(value, SecretStr):
         return MASK
     text = "" if value is None else str(value)
-    if "://" in text:
-        parts = urllib.parse.urlsplit(text)
-        if parts.password is not None:
-            host = parts.netloc.rpartition("@")[2]
-            text = parts._replace(netloc=f"{parts.username or ''}:{MASK}@{host}").geturl()
+    if name == "redis_url":
+        # A password may stand in several places of a URL: show only what is certainly none.
+        shown = wire.address(text)
+        return shown if shown == text else f"{shown} ({MASK})"
     return text

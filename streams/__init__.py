@@ -7,5 +7,5 @@ if __name__ != "alignstream.streams":
     # Under another name Python would build a second, empty Faust app beside the real one.
     raise ImportError(
         f"this package is 'alignstream.streams', but it was imported as {__name__!r}; "
-        "use 'alignstream worker', or 'faust -A alignstream.streams.app worker'"
+        "start the service with 'alignstream worker'"
     )

@@ -9,6 +9,7 @@ not done.
 import asyncio
 import concurrent.futures
 import functools
+import hashlib
 import logging
 import os
 import signal
@@ -21,13 +22,15 @@ from typing import Any, Final, cast
 import faust
 import faust.streams
 import mode
+from aiokafka.errors import MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
 from faust.worker import Worker
 
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.follower import Follower
-from alignstream.models.registry.redis_store import RedisStore
+from alignstream.models.registry.store import Store
 from alignstream.streams import logs
 from alignstream.streams.admission import policy_of
 from alignstream.streams.agents import DocumentsAgent, Stream
@@ -38,6 +41,7 @@ from alignstream.streams.broker import (
     output_limit,
     record_limits,
 )
+from alignstream.streams.connections import open_store
 from alignstream.streams.crash_journal import CrashJournal
 from alignstream.streams.health import Health, HealthServer
 from alignstream.streams.pipeline import Pipeline
@@ -53,6 +57,8 @@ logger = logging.getLogger(__name__)
 WAIT_SECONDS: Final = 1.0
 #: Above any of our batches: Faust's own livelock warnings compare two different clocks.
 NEVER_SECONDS: Final = 10 * 365 * 24 * 3600.0
+#: A batch of 64 texts at the length limit takes half of it on two slow cores.
+REBALANCE_SECONDS: Final = 60.0
 #: A request holds one record at least, whatever its topic accepts.
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
@@ -132,13 +138,7 @@ class WorkerService:
 
     def _follow(self, encoder: OnnxEncoder) -> Follower:
         settings = self._settings
-        store = RedisStore(
-            settings.redis_url,
-            username=settings.redis_username,
-            password=settings.secret("redis_password"),
-            ca_file=settings.redis_ca_file,
-            timeout_seconds=settings.redis_timeout_seconds,
-        )
+        store = open_store(settings)
         follower = Follower(
             store,
             LastGoodCopies(settings.cache_dir / "registry", settings.redis_url),
@@ -154,7 +154,7 @@ class WorkerService:
         ).start()
         return follower
 
-    def _run_follower(self, follower: Follower, store: RedisStore) -> None:
+    def _run_follower(self, follower: Follower, store: Store) -> None:
         try:
             follower.run(self._stop, poll_seconds=self._settings.redis_poll_seconds)
         except BaseException:
@@ -228,10 +228,12 @@ class WorkerService:
             broker_max_poll_records=settings.buffer_records,
             broker_session_timeout=settings.session_timeout_seconds,
             broker_heartbeat_interval=min(3.0, settings.session_timeout_seconds / 3),
-            broker_rebalance_timeout=60.0,
+            # How long the group waits for the batch in hand when a member joins or leaves.
+            broker_rebalance_timeout=REBALANCE_SECONDS,
             # aiokafka refuses less than the session timeout.
             broker_request_timeout=max(60.0, settings.session_timeout_seconds),
-            broker_max_poll_interval=1000.0,
+            # A full buffer stops polling: leave the group only long after the watchdog would have ended it.
+            broker_max_poll_interval=max(1000.0, 2 * settings.stall_seconds),
             broker_commit_livelock_soft_timeout=NEVER_SECONDS,
             stream_processing_timeout=NEVER_SECONDS,
             stream_buffer_maxsize=settings.buffer_records,
@@ -240,7 +242,7 @@ class WorkerService:
             consumer_group_instance_id=settings.static_member,
             producer_request_timeout=settings.produce_timeout_seconds,
             producer_linger=settings.producer_linger_seconds,
-            producer_max_request_size=limits[DEAD_LETTERS] + REQUEST_OVERHEAD_BYTES,
+            producer_max_request_size=max(limits.values()) + REQUEST_OVERHEAD_BYTES,
             producer_compression_type=None if settings.compression == "none" else settings.compression,
             agent_supervisor=mode.CrashingSupervisor,
             table_standby_replicas=0,
@@ -253,7 +255,9 @@ class WorkerService:
             idempotence=settings.idempotence, read_committed=settings.read_committed
         )
         app.sensors.add(self._sensor)
-        journal = CrashJournal(settings.state_dir / "in-hand" / settings.group)
+        # Offsets mean nothing on another broker.
+        broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
+        journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
         agent = DocumentsAgent(
             Pipeline(
                 encoder,
@@ -264,7 +268,7 @@ class WorkerService:
             ),
             executor=self._executor,
             catalogue=lambda: follower.catalogue,
-            send=_sender(app, settings.topic_prefix),
+            send=_sender(app, settings.topic_prefix, timeout_seconds=settings.produce_timeout_seconds),
             journal=journal,
             metrics=self.metrics,
             batch_records=settings.batch_records,
@@ -291,7 +295,6 @@ class WorkerService:
             journal.assigned()
             self._was_assigned = True
             self.health.set("broker", None)
-            self.metrics.ready.set(1)
 
         app.on_partitions_assigned.connect(assigned)
 
@@ -346,11 +349,23 @@ class WorkerService:
 
 
 def _sender(
-    app: App, prefix: str
+    app: App, prefix: str, *, timeout_seconds: float
 ) -> Callable[[str, bytes | None, bytes | None, Headers], Awaitable[Awaitable[Any]]]:
     async def send(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Awaitable[Any]:
         # Not Topic.send: a failure there is only logged, with the payload.
-        return await app.producer.send(prefix + topic, key, value, None, None, cast(Any, list(headers)))
+        try:
+            confirmed = await app.producer.send(
+                prefix + topic, key, value, None, None, cast(Any, list(headers))
+            )
+        except ProducerSendError as error:
+            if not isinstance(error.__cause__, MessageSizeTooLargeError):
+                raise
+            # Refused by the client already: to the agent the same as a refusal of the broker's.
+            refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error.__cause__)
+            return refused
+        # An idempotent producer would try for ever.
+        return asyncio.ensure_future(asyncio.wait_for(confirmed, timeout_seconds))
 
     return send
 

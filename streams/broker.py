@@ -1,9 +1,8 @@
 """What the worker asks the broker before it starts: are the topics there, and how large may records be.
 
-Also the TLS and SASL contexts that Faust and this module share.
+Also the credentials that Faust takes.
 """
 
-import logging
 import ssl
 from typing import Any, Final
 
@@ -14,8 +13,9 @@ from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthentic
 from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import AlignstreamError
+from alignstream.streams.connections import tls_context
 from alignstream.streams.logs import Overheard, overheard
-from alignstream.streams.settings import Settings, SettingsError
+from alignstream.streams.settings import TLS_REMEDY, Settings
 from alignstream.streams.topics import (
     DEAD_LETTER_EXTRA_BYTES,
     DEAD_LETTERS,
@@ -26,41 +26,12 @@ from alignstream.streams.topics import (
     specs,
 )
 
-logger = logging.getLogger(__name__)
-
-#: What a group is told when it has no committed offset: nothing is skipped.
+#: Milliseconds for one question to the broker, before the start tries again.
 ASK_TIMEOUT_MS: Final = 5000
-TLS_REMEDY: Final = (
-    "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
-    "ALIGNSTREAM_BROKER_KEY_FILE"
-)
 
 
 class BrokerNotReady(AlignstreamError):  # noqa: N818 (names the state)
     """The broker does not answer, or topics are missing."""
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS context for the broker, or None where the connection is not encrypted.
-
-    Raises
-    ------
-    SettingsError
-        A certificate or key cannot be read.
-    """
-    if settings.broker_security in {"PLAINTEXT", "SASL_PLAINTEXT"}:
-        return None
-    try:
-        ca_file = None if settings.broker_ca_file is None else str(settings.broker_ca_file)
-        context = ssl.create_default_context(cafile=ca_file)
-        if settings.broker_cert_file is not None and settings.broker_key_file is not None:
-            context.load_cert_chain(str(settings.broker_cert_file), str(settings.broker_key_file))
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"ALIGNSTREAM_BROKER_CA_FILE, _CERT_FILE or _KEY_FILE cannot be used: {error}"
-        ) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def credentials(settings: Settings) -> CredentialsT | None:

@@ -53,7 +53,9 @@ class Overheard(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         #: Message and kind, the last ones; not the exceptions themselves, on which sockets may hang.
-        self.said: collections.deque[tuple[str, type[BaseException]]] = collections.deque(maxlen=MAX_OVERHEARD)
+        self.said: collections.deque[tuple[str, type[BaseException]]] = collections.deque(
+            maxlen=MAX_OVERHEARD
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of a record."""

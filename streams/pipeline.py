@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from alignstream.models.alignment.adapter import space
 from alignstream.models.alignment.members import Matrix, Vector32
+from alignstream.models.encoder.artifact import GOLDEN_TEXTS
 from alignstream.models.encoder.onnx import Encoder, InferenceError
 from alignstream.models.encoder.tokenizer import Tokens
 from alignstream.models.registry.follower import Catalogue
@@ -196,32 +197,26 @@ class Pipeline:
         return outcomes
 
     def _encode(self, tokens: Sequence[Tokens]) -> list[Vector32 | None]:
-        """Encode; on failure halve until the texts that fail stand alone (None)."""
-        try:
-            return list(self._encoder.encode(tokens))
-        except InferenceError as error:
-            if len(tokens) > 1:
-                middle = len(tokens) // 2
-                found = [*self._encode_half(tokens[:middle]), *self._encode_half(tokens[middle:])]
-            else:
-                found = [None]
-            if all(x is None for x in found):
-                self._check_encoder(error)
-            return found
+        """Encode; the texts that fail alone are None."""
+        found, error = self._bisect(tokens)
+        if error is not None and all(x is None for x in found):
+            self._check_encoder(error)
+        return found
 
-    def _encode_half(self, tokens: Sequence[Tokens]) -> list[Vector32 | None]:
+    def _bisect(self, tokens: Sequence[Tokens]) -> tuple[list[Vector32 | None], InferenceError | None]:
+        """Encode; on failure halve until the texts that fail stand alone. Return the first error as well."""
         try:
-            return list(self._encoder.encode(tokens))
-        except InferenceError:
+            return list(self._encoder.encode(tokens)), None
+        except InferenceError as error:
             if len(tokens) == 1:
-                return [None]
+                return [None], error
             middle = len(tokens) // 2
-            return [*self._encode_half(tokens[:middle]), *self._encode_half(tokens[middle:])]
+            return [*self._bisect(tokens[:middle])[0], *self._bisect(tokens[middle:])[0]], error
 
     def _check_encoder(self, error: InferenceError) -> None:
-        """Raise unless the encoder still works on a plain text: then the records are to blame."""
+        """Raise unless the encoder still works on a text that it encoded when it was loaded."""
         try:
-            self._encoder.encode(self._encoder.tokenize(["ok"]))
+            self._encoder.encode(self._encoder.tokenize(GOLDEN_TEXTS[:1]))
         except InferenceError:
             raise EncoderFailed(f"the encoder fails on every text: {error}") from error
 

@@ -19,7 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from alignstream.models.errors import AlignstreamError
+from alignstream.models.errors import AlignstreamError, LabelsError, RegistryError
+from alignstream.models.registry import wire
+from alignstream.models.tasks.labels import check_template
 
 PREFIX = "ALIGNSTREAM_"
 #: Read from the environment by something other than the settings.
@@ -81,7 +83,8 @@ class Settings(BaseSettings):
     broker_cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     broker_key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
     insecure: bool = Field(
-        default=False, description="Allow passwords over an unencrypted connection. Default false: refuse."
+        default=False,
+        description="Allow SASL passwords over an unencrypted connection to the broker. Default false: refuse.",
     )
     idempotence: bool = Field(
         default=True,
@@ -246,15 +249,19 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        try:
+            wire.address(value)
+        except RegistryError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @field_validator("template")
     @classmethod
     def _check_template(cls, value: str) -> str:
-        if value.count("{label}") != 1:
-            raise ValueError("must hold {label} exactly once")
+        try:
+            check_template(value)
+        except LabelsError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @model_validator(mode="after")
@@ -263,6 +270,9 @@ class Settings(BaseSettings):
             raise ValueError("broker_security is SASL_*: set broker_username and broker_password")
         if self.broker_security == "SASL_PLAINTEXT" and not self.insecure:
             raise ValueError("SASL_PLAINTEXT sends the password in clear: use SASL_SSL, or set insecure=true")
+        has_password = self.broker_password is not None or self.broker_password_file is not None
+        if self.broker_security.startswith("SASL") and not has_password:
+            raise ValueError("broker_security is SASL_*: set broker_password or broker_password_file")
         if self.broker_username and self.broker_security in {"PLAINTEXT", "SSL"}:
             raise ValueError("broker_username is set, but broker_security is not SASL_SSL")
         if (self.broker_cert_file is None) != (self.broker_key_file is None):
@@ -306,6 +316,11 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return here if here.is_file() else None
 
 
+#: What to do where a TLS connection to the broker fails.
+TLS_REMEDY = (
+    "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
+    "ALIGNSTREAM_BROKER_KEY_FILE"
+)
 #: Where pydantic's own words would not help.
 _MESSAGES = {"extra_forbidden": "unknown setting", "tuple_type": 'must be a JSON list, such as ["acme"]'}
 

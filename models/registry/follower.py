@@ -175,7 +175,13 @@ class Follower:
                 pointers = self._store.pointers(kind)
                 # A flushed registry lists nothing: what served goes on, but it is no longer confirmed.
                 agrees &= all(name in pointers for name, held in self._held[kind].items() if held.pointer)
-                for name, pointer in list(pointers.items())[:MAX_NAMES]:
+                if len(pointers) > MAX_NAMES:
+                    message = (
+                        f"{len(pointers)} names are more than {MAX_NAMES}; those in use are followed first"
+                    )
+                    self._refuse_once(kind, "*names", message, "too-many-names", message)
+                followed = sorted(pointers, key=lambda name: (name not in self._held[kind], name))
+                for name, pointer in ((name, pointers[name]) for name in followed[:MAX_NAMES]):
                     if (kind, name) == ("adapter", IDENTITY):
                         continue
                     swapped, good = self._follow(kind, name, pointer)
@@ -215,6 +221,11 @@ class Follower:
                 )
                 self._refuse_once(kind, name, pointer, "stale-pointer", message)
                 return False, False
+        if held is None and pointer.encoder is not None and pointer.encoder != self._encoder:
+            return (
+                False,
+                True,
+            )  # another encoder's, and not a name that serves here: no business of this worker
         fetched = self._fetch(kind, name, pointer)
         if fetched is None:
             return False, False

@@ -100,6 +100,7 @@ class PrototypeCache:
             if raw is None:
                 raw = self._encode([render(template, label) for label in labels])
                 _remember(self._raw, key[:2], raw)
+            self._raw.move_to_end(key[:2])
             _remember(self._aligned, key, adapter.transform_many(raw, strength=strength))
         self._aligned.move_to_end(key)
         return self._aligned[key]

@@ -17,6 +17,7 @@ from alignstream.ops.cli.console import errors, print_version
 app = typer.Typer(
     name="alignstream",
     help="Meaning that is the same in every language, on a live Kafka stream.",
+    epilog="Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 done in part; 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -68,11 +68,11 @@ def _local(environment: dict[str, str]) -> "Settings":
 
 
 def _prepare(settings: "Settings") -> None:
-    from alignstream.ops.adapters import push_packaged
+    from alignstream.ops.adapters import prepare_registry
     from alignstream.ops.topics import create_topics
 
     _step("topics", ", ".join(create_topics(settings)) or "there already")
-    pointer = push_packaged(settings)
+    pointer = prepare_registry(settings)
     if pointer is not None:
         _step("adapter", f"{pointer.name} {pointer.version} ({pointer.size_bytes} bytes) pushed to Redis")
 

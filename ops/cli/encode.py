@@ -67,5 +67,7 @@ def encode(
         f"{report.seconds:.1f} s",
         highlight=False,
     )
+    if report.n_labels_dropped:
+        errors.print(f"{report.n_labels_dropped} label records were not written: give --labels-output")
     if report.n_rejected:
         raise typer.Exit(DONE_IN_PART)

@@ -32,7 +32,7 @@ def up(
     from alignstream.streams.settings import PREFIX, load
 
     def prepare(stack: "Stack") -> None:
-        from alignstream.ops.adapters import push_packaged
+        from alignstream.ops.adapters import prepare_registry
         from alignstream.ops.topics import create_topics
 
         values: dict[str, Any] = {
@@ -41,8 +41,8 @@ def up(
         local = load(**values)
         errors.print(f"{stack.broker.name} on {stack.broker.address}, Redis on {stack.redis.url}")
         create_topics(local, partitions=partitions)
-        push_packaged(local)
         if worker:
+            prepare_registry(local)
             errors.print(f"starting a worker; its log: {stack.folder / 'worker' / 'worker.log'}")
 
     if show:

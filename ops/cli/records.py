@@ -248,7 +248,8 @@ def tail(
     id: Annotated[
         str | None,
         typer.Option(
-            help="Only this document: its id, or topic-partition-offset. Searches from the beginning."
+            help="Only this document: its id, or topic-partition-offset. Searches from the "
+            "beginning, with --follow from now."
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many records.")] = None,
@@ -333,7 +334,7 @@ def dead_letters_list(
 
 
 @dead_letters_app.command("show")
-def dead_lettersshow(
+def show_dead_letter(
     reason: Reasons = None,
     since: Since = None,
     until: Until = None,

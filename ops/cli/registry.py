@@ -48,6 +48,7 @@ def push(
     """Publish an adapter; workers serve it within seconds. Pushing what is there already changes nothing."""
     from alignstream.models.errors import AdapterError
     from alignstream.ops import adapters
+    from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
 
     settings = load()
@@ -61,7 +62,7 @@ def push(
             blob = Path(file).read_bytes()
         except OSError as error:
             raise AdapterError(f"cannot read {file}: {error.strerror}") from error
-    store = adapters.open_store(settings)
+    store = open_store(settings)
     try:
         current = store.pointer("adapter", name)
     finally:
@@ -81,10 +82,10 @@ def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, impo
     from rich.table import Table
 
     from alignstream.models.errors import RegistryCorrupt
-    from alignstream.ops import adapters
+    from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
 
-    store = adapters.open_store(load())
+    store = open_store(load())
     try:
         pointers = store.pointers(kind)
     finally:
@@ -129,6 +130,7 @@ def show(
 
     from alignstream.models.alignment.adapter import from_bytes
     from alignstream.ops import adapters
+    from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
 
     history: list[Any] = []
@@ -137,7 +139,7 @@ def show(
     else:
         settings = load()
         _, blob = adapters.fetch(settings, "adapter", name, version)
-        store = adapters.open_store(settings)
+        store = open_store(settings)
         try:
             history = store.history("adapter", name)
         finally:
@@ -176,10 +178,10 @@ def rollback(
 ) -> None:
     """Go back to an older version, under a new revision."""
     from alignstream.models.errors import RegistryError
-    from alignstream.ops import adapters
+    from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
 
-    store = adapters.open_store(load())
+    store = open_store(load())
     try:
         if to is None:
             history = store.history("adapter", name)
@@ -206,8 +208,10 @@ def pull(
     from alignstream.streams.settings import load
 
     pointer, blob = adapters.fetch(load(), "adapter", name, version)
+    temporary = output.with_name(f".{output.name}.part")
     try:
-        output.write_bytes(blob)
+        temporary.write_bytes(blob)
+        temporary.replace(output)
     except OSError as error:
         raise AlignstreamError(f"cannot write {output}: {error.strerror}") from error
     _pointer(pointer, as_json=as_json)

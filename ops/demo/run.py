@@ -32,6 +32,7 @@ from alignstream.ops.demo.sample import (
 )
 from alignstream.ops.producer import produce_documents
 from alignstream.ops.reader import Reader, Record, vector_array
+from alignstream.streams.connections import open_store
 from alignstream.streams.records import LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.sensors import STAGES
 from alignstream.streams.settings import Settings
@@ -166,7 +167,7 @@ def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgre
 def _push_labels(settings: Settings, sample: Sample) -> None:
     before = _swaps(settings)
     labels = LabelSet(labels=sample.labels, template=sample.template)
-    store = adapters.open_store(settings)
+    store = open_store(settings)
     with contextlib.closing(store):
         current = store.pointer("labels", LABEL_SET)
     if current is not None and current.version == labels.version:

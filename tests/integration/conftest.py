@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from oracle import OpenService, Outputs, Service, StartWorker, open_producer
+from oracle import Outputs, open_producer
+from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
 from tiny_encoder import write_artifact
 
 from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
@@ -26,8 +27,6 @@ from alignstream.streams.settings import NOT_SETTINGS, PREFIX, Settings, load
 HERE = Path(__file__).parent
 #: Kept from the environment of whoever runs the tests: where things are, not how the service behaves.
 KEPT = NOT_SETTINGS | {f"{PREFIX}CACHE_DIR"}
-#: The least that brokers allow: a killed worker's partitions are free again after this long.
-SESSION_TIMEOUT_SECONDS = 6.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,6 +75,12 @@ def own_kafka(tmp_path: Path) -> Iterator[Broker]:
     """Yield an Apache Kafka for this test alone, its data in ``tmp_path / "kafka"``."""
     with apache_kafka(tmp_path / "kafka") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def run_kafka() -> RunKafka:
+    """Return what runs an Apache Kafka with settings of its own."""
+    return apache_kafka
 
 
 @pytest.fixture(scope="session")

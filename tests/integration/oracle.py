@@ -6,23 +6,18 @@ The worker speaks through aiokafka; nothing of it, and none of the service's own
 import collections
 import contextlib
 import dataclasses
-import http.client
 import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import kafka
 from kafka.admin import ConfigResource, ConfigResourceType
-from prometheus_client.parser import text_string_to_metric_families
 from tiny_encoder import text_of
 
 from alignstream.ops.connection import kafka_options
-from alignstream.ops.embedded.redis import RedisServer
-from alignstream.ops.embedded.worker import Worker
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS
 
@@ -392,103 +387,3 @@ def _inversions(vectors: Iterable[Seen]) -> list[Place]:
         homes[record.key].add(record.partition)
     found += [record.source for record in firsts.values() if len(homes[record.key]) > 1]
     return found
-
-
-# -- a running worker ------------------------------------------------------------------------------
-
-
-def scrape(worker: Worker) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return the worker's metrics by name and labels."""
-    connection = http.client.HTTPConnection("127.0.0.1", worker.metrics_port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def metric(worker: Worker, what: str, /, **labels: str) -> float:
-    """Return the sum of a metric's values over all series that have these labels."""
-    return sum(
-        value
-        for (found, pairs), value in scrape(worker).items()
-        if found == f"alignstream_{what}" and labels.items() <= dict(pairs).items()
-    )
-
-
-def ready(worker: Worker) -> tuple[int, dict[str, Any]]:
-    """Return status and body of ``/readyz``."""
-    connection = http.client.HTTPConnection("127.0.0.1", worker.metrics_port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-
-def notes(state_dir: Path) -> dict[int, dict[str, Any]]:
-    """Return what the crash journal in a worker's state folder holds, by partition."""
-    found = {}
-    for path in (state_dir / "in-hand").glob("*/*.json"):
-        with contextlib.suppress(FileNotFoundError, ValueError):  # the batch was finished meanwhile
-            found[int(path.stem.rpartition("-")[2])] = json.loads(path.read_bytes())
-    return found
-
-
-def wait_for_batch(state_dir: Path) -> None:
-    """Wait until a worker has records in hand."""
-    deadline = time.monotonic() + 30.0
-    while not notes(state_dir):
-        assert time.monotonic() < deadline, "no batch was taken within 30 s"
-        time.sleep(0.001)
-
-
-@dataclasses.dataclass
-class Service:
-    """A worker with topics and a Redis of its own, what was sent to it, and what it published."""
-
-    settings: Settings
-    redis: RedisServer
-    worker: Worker
-    outputs: Outputs
-    producer: Any
-
-    def send(
-        self,
-        value: Mapping[str, Any] | bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: Iterable[Header] = (),
-    ) -> Place:
-        """Produce one document and return its place once it is confirmed."""
-        raw = json.dumps(value).encode() if isinstance(value, Mapping) else value
-        topic = self.settings.topic_prefix + DOCUMENTS
-        sent = self.producer.send(topic, raw, key=key, headers=list(headers)).get(timeout=30)
-        return sent.partition, sent.offset
-
-    def vector(self, value: Mapping[str, Any], **options: Any) -> dict[str, Any]:  # noqa: ANN401 (as of send)
-        """Produce one document and return the value of its vector record."""
-        place = self.send(value, **options)
-        self.outputs.wait_for([place])
-        result: dict[str, Any] = self.outputs.vector(place).json
-        return result
-
-
-class StartWorker(Protocol):
-    """Starts a worker process that the test's end stops."""
-
-    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
-
-
-class OpenService(Protocol):
-    """Starts a worker on topics of its own, with a Redis of its own; both end with the block."""
-
-    def __call__(
-        self,
-        artifact: Path,
-        *,
-        prepare: Callable[[Settings], object] = lambda _: None,
-        **overrides: Any,  # noqa: ANN401 (values of any setting)
-    ) -> contextlib.AbstractContextManager[Service]: ...

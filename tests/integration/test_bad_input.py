@@ -17,20 +17,17 @@ import kafka
 import pytest
 from oracle import (
     Header,
-    OpenService,
     Outputs,
     Place,
     Seen,
-    Service,
-    StartWorker,
     committed,
     judge,
-    metric,
     numbered,
     open_producer,
     set_max_message_bytes,
     wait_until,
 )
+from running_service import OpenService, Service, StartWorker, metric
 
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.ops.adapters import push_label_set
@@ -43,7 +40,7 @@ from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, ERROR_FIELDS, LA
 
 DEMO = json.loads(resources.files("alignstream.ops.demo").joinpath("bad-records.json").read_text("utf-8"))
 #: Stands in payloads, and must not stand in any message or log line.
-SECRET: Final = "Geheimnisträger"
+PAYLOAD: Final = "Geheimnisträger"
 MAX_OUTPUT_BYTES: Final = 500_000
 
 
@@ -63,7 +60,7 @@ def noise(size_bytes: int) -> str:
 
 
 def document(**fields: Any) -> bytes:  # noqa: ANN401 (any JSON value)
-    return json.dumps({"text": f"w1 {SECRET}", **fields}).encode()
+    return json.dumps({"text": f"w1 {PAYLOAD}", **fields}).encode()
 
 
 def schema(*values: bytes | None) -> tuple[Header, ...]:
@@ -76,7 +73,7 @@ BAD: Final[dict[str, Bad]] = {
     "a surrogate in bytes": Bad("bad-utf8", b'{"text": "\xed\xa0\x80"}'),
     "an overlong form": Bad("bad-utf8", b'{"text": "\xc0\xaf"}'),
     "zero bytes": Bad("bad-json", b""),
-    "no JSON": Bad("bad-json", f"plain text {SECRET}".encode()),
+    "no JSON": Bad("bad-json", f"plain text {PAYLOAD}".encode()),
     "cut short": Bad("bad-json", document()[:-1]),
     "two values": Bad("bad-json", document() + document()),
     "a byte order mark": Bad("bad-json", b"\xef\xbb\xbf" + document()),
@@ -88,7 +85,7 @@ BAD: Final[dict[str, Bad]] = {
     "an array": Bad("bad-schema", b"[" + document() + b"]"),
     "a number": Bad("bad-schema", b"7"),
     "no text": Bad("bad-schema", b'{"id": "x"}'),
-    "text of another type": Bad("bad-schema", document(text=[SECRET])),
+    "text of another type": Bad("bad-schema", document(text=[PAYLOAD])),
     "text that is null": Bad("bad-schema", document(text=None)),
     "an id that is a number": Bad("bad-schema", document(id=7)),
     "an empty id": Bad("bad-schema", document(id="")),
@@ -148,7 +145,9 @@ GOOD: Final[dict[str, Bad]] = {
     "allowed depth": Bad("", document()[:-1] + b', "metadata": ' + b"[" * 63 + b"]" * 63 + b"}"),
     "an allowed tenant": Bad("", document(tenant="acme")),
     "64 labels": Bad("", document(labels=[f"l{number}" for number in range(64)])),
-    "signs of all kinds": Bad("", document(text="\u0000 \u202e \U0001f469\u200d\U0001f52c \u0301 \ufdfa \ufffe")),
+    "signs of all kinds": Bad(
+        "", document(text="\u0000 \u202e \U0001f469\u200d\U0001f52c \u0301 \ufdfa \ufffe")
+    ),
     "a long text": Bad("", document(text="w1 " * 50_000)),
 }
 
@@ -171,7 +170,7 @@ def check_letter(letter: Seen, bad: Bad, place: Place, topic: str) -> None:
     assert fields["stage"] in {"decode", "admit", "encode", "publish"}
     assert fields["message"]
     assert len(fields["message"].encode()) <= 256
-    assert SECRET not in fields["message"]
+    assert PAYLOAD not in fields["message"]
     assert fields["version"]
     assert fields["time"]
     age = dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(fields["time"])
@@ -213,7 +212,9 @@ def test_every_bad_record_is_kept_with_its_reason_and_every_good_one_between_is_
     assert service.outputs.vector(strange["the last of duplicate keys wins"]).json["id"] == "b"
     assert service.outputs.vector(strange["a long text"]).json["tokens_dropped"] > 40_000
 
-    verdict = judge(service.settings, {*bad_places.values(), *good_places, *strange.values()}, service.outputs)
+    verdict = judge(
+        service.settings, {*bad_places.values(), *good_places, *strange.values()}, service.outputs
+    )
     assert not verdict.faults, verdict
     assert verdict.n_duplicates == 0
     for reason, count in Counter(bad.reason for bad in BAD.values()).items():
@@ -221,12 +222,14 @@ def test_every_bad_record_is_kept_with_its_reason_and_every_good_one_between_is_
     assert service.worker.pid == pid
     assert service.worker.is_running
     log = service.worker.log()
-    assert SECRET not in log
+    assert PAYLOAD not in log
     assert "Traceback" not in log
 
 
 def test_dead_letters_are_replayed_once_their_cause_is_gone(service: Service) -> None:
-    place = service.send(document(label_set="replayed", id="again"), key=b"\xffkey", headers=schema(b"documents/1"))
+    place = service.send(
+        document(label_set="replayed", id="again"), key=b"\xffkey", headers=schema(b"documents/1")
+    )
     service.outputs.wait_for([place])
     assert service.outputs.dead(place).header("alignstream.error.reason") == "unknown-label-set"
     push_label_set(service.settings, "replayed", LabelSet(labels=("w1", "w2")))
@@ -242,7 +245,7 @@ def test_dead_letters_are_replayed_once_their_cause_is_gone(service: Service) ->
             if record.topic == LABELS and record.value is not None and record.json["id"] == "again"
         ]
 
-    wait_until(lambda: again(), "the replayed document gets its labels")
+    wait_until(again, "the replayed document gets its labels")
     (labels,) = again()
     assert (labels.key, labels.json["label_set"]) == (b"\xffkey", "replayed")
     assert labels.source[0] == place[0], "the same key, the same partition"
@@ -324,7 +327,11 @@ def test_a_record_that_cannot_be_unpacked_ends_the_worker_which_says_what_to_do(
     with contextlib.closing(producer):
         futures = [
             producer.send(
-                topic, json.dumps(numbered("k", number)).encode(), key=b"k", partition=0, headers=[(name, b"")]
+                topic,
+                json.dumps(numbered("k", number)).encode(),
+                key=b"k",
+                partition=0,
+                headers=[(name, b"")],
             )
             for number, name in enumerate(["a", NotUtf8("b"), "c"])
         ]

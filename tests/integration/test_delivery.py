@@ -9,23 +9,11 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from oracle import (
-    DRAIN_SECONDS,
-    Load,
-    Outputs,
-    Place,
-    StartWorker,
-    Verdict,
-    judge,
-    metric,
-    notes,
-    numbered,
-    open_producer,
-    wait_for_batch,
-    wait_until,
-)
+from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered, open_producer, wait_until
+from running_service import StartWorker, metric, notes, wait_for_batch
 from tiny_encoder import MAX_TOKENS, text_of
 
 from alignstream.ops.embedded.broker import Broker
@@ -164,7 +152,9 @@ def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
                 worker.start()
             n_before = metric(worker, "records_consumed_total")
             wait_until(
-                lambda: metric(worker, "records_consumed_total") > n_before + 60, "work goes on", DRAIN_SECONDS
+                lambda: metric(worker, "records_consumed_total") > n_before + 60,
+                "work goes on",
+                DRAIN_SECONDS,
             )
         verdict = judge(settings, stream.confirmed, outputs)
     lived = "lived through it" if has_lived else "ended and was started again"
@@ -179,7 +169,9 @@ def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are
 ) -> None:
     # The test is what kills: whenever the journal names the one record in hand, first with its neighbours.
     # A static member is back at once; else the group waits for the one that was killed.
-    settings = slow_settings.model_copy(update={"crash_attempts": CRASH_ATTEMPTS[broker.kind], "static_member": "only"})
+    settings = slow_settings.model_copy(
+        update={"crash_attempts": CRASH_ATTEMPTS[broker.kind], "static_member": "only"}
+    )
     documents = [numbered("key", number) for number in range(8)]
     # 64 label sentences at the encoder's limit are encoded with it: time enough to be seen in hand.
     sentence = "{label} " + text_of(0, MAX_TOKENS)
@@ -194,9 +186,8 @@ def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are
         partition, killer = places[4]
         worker = start_worker(settings)
 
-        def note() -> dict[str, dict[str, int]]:
-            found: dict[str, dict[str, int]] = notes(state_dir(worker)).get(partition, {})
-            return found
+        def note() -> dict[str, Any]:
+            return notes(state_dir(worker)).get(partition, {})
 
         wait_until(lambda: killer in note().get("in_hand", {}), "it is in hand with its neighbours")
         worker.kill()

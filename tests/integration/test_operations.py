@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import OpenService, Service, wait_until
+from oracle import wait_until
+from running_service import OpenService, Service
 from tiny_encoder import DIM
 
 from alignstream.models.alignment.adapter import Adapter
@@ -30,8 +31,6 @@ ALIGNSTREAM = str(Path(sys.executable).with_name("alignstream"))
 DONE, FAILED, MISUSED, IN_PART = 0, 1, 2, 3
 
 
-
-
 class Shell:
     """Runs commands with some settings in the environment, and expects an exit code."""
 
@@ -39,7 +38,11 @@ class Shell:
         self.environment = {**os.environ, **environment, "NO_COLOR": "1", "COLUMNS": "200"}
 
     def __call__(
-        self, *arguments: str | Path, expect: int = DONE, stdin: bytes = b"", **settings: str
+        self,
+        *arguments: str | Path,
+        expect: int = DONE,
+        stdin: bytes = b"",
+        **settings: Any,  # noqa: ANN401 (text, as in the environment)
     ) -> tuple[str, str]:
         """Return standard output and standard error."""
         done = subprocess.run(
@@ -91,7 +94,7 @@ def shell(service: Service) -> Shell:
 
 
 def test_topics_are_created_and_described(shell: Shell, topic_prefix: str) -> None:
-    own = {"topic_prefix": topic_prefix}
+    own: dict[str, Any] = {"topic_prefix": topic_prefix}
     out, _ = shell("topics", "describe", expect=IN_PART, **own)
     assert "missing" in out
     names = [topic_prefix + name for name in (DOCUMENTS, VECTORS, LABELS, DEAD_LETTERS)]
@@ -106,7 +109,11 @@ def test_documents_are_produced_and_their_results_tailed(
     service: Service, shell: Shell, tmp_path: Path
 ) -> None:
     file = tmp_path / "documents.jsonl"
-    lines = ['{"id": "one", "text": "w1 w2", "labels": ["w1", "w3"]}', "no JSON", '{"id": "two", "text": " "}']
+    lines = [
+        '{"id": "one", "text": "w1 w2", "labels": ["w1", "w3"]}',
+        "no JSON",
+        '{"id": "two", "text": " "}',
+    ]
     file.write_text("\n".join(lines))
     with subprocess.Popen(
         [ALIGNSTREAM, "tail", VECTORS, "--follow", "--limit", "1", "--json"],
@@ -308,7 +315,7 @@ def test_config_shows_where_each_value_comes_from_and_no_secret(tmp_path: Path) 
     ],
 )
 def test_a_setting_that_is_unknown_or_malformed_stops_the_start_and_is_named(
-    settings: dict[str, str], named: str
+    settings: dict[str, Any], named: str
 ) -> None:
     command = "worker" if "threads" in settings else "config"
     _, err = Shell({})(command, expect=FAILED, **settings)

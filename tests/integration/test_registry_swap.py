@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 import redis
-from oracle import Load, OpenService, Outputs, Place, Service, judge, metric, numbered, ready, wait_until
+from oracle import Load, Outputs, Place, judge, numbered, wait_until
+from running_service import OpenService, Service, metric, ready
 from tiny_encoder import DIM
 
 from alignstream.models.alignment.adapter import Adapter
@@ -22,11 +23,12 @@ from alignstream.models.registry import redis_store, wire
 from alignstream.models.registry.wire import Pointer
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.ops import doctor
-from alignstream.ops.adapters import open_store, push_adapter, push_label_set
+from alignstream.ops.adapters import push_adapter, push_label_set
 from alignstream.ops.embedded.broker import Broker
 from alignstream.ops.embedded.redis import start_redis
 from alignstream.ops.embedded.worker import environment_of, worker
 from alignstream.ops.topics import create_topics
+from alignstream.streams.connections import open_store
 from alignstream.streams.settings import load
 from alignstream.streams.topics import VECTORS
 
@@ -350,7 +352,9 @@ def test_a_worker_starts_without_redis_on_its_last_good_copy_and_without_any_wai
         create_topics(settings)
         with (
             contextlib.closing(Outputs(settings)) as outputs,
-            Load(settings, per_second=20, document=lambda key, number: numbered(key, 3 * number + 1)) as stream,
+            Load(
+                settings, per_second=20, document=lambda key, number: numbered(key, 3 * number + 1)
+            ) as stream,
         ):
             first = worker(environment_of(settings), tmp_path / "worker")
             first.spawn()
@@ -385,5 +389,3 @@ def waits_for(server: Any, what: str) -> str:  # noqa: ANN401 (a worker)
     assert status == 503 or body["ready"]
     found: str = body["waiting"].get(what, "")
     return "" if found == "looking for one" else found
-
-

@@ -1,6 +1,7 @@
-"""Passwords and certificates: the worker and the tools over SASL_SSL with SCRAM, mutual TLS, and Redis with TLS and ACL."""
+"""Passwords and certificates: SASL_SSL with SCRAM, mutual TLS, and Redis with TLS and a user of few rights."""
 
 import contextlib
+import dataclasses
 import shutil
 import socket
 import socketserver
@@ -15,22 +16,23 @@ import kafka
 import numpy as np
 import pytest
 import redis
-from conftest import SESSION_TIMEOUT_SECONDS, apache_kafka
 from kafka.admin import UserScramCredentialUpsertion
-from oracle import ready, wait_until
+from oracle import wait_until
+from running_service import SESSION_TIMEOUT_SECONDS, RunKafka, ready
 from tiny_encoder import DIM
 
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.members import Centre
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AlignstreamError, RegistryUnavailable
-from alignstream.ops.adapters import open_store, push_adapter
+from alignstream.ops.adapters import push_adapter
 from alignstream.ops.client import Client
 from alignstream.ops.connection import BrokerError
 from alignstream.ops.embedded.processes import LOOPBACK, free_port
 from alignstream.ops.embedded.redis import RedisServer, start_redis
 from alignstream.ops.embedded.worker import environment_of, start_worker, worker
 from alignstream.ops.topics import create_topics, describe_topics
+from alignstream.streams.connections import open_store
 from alignstream.streams.settings import Settings, load
 
 pytestmark = [
@@ -93,7 +95,7 @@ class Secure(NamedTuple):
 
 @pytest.fixture(scope="module")
 def secure_kafka(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates, run_kafka: RunKafka
 ) -> Iterator[Secure]:
     folder = tmp_path_factory.mktemp("secure")
     plain, controller, passwords, mutual = (free_port() for _ in range(4))
@@ -101,9 +103,7 @@ def secure_kafka(
     (folder / "server.properties").write_text(
         f"listeners=PLAINTEXT://{LOOPBACK}:{plain},CONTROLLER://{LOOPBACK}:{controller}\n"
     )
-    advertised = (
-        f"PLAINTEXT://{LOOPBACK}:{plain},SASL_SSL://{LOOPBACK}:{passwords},SSL://{LOOPBACK}:{mutual}"
-    )
+    advertised = f"PLAINTEXT://{LOOPBACK}:{plain},SASL_SSL://{LOOPBACK}:{passwords},SSL://{LOOPBACK}:{mutual}"
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     overrides = {
         "listeners": f"{advertised},CONTROLLER://{LOOPBACK}:{controller}",
@@ -120,7 +120,7 @@ def secure_kafka(
         "ssl.truststore.location": str(certificates.ca),
         "listener.name.ssl.ssl.client.auth": "required",
     }
-    with apache_kafka(folder, overrides=overrides) as broker:
+    with run_kafka(folder, overrides) as broker:
         assert broker.port == plain
         with contextlib.closing(kafka.KafkaAdminClient(bootstrap_servers=broker.address)) as admin:
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
@@ -175,9 +175,10 @@ def secure_redis(certificates: Certificates, tmp_path: Path) -> Iterator[str]:
         contextlib.closing(redis.Redis.from_url(server.url)) as client,
         Front(server.port, certificates) as front,
     ):
-        client.execute_command("ACL", "SETUSER", "worker", f">{REDIS_PASSWORD}", *WORKER_RIGHTS.split())
-        client.execute_command(*"ACL SETUSER publisher on ~* &* +@all".split(), f">{REDIS_PASSWORD}")
-        client.execute_command("ACL", "SETUSER", "default", "off")
+        for user, rights in (("worker", WORKER_RIGHTS), ("publisher", "on ~* &* +@all")):
+            command = ["ACL", "SETUSER", user, f">{REDIS_PASSWORD}", *rights.split()]
+            client.execute_command(*command)  # type: ignore[no-untyped-call] # the library's
+        client.acl_setuser("default", enabled=False)
         threading.Thread(target=front.serve_forever, daemon=True).start()
         yield f"rediss://{LOOPBACK}:{front.port}/0"
         front.shutdown()
@@ -207,46 +208,62 @@ def changed(settings: Settings, **values: Any) -> Settings:  # noqa: ANN401 (val
     return load(**{**settings.model_dump(exclude_unset=True), **values})
 
 
-def with_password(settings: Settings, broker: Secure, certificates: Certificates, file: Path) -> Settings:
-    return changed(
-        settings,
-        broker=broker.passwords,
-        broker_security="SASL_SSL",
-        broker_username=USER,
-        broker_password_file=file,
-        broker_ca_file=certificates.ca,
-    )
+@dataclasses.dataclass(frozen=True)
+class WaysIn:
+    """The settings of this test with each way in, and with those that are refused and what must be said."""
 
-
-def with_certificate(settings: Settings, broker: Secure, certificates: Certificates) -> Settings:
-    return changed(
-        settings,
-        broker=broker.mutual,
-        broker_security="SSL",
-        broker_ca_file=certificates.ca,
-        broker_cert_file=certificates.client,
-        broker_key_file=certificates.client_key,
-    )
+    by_password: Settings
+    by_certificate: Settings
+    refused: dict[str, tuple[Settings, str]]
 
 
 @pytest.fixture
-def password_file(tmp_path: Path) -> Path:
-    path = tmp_path / "password"
-    path.write_text(f"{PASSWORD}\n")
-    return path
+def ways_in(settings: Settings, secure_kafka: Secure, certificates: Certificates, tmp_path: Path) -> WaysIn:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text(f"{PASSWORD}\n")
+    wrong.write_text("wrong\n")
+    by_password = changed(
+        settings,
+        broker=secure_kafka.passwords,
+        broker_security="SASL_SSL",
+        broker_username=USER,
+        broker_password_file=right,
+        broker_ca_file=certificates.ca,
+    )
+    without_certificate = changed(
+        settings, broker=secure_kafka.mutual, broker_security="SSL", broker_ca_file=certificates.ca
+    )
+    by_certificate = changed(
+        without_certificate, broker_cert_file=certificates.client, broker_key_file=certificates.client_key
+    )
+    refused = {
+        "a wrong password": (changed(by_password, broker_password_file=wrong), "user name or password"),
+        "an authority nobody knows": (
+            changed(by_password, broker_ca_file=certificates.stranger),
+            "certificate verify failed",
+        ),
+        "no client certificate": (without_certificate, "bad certificate"),
+        "no TLS where it is needed": (
+            changed(by_certificate, broker=secure_kafka.plain),
+            "no TLS connection",
+        ),
+    }
+    return WaysIn(by_password, by_certificate, refused)
+
+
+REFUSALS = (
+    "a wrong password",
+    "an authority nobody knows",
+    "no client certificate",
+    "no TLS where it is needed",
+)
 
 
 def test_worker_and_client_work_with_passwords_over_tls_on_broker_and_redis(
-    settings: Settings,
-    secure_kafka: Secure,
-    certificates: Certificates,
-    secure_redis: str,
-    password_file: Path,
-    tmp_path: Path,
+    ways_in: WaysIn, certificates: Certificates, secure_redis: str, tmp_path: Path
 ) -> None:
-    secured = with_password(settings, secure_kafka, certificates, password_file)
     secured = changed(
-        secured,
+        ways_in.by_password,
         redis_url=secure_redis,
         redis_ca_file=certificates.ca,
         redis_username="worker",
@@ -276,72 +293,33 @@ def test_worker_and_client_work_with_passwords_over_tls_on_broker_and_redis(
 
 
 def test_worker_and_client_work_with_certificates(
-    settings: Settings, secure_kafka: Secure, certificates: Certificates, redis_server: RedisServer, tmp_path: Path
+    ways_in: WaysIn, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    secured = changed(
-        with_certificate(settings, secure_kafka, certificates), redis_url=redis_server.url
-    )
+    secured = changed(ways_in.by_certificate, redis_url=redis_server.url)
     with start_worker(environment_of(secured), tmp_path / "worker"), Client(secured) as client:
         assert client.await_result(client.produce("w1 w2")).vector.array.shape == (DIM,)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_both_mechanisms_let_the_tools_in(
-    settings: Settings, secure_kafka: Secure, certificates: Certificates, password_file: Path, mechanism: str
-) -> None:
-    secured = with_password(settings, secure_kafka, certificates, password_file)
-    found = describe_topics(changed(secured, broker_sasl_mechanism=mechanism))
+def test_both_mechanisms_let_the_tools_in(ways_in: WaysIn, mechanism: str) -> None:
+    found = describe_topics(changed(ways_in.by_password, broker_sasl_mechanism=mechanism))
     assert all(topic.exists for topic in found)
 
 
-def refusals(
-    settings: Settings, broker: Secure, certificates: Certificates, password_file: Path, tmp_path: Path
-) -> dict[str, tuple[Settings, str]]:
-    """Return settings that do not get in, and what the message must say."""
-    wrong = tmp_path / "wrong"
-    wrong.write_text("wrong")
-    by_password = with_password(settings, broker, certificates, password_file)
-    by_certificate = with_certificate(settings, broker, certificates)
-    return {
-        "a wrong password": (changed(by_password, broker_password_file=wrong), "user name or password"),
-        "an authority nobody knows": (
-            changed(by_password, broker_ca_file=certificates.stranger),
-            "certificate",
-        ),
-        "no client certificate": (
-            changed(settings, broker=broker.mutual, broker_security="SSL", broker_ca_file=certificates.ca),
-            "certificate",
-        ),
-        "no TLS where it is needed": (changed(by_certificate, broker=broker.plain), "no TLS connection"),
-    }
-
-
-REFUSALS = ("a wrong password", "an authority nobody knows", "no client certificate", "no TLS where it is needed")
-
-
 @pytest.mark.parametrize("why", REFUSALS)
-def test_the_tools_say_why_they_are_not_let_in(
-    settings: Settings, secure_kafka: Secure, certificates: Certificates, password_file: Path, tmp_path: Path, why: str
-) -> None:
-    refused, said = refusals(settings, secure_kafka, certificates, password_file, tmp_path)[why]
+def test_the_tools_say_why_they_are_not_let_in(ways_in: WaysIn, why: str) -> None:
+    refused, said = ways_in.refused[why]
     with pytest.raises(BrokerError) as caught:
         describe_topics(refused)
-    print(f"\n{why}: {caught.value}")  # noqa: T201 (for -s)
     assert said in str(caught.value)
     assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("why", REFUSALS[:2])
 def test_a_worker_says_why_it_is_not_let_in_and_waits(
-    settings: Settings,
-    secure_kafka: Secure,
-    certificates: Certificates,
-    redis_server: RedisServer,
-    password_file: Path,
-    tmp_path: Path,
-    why: str,
+    ways_in: WaysIn, redis_server: RedisServer, tmp_path: Path, why: str
 ) -> None:
-    refused, said = refusals(settings, secure_kafka, certificates, password_file, tmp_path)[why]
+    refused, said = ways_in.refused[why]
     process = worker(environment_of(changed(refused, redis_url=redis_server.url)), tmp_path / "worker")
     process.spawn()
 
@@ -355,7 +333,6 @@ def test_a_worker_says_why_it_is_not_let_in_and_waits(
 
     try:
         wait_until(lambda: problem() not in {"", "not connected"}, "it says what is wrong")
-        print(f"\n{why}: {problem()}")  # noqa: T201 (for -s)
         assert said in problem()
         assert problem() in process.log()
         assert PASSWORD not in process.log()
@@ -363,9 +340,7 @@ def test_a_worker_says_why_it_is_not_let_in_and_waits(
         assert process.stop() == 0, "and it can be stopped"
 
 
-def test_redis_refusals_are_named(
-    settings: Settings, certificates: Certificates, secure_redis: str
-) -> None:
+def test_redis_refusals_are_named(settings: Settings, certificates: Certificates, secure_redis: str) -> None:
     values = {"redis_url": secure_redis, "redis_username": "worker", "redis_password": REDIS_PASSWORD}
     good = changed(settings, redis_ca_file=certificates.ca, **values)
     with contextlib.closing(open_store(good)) as store:
@@ -381,5 +356,3 @@ def test_redis_refusals_are_named(
         ):
             store.pointers("adapter")
         assert REDIS_PASSWORD not in str(caught.value)
-
-

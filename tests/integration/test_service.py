@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from oracle import OpenService, Place, Seen, Service, metric, ready
+from oracle import Place, Seen
+from running_service import OpenService, Service, metric, ready
 from tokenizers import Tokenizer
 
 from alignstream.models.alignment import adapter as adapters
@@ -107,7 +108,8 @@ def test_texts_in_many_languages_become_the_vectors_that_the_pipeline_gives_with
     )
     assert report.n_vectors == report.n_labels == len(documents)
     expected = [
-        {json.loads(line)["id"]: line for line in path.read_bytes().splitlines()} for path in (vectors, labels)
+        {json.loads(line)["id"]: line for line in path.read_bytes().splitlines()}
+        for path in (vectors, labels)
     ]
     manifest, adapter = read_manifest(embedded_artifact), make_adapter(embedded_artifact, 1)
     for document, (vector, label) in zip(documents, found, strict=True):
@@ -133,9 +135,7 @@ def test_a_vector_is_what_encoder_and_adapter_give_for_the_text_alone(
     raw = service.vector({"text": text, "align": {"adapter": "identity"}})
     np.testing.assert_array_equal(vector_of(raw), x)
     aligned = service.vector({"text": text})
-    np.testing.assert_array_equal(
-        vector_of(aligned), make_adapter(embedded_artifact, 1).transform_one(x)
-    )
+    np.testing.assert_array_equal(vector_of(aligned), make_adapter(embedded_artifact, 1).transform_one(x))
     assert float(vector_of(aligned) @ x) < 0.99, "the adapter of this test moves vectors"
 
 

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Callable
 
-from oracle import DRAIN_SECONDS, Load, Outputs, StartWorker, committed, judge, metric, scrape, wait_until
+from oracle import DRAIN_SECONDS, Load, Outputs, committed, judge, wait_until
+from running_service import StartWorker, metric, scrape
 
 from alignstream.ops.embedded.worker import Worker
 from alignstream.streams.settings import Settings
@@ -29,7 +30,9 @@ def test_two_workers_share_the_partitions_and_take_over_from_one_that_leaves_or_
             first = start_worker(settings)
             second = start_worker(settings)
             wait_until(
-                lambda: (partitions(first), partitions(second)) == (2, 2), "two partitions each", DRAIN_SECONDS
+                lambda: (partitions(first), partitions(second)) == (2, 2),
+                "two partitions each",
+                DRAIN_SECONDS,
             )
             n_before = [metric(worker, "records_consumed_total") for worker in (first, second)]
             wait_until(

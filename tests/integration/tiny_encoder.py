@@ -80,7 +80,9 @@ def _graph(n_work_layers: int) -> onnx.ModelProto:
     last = "looked_up"
     if n_work_layers:
         for name, shape in (("widen", (DIM, WORK_WIDTH)), ("narrow", (WORK_WIDTH, DIM))):
-            tensors.append(numpy_helper.from_array(draw.standard_normal(shape).astype(np.float32) * 0.01, name))
+            tensors.append(
+                numpy_helper.from_array(draw.standard_normal(shape).astype(np.float32) * 0.01, name)
+            )
         tensors.append(numpy_helper.from_array(np.zeros(1, dtype=np.float32), "nothing"))
         for layer in range(n_work_layers):
             nodes += [
@@ -95,15 +97,15 @@ def _graph(n_work_layers: int) -> onnx.ModelProto:
         nodes.append(helper.make_node("Add", ["looked_up", last], ["hidden"]))
     else:
         nodes.append(helper.make_node("Identity", ["looked_up"], ["hidden"]))
-    shape = ["batch_size", "sequence_length"]
+    axes = ["batch_size", "sequence_length"]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64, shape)
+            helper.make_tensor_value_info(name, TensorProto.INT64, axes)
             for name in ("input_ids", "attention_mask")
         ],
-        [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*shape, DIM])],
+        [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*axes, DIM])],
         tensors,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from alignstream.ops.connection import BrokerError, kafka_options, resolve_topic, topic_name
-from alignstream.streams.settings import Settings
+from alignstream.ops.connection import kafka_options, resolve_topic, topic_name
+from alignstream.streams.settings import Settings, SettingsError
 
 
 def test_a_plain_connection_carries_no_secrets() -> None:
@@ -25,7 +25,7 @@ def test_a_password_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_a_certificate_file_that_is_missing_is_named(tmp_path: Path) -> None:
     settings = Settings(broker_security="SSL", broker_ca_file=tmp_path / "ca.pem")
-    with pytest.raises(BrokerError, match=r"ca\.pem"):
+    with pytest.raises(SettingsError, match=r"ca\.pem"):
         kafka_options(settings)
 
 
