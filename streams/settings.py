@@ -112,7 +112,9 @@ class Settings(BaseSettings):
         30.0, description="Seconds to wait for a delivery before the worker exits and starts over."
     )
     producer_linger_seconds: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.005, description="Seconds the producer waits to fill a request; small against encoding time."
+        0.0,
+        description="Seconds the producer waits to fill a request. 0: a batch's outputs are handed over together "
+        "anyway, and the next batch waits for their confirmation.",
     )
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
         "lz4", description="Compression of produced batches. lz4: cheap, and every client reads it."

@@ -62,6 +62,11 @@ def notes(state_dir: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
+def state_dir(worker: Worker) -> Path:
+    """Return the state folder of a worker that ``start_worker`` started."""
+    return worker.folder.parent / f"state-{worker.name.rpartition('-')[2]}"
+
+
 def wait_for_batch(state_dir: Path) -> None:
     """Wait until a worker has records in hand."""
     deadline = time.monotonic() + 30.0

@@ -37,6 +37,9 @@ SWAP_SECONDS, SWAP_SECONDS_UNHINTED = 2.0, 8.0
 PER_SECOND = 60.0
 Report = Callable[[str, object], None]
 
+#: For what has nothing to do with the broker.
+on_one_broker = pytest.mark.parametrize("broker", ["tansu"], indirect=True, scope="session")
+
 seeds = itertools.count()
 
 
@@ -227,6 +230,7 @@ def with_nan(adapter: Adapter) -> bytes:
     return adapter.blob.replace(number, np.float32("nan").tobytes())
 
 
+@on_one_broker
 @pytest.mark.parametrize(
     ("lie", "reason"),
     [
@@ -278,6 +282,7 @@ def test_what_cannot_be_verified_is_refused_and_said_and_the_last_good_one_serve
     assert service.worker.log().count("adapter default refused") >= 1
 
 
+@on_one_broker
 def test_a_registry_that_was_emptied_is_noticed_and_can_be_filled_again(
     service: Service, fresh: Callable[[], Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +308,7 @@ def test_a_registry_that_was_emptied_is_noticed_and_can_be_filled_again(
 # -- a registry that is away -----------------------------------------------------------------------
 
 
+@on_one_broker
 def test_a_redis_that_hangs_and_then_dies_slows_nothing_and_is_taken_up_again(
     service: Service, fresh: Callable[[], Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +336,7 @@ def test_a_redis_that_hangs_and_then_dies_slows_nothing_and_is_taken_up_again(
     assert "Redis answers" in log
 
 
+@on_one_broker
 def test_a_worker_starts_without_redis_on_its_last_good_copy_and_without_any_waits(
     broker: Broker, tiny_artifact: Path, topic_prefix: str, tmp_path: Path, fresh: Callable[[], Adapter]
 ) -> None:

@@ -309,6 +309,7 @@ def test_the_worker_counts_what_it_did_and_logs_no_text(service: Service) -> Non
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("broker", ["tansu"], indirect=True, scope="session")
 def test_the_workers_own_label_set_holds_where_a_message_names_none(
     open_service: OpenService, tiny_artifact: Path
 ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 
 from oracle import DRAIN_SECONDS, Load, Outputs, committed, judge, wait_until
-from running_service import StartWorker, metric, scrape
+from running_service import StartWorker, metric, scrape, state_dir, wait_for_batch
 
 from alignstream.ops.embedded.worker import Worker
 from alignstream.streams.settings import Settings
@@ -52,6 +52,7 @@ def test_two_workers_share_the_partitions_and_take_over_from_one_that_leaves_or_
             vectors = [record.source for record in outputs.records if record.topic == VECTORS]
             assert len(vectors) > n_before[0]
             assert len(set(vectors)) == len(vectors), "joins and leaves repeat nothing"
+            wait_for_batch(state_dir(second))
             second.kill()
             wait_until(lambda: partitions(third) == N_PARTITIONS, "the third has all", DRAIN_SECONDS)
         verdict = judge(settings, stream.confirmed, outputs)
