@@ -128,6 +128,12 @@ def explain(
         refused = heard.about(kafka_errors.SaslAuthenticationFailedError)
         if refused:
             return BrokerError(f"{where}: the broker refused user name or password: {refused}")
+        if settings.broker_security.startswith("SASL") and heard.about(naming="socket disconnected"):
+            return BrokerError(
+                f"{where}: the broker ends the connection during the login, as it does where user name or password "
+                "is wrong: check ALIGNSTREAM_BROKER_USERNAME, ALIGNSTREAM_BROKER_PASSWORD and "
+                f"ALIGNSTREAM_BROKER_SASL_MECHANISM={settings.broker_sasl_mechanism}"
+            )
         insecure = heard.about(ssl.SSLError, naming="[SSL")
         if insecure:
             return BrokerError(f"{where}: no TLS connection: {insecure}; {TLS_REMEDY}")

@@ -49,7 +49,7 @@ from alignstream.streams.sensors import FaustSensor, Metrics, RegistryMetrics
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, Headers
 from alignstream.streams.transport import SCHEME, App, Consumer, TransportOptions
-from alignstream.streams.watchdog import Position, Watchdog
+from alignstream.streams.watchdog import EXIT_STALLED, Position, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ class WorkerService:
         self._stop = threading.Event()
         self._n_encoded = 0
         self._was_assigned = False
+        self._is_watched = threading.Event()
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._follower: Follower | None = None
 
@@ -299,6 +300,7 @@ class WorkerService:
         app.on_partitions_assigned.connect(assigned)
 
         async def watch() -> None:
+            self._is_watched.set()
             if self._stop.is_set():  # told to stop before the loop had its own signal handlers
                 signal.raise_signal(signal.SIGTERM)
             watchdog = Watchdog(
@@ -330,10 +332,20 @@ class WorkerService:
         )
         if self._stop.is_set():
             return 0
+        threading.Thread(target=self._watch_the_start, name="start", daemon=True).start()
         try:
             worker.execute_from_commandline()
         except SystemExit as error:
             return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+    def _watch_the_start(self) -> None:
+        """End a worker that the group lets wait for ever: Faust runs our watchdog only after the first join."""
+        if self._is_watched.wait(self._settings.stall_seconds) or self._stop.is_set():
+            return
+        self.health.stalled = f"the group gave no answer for {self._settings.stall_seconds:.0f} s"
+        logger.critical("stalled: %s; ending the process", self.health.stalled)
+        logging.shutdown()
+        os._exit(EXIT_STALLED)
 
     def _before_scrape(self) -> None:
         now = time.time()

@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered, open_producer, wait_until
-from running_service import StartWorker, metric, notes, state_dir, wait_for_batch
+from running_service import RunKafka, StartWorker, metric, notes, state_dir, wait_for_batch
 from tiny_encoder import MAX_TOKENS, text_of
 
 from alignstream.ops.embedded.broker import Broker
 from alignstream.ops.embedded.redis import RedisServer
 from alignstream.ops.embedded.worker import Worker, environment_of
 from alignstream.ops.embedded.worker import start_worker as start_one_worker
+from alignstream.ops.embedded.worker import worker as prepare_worker
 from alignstream.ops.topics import create_topics
 from alignstream.streams.settings import Settings, load
 from alignstream.streams.topics import DOCUMENTS
+from alignstream.streams.watchdog import EXIT_STALLED
 
 Report = Callable[[str, object], None]
 
@@ -85,9 +87,12 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
     codes: list[int | None] = []
     failures: list[BaseException] = []
 
-    def come_and_go(worker: Worker) -> None:
+    # Two that leave, and two that join, in the same moment hang the embedded broker's group for ever.
+    at_once = [[worker] for worker in workers] if broker.kind == "kafka" else [workers]
+
+    def come_and_go(own: list[Worker]) -> None:
         try:
-            for _ in range(n_stops // len(workers)):
+            for worker in own * (n_stops // len(workers)):
                 wait_for_batch(state_dir(worker))
                 codes.append(worker.stop())
                 worker.start()
@@ -96,7 +101,7 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
 
     with contextlib.closing(Outputs(slow_settings)) as outputs:
         with Load(slow_settings, per_second=PER_SECOND) as stream:
-            threads = [threading.Thread(target=come_and_go, args=(worker,)) for worker in workers]
+            threads = [threading.Thread(target=come_and_go, args=(own,)) for own in at_once]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -159,6 +164,32 @@ def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
     assert not verdict.faults, verdict
     assert verdict.n_vectors == verdict.n_in, verdict
     assert verdict.n_duplicates <= MAX_DUPLICATES_PER_KILL, verdict
+
+
+@pytest.mark.kafka
+def test_a_worker_that_the_group_never_lets_in_ends_and_is_started_again(
+    run_kafka: RunKafka, redis_server: RedisServer, slow_artifact: Path, tmp_path: Path
+) -> None:
+    with run_kafka(tmp_path / "kafka", {"group.initial.rebalance.delay.ms": "600000"}) as broker:
+        settings = load(
+            broker=broker.address,
+            redis_url=redis_server.url,
+            artifact=slow_artifact,
+            adapter="identity",
+            cache_dir=tmp_path / "cache",
+            state_dir=tmp_path / "state",
+            stall_seconds=3.0,
+            metrics_port=0,
+            log_format="text",
+        )
+        create_topics(settings)
+        waiting = prepare_worker(environment_of(settings), tmp_path / "worker").spawn()
+        try:
+            wait_until(lambda: not waiting.is_running, "it ends")
+        finally:
+            waiting.kill()
+    assert waiting.exit_code == EXIT_STALLED
+    assert "stalled: the group gave no answer for 3 s" in waiting.log()
 
 
 def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are_not(
