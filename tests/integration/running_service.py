@@ -4,6 +4,9 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -130,3 +133,48 @@ class RunKafka(Protocol):
     def __call__(
         self, folder: Path, overrides: Mapping[str, str] | None = None
     ) -> contextlib.AbstractContextManager[Broker]: ...
+
+
+# -- the command line --------------------------------------------------------------------------------
+
+#: The script that the installation made.
+ALIGNSTREAM = str(Path(sys.executable).with_name("alignstream"))
+DONE, FAILED, MISUSED, IN_PART = 0, 1, 2, 3
+
+
+class Shell:
+    """Runs commands with some settings in the environment, and expects an exit code."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = {**os.environ, **environment, "NO_COLOR": "1", "COLUMNS": "200"}
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        expect: int = DONE,
+        stdin: bytes = b"",
+        **settings: Any,  # noqa: ANN401 (text, as in the environment)
+    ) -> tuple[str, str]:
+        """Return standard output and standard error."""
+        done = subprocess.run(
+            [ALIGNSTREAM, *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+            env=self.environment | {f"ALIGNSTREAM_{name.upper()}": value for name, value in settings.items()},
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert done.returncode == expect, (arguments, done.returncode, out, err)
+        assert "Traceback" not in err, err
+        return out, err
+
+    def json(self, *arguments: str | Path, **options: Any) -> Any:  # noqa: ANN401 (any JSON value)
+        """Return what a command prints with ``--json``."""
+        out, _ = self(*arguments, "--json", **options)
+        return json.loads(out)
+
+    def json_lines(self, *arguments: str | Path, **options: Any) -> list[Any]:  # noqa: ANN401 (likewise)
+        """Return what a command prints with ``--json``, a line a value."""
+        out, _ = self(*arguments, "--json", **options)
+        return [json.loads(line) for line in out.splitlines()]

@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import wait_until
-from running_service import OpenService, Service
+from running_service import ALIGNSTREAM, DONE, FAILED, IN_PART, MISUSED, OpenService, Service, Shell
 from tiny_encoder import DIM
 
 from alignstream.models.alignment.adapter import Adapter
@@ -25,48 +23,6 @@ from alignstream.ops.embedded.redis import RedisServer
 from alignstream.ops.embedded.worker import environment_of
 from alignstream.streams.settings import Settings, load
 from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS
-
-#: The script that the installation made.
-ALIGNSTREAM = str(Path(sys.executable).with_name("alignstream"))
-DONE, FAILED, MISUSED, IN_PART = 0, 1, 2, 3
-
-
-class Shell:
-    """Runs commands with some settings in the environment, and expects an exit code."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = {**os.environ, **environment, "NO_COLOR": "1", "COLUMNS": "200"}
-
-    def __call__(
-        self,
-        *arguments: str | Path,
-        expect: int = DONE,
-        stdin: bytes = b"",
-        **settings: Any,  # noqa: ANN401 (text, as in the environment)
-    ) -> tuple[str, str]:
-        """Return standard output and standard error."""
-        done = subprocess.run(
-            [ALIGNSTREAM, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            timeout=120,
-            check=False,
-            env=self.environment | {f"ALIGNSTREAM_{name.upper()}": value for name, value in settings.items()},
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        assert done.returncode == expect, (arguments, done.returncode, out, err)
-        assert "Traceback" not in err, err
-        return out, err
-
-    def json(self, *arguments: str | Path, **options: Any) -> Any:  # noqa: ANN401 (any JSON value)
-        """Return what a command prints with ``--json``."""
-        out, _ = self(*arguments, "--json", **options)
-        return json.loads(out)
-
-    def json_lines(self, *arguments: str | Path, **options: Any) -> list[Any]:  # noqa: ANN401 (likewise)
-        """Return what a command prints with ``--json``, a line a value."""
-        out, _ = self(*arguments, "--json", **options)
-        return [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.fixture(scope="module")
