@@ -102,9 +102,9 @@ def read_parallel(path: Path) -> Parallel:
     TextError
         The file is missing, not UTF-8 or malformed, or has fewer than two languages or two rows.
     """
-    lines = _lines(path)
+    lines = read_lines(path)
     _, header = next(lines, (1, ""))
-    languages = [_language(tag, path, 1) for tag in header.split("\t")]
+    languages = [check_language(tag, path, 1) for tag in header.split("\t")]
     if len(languages) < 2 or len(set(languages)) < len(languages):
         raise TextError(
             f"{path}, line 1: the header must name at least two languages, each once, with tabs between them"
@@ -141,9 +141,9 @@ def _read_path(path: Path) -> Iterator[tuple[str, str | None]]:
         if not files:
             raise TextError(f"{path} holds no <language>.txt; each language needs a file, with a text a line")
         for file in files:
-            language = _language(file.stem, file, None)
+            language = check_language(file.stem, file, None)
             yield language, None
-            for _, line in _lines(file):
+            for _, line in read_lines(file):
                 if line.strip():
                     yield language, line.strip()
     elif path.suffix in {".jsonl", ".ndjson"}:
@@ -153,7 +153,7 @@ def _read_path(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _read_json_lines(path: Path) -> Iterator[tuple[str, str | None]]:
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         try:
@@ -168,20 +168,20 @@ def _read_json_lines(path: Path) -> Iterator[tuple[str, str | None]]:
             text.encode()
         except UnicodeEncodeError as error:
             raise TextError(f"{path}, line {number}: the text holds a lone surrogate") from error
-        yield _language(language, path, number), text.strip() or None
+        yield check_language(language, path, number), text.strip() or None
 
 
 def _read_tab_separated(path: Path) -> Iterator[tuple[str, str | None]]:
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         language, tab, text = line.partition("\t")
         if not tab:
             raise TextError(f"{path}, line {number}: language<TAB>text is needed, but there is no tab")
-        yield _language(language, path, number), text.strip() or None
+        yield check_language(language, path, number), text.strip() or None
 
 
-def _language(tag: str, path: Path, number: int | None) -> str:
+def check_language(tag: str, path: Path, number: int | None) -> str:
     tag = tag.strip()
     where = f"{path}, line {number}" if number else str(path)
     if not tag or len(tag) > MAX_TAG_CHARACTERS or not tag.replace("-", "").replace("_", "").isalnum():
@@ -189,7 +189,7 @@ def _language(tag: str, path: Path, number: int | None) -> str:
     return tag
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield lines with their numbers, from 1; only line feeds end a line, as text may hold the others."""
     try:
         with path.open("rb") as file:
@@ -241,7 +241,7 @@ class PublicSets:
                 raise TextError(
                     f"{path} is not there; set ALIGNSTREAM_DATA to the folder with the public sets"
                 )
-        self._dev_lines = {int(line) for _, line in _lines(self._ntrex_dev) if line}
+        self._dev_lines = {int(line) for _, line in read_lines(self._ntrex_dev) if line}
 
     def ntrex_languages(self) -> list[str]:
         """Return the languages of NTREX-128, each once."""
@@ -292,7 +292,7 @@ class PublicSets:
     def tico(self, languages: Sequence[str], *, n_lines: int) -> Parallel:
         """Read TICO-19: another domain than anything that is fitted on."""
         columns = {
-            language: [line for _, line in _lines(self._tico / f"tico19-test.{language}")]
+            language: [line for _, line in read_lines(self._tico / f"tico19-test.{language}")]
             for language in languages
         }
         lengths = {len(column) for column in columns.values()}
@@ -311,7 +311,7 @@ class PublicSets:
         intents: dict[str, list[str]] = {}
         for language in languages:
             path = self._xsid / f"{language}.valid.conll"
-            fields = [line[2:].partition(" = ") for _, line in _lines(path) if line.startswith("# ")]
+            fields = [line[2:].partition(" = ") for _, line in read_lines(path) if line.startswith("# ")]
             texts[language] = [value for name, _, value in fields if name == "text"]
             intents[language] = [value for name, _, value in fields if name == "intent"]
         first = intents[languages[0]]
@@ -326,11 +326,11 @@ class PublicSets:
 
     def _read_ntrex(self, language: str) -> list[str]:
         part = "src" if language == "eng" else "ref"
-        return [line for _, line in _lines(self._ntrex / f"newstest2019-{part}.{language}.txt")]
+        return [line for _, line in read_lines(self._ntrex / f"newstest2019-{part}.{language}.txt")]
 
     def _read_sib(self, language: str, split: str) -> list[tuple[int, str, str]]:
         path = self._sib / language / f"{split}.tsv"
-        table = csv.DictReader((line for _, line in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
+        table = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
             return sorted((int(row["index_id"]), row["text"], row["category"]) for row in table)
         except (KeyError, TypeError, ValueError) as error:
