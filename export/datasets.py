@@ -182,6 +182,13 @@ def _read_tab_separated(path: Path) -> Iterator[tuple[str, str | None]]:
 
 
 def check_language(tag: str, path: Path, number: int | None) -> str:
+    """Return a tag without its surrounding blanks.
+
+    Raises
+    ------
+    TextError
+        It is not made of letters, digits, - and _.
+    """
     tag = tag.strip()
     where = f"{path}, line {number}" if number else str(path)
     if not tag or len(tag) > MAX_TAG_CHARACTERS or not tag.replace("-", "").replace("_", "").isalnum():

@@ -208,6 +208,8 @@ class Client:
         tenant: str | None = None,
         adapter: str | None = None,
         strength: float | None = None,
+        shrinkage: float | None = None,
+        temperature: float | None = None,
         explain: bool = False,
         metadata: Any = None,  # noqa: ANN401 (any JSON value)
         key: bytes | str | None = None,
@@ -229,7 +231,8 @@ class Client:
         """
         is_unique = id is None
         id = str(uuid.uuid4()) if id is None else id  # noqa: A001 (the record's own word)
-        align = None if adapter is None and strength is None else Align(adapter=adapter, strength=strength)
+        asked = Align(adapter=adapter, strength=strength, shrinkage=shrinkage, temperature=temperature)
+        align = None if asked == Align() else asked
         try:
             value = msgspec.json.encode(
                 DocumentV1(

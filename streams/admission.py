@@ -7,6 +7,7 @@ import dataclasses
 from typing import Literal
 
 from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import Context
 from alignstream.models.errors import LabelsError
 from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.labels import MAX_LABELS, check_labels, check_template
@@ -63,8 +64,7 @@ class Document:
     adapter_name: str
     adapter: Adapter
     adapter_from: Literal["message", "worker"]
-    strength: float
-    strength_from: Literal["message", "worker"]
+    context: Context
     labels: LabelRequest | None
 
 
@@ -92,7 +92,6 @@ def admit(
         return Rejected(
             "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; there are: {known}"
         )
-    strength = align.strength if align is not None else None
     labels = _resolve_labels(record, catalogue=catalogue, policy=policy)
     if isinstance(labels, Rejected):
         return labels
@@ -103,8 +102,12 @@ def admit(
         adapter_name=name,
         adapter=adapter,
         adapter_from="worker" if asked is None else "message",
-        strength=1.0 if strength is None else strength,
-        strength_from="worker" if strength is None else "message",
+        context=Context(
+            language=record.language,
+            strength=align.strength if align is not None else None,
+            shrinkage=align.shrinkage if align is not None else None,
+            temperature=align.temperature if align is not None else None,
+        ),
         labels=labels,
     )
 

@@ -23,7 +23,14 @@ from alignstream.streams import codec
 from alignstream.streams.admission import Document, Policy, admit
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.deadletter import dead_letter_headers
-from alignstream.streams.records import Explanation, LabelsZeroShotV1, Score, VectorAlignedV1
+from alignstream.streams.records import (
+    Applied,
+    Explanation,
+    LabelsZeroShotV1,
+    LanguageWeight,
+    Score,
+    VectorAlignedV1,
+)
 from alignstream.streams.topics import (
     DEAD_LETTERS,
     HEADER_CONTENT_TYPE,
@@ -181,7 +188,7 @@ class Pipeline:
         encoded = clock()
         self._observer.stage("encode", encoded - tokenized)
         Y = [
-            None if x is None else document.adapter.transform_one(x, strength=document.strength)
+            None if x is None else document.adapter.transform_one(x, document.context)
             for document, x in zip(documents, X, strict=True)
         ]
         aligned = clock()
@@ -221,7 +228,7 @@ class Pipeline:
             raise EncoderFailed(f"the encoder fails on every text: {error}") from error
 
     def _outcome(self, document: Document, tokens: Tokens, x: Vector32, y: Vector32) -> Outcome:
-        name = space(self._encoder.fingerprint, document.adapter.version, strength=document.strength)
+        name = space(self._encoder.fingerprint, document.adapter.version, document.context)
         values = [(VECTORS, codec.encode_record(self._vector_record(document, tokens, x, y, name)))]
         if document.labels is not None:
             try:
@@ -244,17 +251,7 @@ class Pipeline:
     def _vector_record(
         self, document: Document, tokens: Tokens, x: Vector32, y: Vector32, name: str
     ) -> VectorAlignedV1:
-        explain = None
-        if document.record.explain:
-            explain = Explanation(
-                adapter=document.adapter_name,
-                adapter_version=document.adapter.version,
-                adapter_from=document.adapter_from,
-                strength=document.strength,
-                strength_from=document.strength_from,
-                steps=document.adapter.steps(),
-                cosine_to_raw=round(float(x.astype(np.float64) @ y.astype(np.float64)), 6),
-            )
+        explain = self._explanation(document, x, y) if document.record.explain else None
         return VectorAlignedV1(
             id=document.id,
             tenant=document.record.tenant,
@@ -273,12 +270,37 @@ class Pipeline:
             metadata=document.record.metadata,
         )
 
+    @staticmethod
+    def _explanation(document: Document, x: Vector32, y: Vector32) -> Explanation:
+        tuned = document.adapter.tune(document.context)
+        return Explanation(
+            adapter=document.adapter_name,
+            adapter_version=document.adapter.version,
+            adapter_from=document.adapter_from,
+            strength=tuned.strength.value,
+            strength_from="worker" if document.context.strength is None else "message",
+            hyper_parameters={
+                name: Applied(value=choice.value, reason=choice.reason)
+                for name, choice in (
+                    ("strength", tuned.strength),
+                    ("shrinkage", tuned.shrinkage),
+                    ("temperature", tuned.temperature),
+                )
+            },
+            languages=[
+                LanguageWeight(language=language, weight=round(weight, 6))
+                for language, weight in document.adapter.nearest_languages(x)
+            ],
+            steps=document.adapter.steps(),
+            cosine_to_raw=round(float(x.astype(np.float64) @ y.astype(np.float64)), 6),
+        )
+
     def _labels_record(self, document: Document, y: Vector32, name: str) -> LabelsZeroShotV1:
         request = document.labels
         if request is None:
             raise ValueError("no labels were asked for")
         prototypes: Matrix = self._prototypes.prototypes(
-            request.labels, request.template, document.adapter, strength=document.strength
+            request.labels, request.template, document.adapter, document.context
         )
         prediction = predict_one(y, prototypes, request.labels, multi_label=request.multi_label)
         return LabelsZeroShotV1(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from alignstream.models.alignment.context import MAX_TEMPERATURE, MIN_TEMPERATURE
 from alignstream.models.tasks.labels import MAX_LABEL_CHARACTERS, MAX_LABELS, MAX_TEMPLATE_CHARACTERS
 
 # In Python "$" also matches before a last line break, in JSON Schema it does not: hence "(?!\n)".
@@ -34,6 +35,24 @@ class Align(msgspec.Struct, frozen=True, omit_defaults=True):
 
     adapter: Name | None = None
     strength: Annotated[Fraction, Meta(description="0: as encoded; 1: the whole adapter.")] | None = None
+    shrinkage: (
+        Annotated[
+            Fraction,
+            Meta(description="How far the tag of the language counts as evidence: 0 not at all, 1 wholly."),
+        ]
+        | None
+    ) = None
+    temperature: (
+        Annotated[
+            float,
+            Meta(
+                ge=MIN_TEMPERATURE,
+                le=MAX_TEMPERATURE,
+                description="Of the attention over language prototypes: small is sharp.",
+            ),
+        ]
+        | None
+    ) = None
     follow: Annotated[bool, Meta(description="Reserved: accepted, without effect yet.")] | None = None
 
 
@@ -63,6 +82,20 @@ class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: Raw | UnsetType = UNSET
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """The value of one hyper-parameter, and why it has that value."""
+
+    value: float
+    reason: str
+
+
+class LanguageWeight(msgspec.Struct, frozen=True):
+    """How much attention one language's prototype got."""
+
+    language: str
+    weight: Fraction
+
+
 class Explanation(msgspec.Struct, frozen=True):
     """What was applied to one vector, and where each choice came from."""
 
@@ -71,6 +104,10 @@ class Explanation(msgspec.Struct, frozen=True):
     adapter_from: Literal["message", "worker"]
     strength: float
     strength_from: Literal["message", "worker"]
+    #: By name: ``strength``, ``shrinkage`` and ``temperature``.
+    hyper_parameters: dict[str, Applied]
+    #: The languages that the vector itself resembles most, by an adapter with prototypes; else empty.
+    languages: list[LanguageWeight]
     steps: list[str]
     #: Cosine between the vector as encoded and as aligned.
     cosine_to_raw: float

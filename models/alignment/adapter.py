@@ -1,8 +1,9 @@
 """The adapter: a value that maps unit vectors of one encoder to aligned unit vectors, and its file.
 
 ``y = n((1 - s) x + s f(x))`` with f the chain of members, s the strength (1 unless a message asks for less)
-and n division by the length. The file is safetensors with a JSON manifest in its header: nothing in it
-runs, and its sha256 is its version. float64 inside, float32 out.
+and n division by the length. What a message says about its text (``context``) steers the members. The file is
+safetensors with a JSON manifest in its header: nothing in it runs, and its sha256 is its version. float64
+inside, float32 out.
 """
 
 import dataclasses
@@ -17,7 +18,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from alignstream.models.alignment.members import Matrix, Member, Vector32, Vector64, member
+from alignstream.models.alignment.context import NEUTRAL, Context, HyperParameters, State, choose
+from alignstream.models.alignment.kinds import member
+from alignstream.models.alignment.members import Matrix, Member, Tuning, Vector32, Vector64
+from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention
 from alignstream.models.errors import AdapterCorrupt, AdapterMismatch
 
 FORMAT: Final = "alignstream.adapter/1"
@@ -39,6 +43,7 @@ _GOLDEN_OUT: Final = "golden.output"
 class _MemberEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str
     tensors: dict[str, str]
+    parameters: dict[str, Any] = {}
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,27 +102,54 @@ class Adapter:
         """Whether it leaves every vector as it is."""
         return not self.members
 
-    def transform_one(self, x: Vector32, *, strength: float = 1.0) -> Vector32:
+    def tune(self, context: Context = NEUTRAL) -> HyperParameters:
+        """Return the hyper-parameters that a context leads to, each with its reason."""
+        state = State()
+        for item in self.members:
+            if isinstance(item, PrototypeAttention | LanguageCentre):
+                position = item.table.find(context.language)  # type: ignore[union-attr]
+                state = State(
+                    language=None if position is None else item.languages[position],
+                    n_texts=0 if position is None else item.counts[position],
+                    temperature=item.temperature if isinstance(item, PrototypeAttention) else 1.0,
+                )
+        return choose(context, state)
+
+    def transform_one(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Align one vector.
 
         Parameters
         ----------
         x : ndarray of shape (dim,), float32
             A unit vector of the adapter's encoder; not changed.
-        strength : float
-            From 0 (as encoded) to 1 (the whole adapter).
+        context : Context
+            What is known about the text: its language, and what its message overrides.
 
         Returns
         -------
         ndarray of shape (dim,), float32
             A unit vector. Where nothing is left of x (it lies in what the adapter removes), x itself.
         """
+        return self._apply(x, self.tune(context), context)
+
+    def transform_many(self, X: Matrix, context: Context = NEUTRAL) -> Matrix:
+        """Align a batch of shape (n, dim) in one context, row by row: the same bytes as one by one."""
+        if len(X) == 0:
+            return X.copy()
+        tuned = self.tune(context)
+        return np.stack([self._apply(x, tuned, context) for x in X])
+
+    def _apply(self, x: Vector32, tuned: HyperParameters, context: Context) -> Vector32:
+        strength = tuned.strength.value
         if self.is_identity or strength == 0.0:
             return x.copy()
+        tuning = Tuning(
+            language=context.language, shrinkage=tuned.shrinkage.value, temperature=context.temperature
+        )
         wide: Vector64 = x.astype(np.float64)
         y = wide
         for item in self.members:
-            y = item.transform_one(y)
+            y = item.transform_one(y, tuning)
         if strength != 1.0:
             y = (1.0 - strength) * wide + strength * y
         norm = float(np.sqrt(y @ y))
@@ -126,11 +158,12 @@ class Adapter:
         aligned: Vector32 = (y / norm).astype(np.float32)
         return aligned
 
-    def transform_many(self, X: Matrix, *, strength: float = 1.0) -> Matrix:
-        """Align a batch of shape (n, dim), row by row: the same bytes as one by one."""
-        if len(X) == 0:
-            return X.copy()
-        return np.stack([self.transform_one(x, strength=strength) for x in X])
+    def nearest_languages(self, x: Vector32, n: int = 3) -> list[tuple[str, float]]:
+        """Return the n languages that a vector resembles most and their attention, whatever its tag says."""
+        for item in self.members:
+            if isinstance(item, PrototypeAttention):
+                return item.nearest(x.astype(np.float64), n)
+        return []
 
     def steps(self) -> list[str]:
         """Describe the members, in order, for people."""
@@ -142,7 +175,7 @@ def identity(encoder: str, dim: int) -> Adapter:
     return Adapter(encoder=encoder, dim=dim)
 
 
-def space(encoder: str, adapter_version: str, *, strength: float = 1.0) -> str:
+def space(encoder: str, adapter_version: str, context: Context = NEUTRAL) -> str:
     """Return the short name of a space: equal names, exactly comparable vectors.
 
     Parameters
@@ -151,12 +184,13 @@ def space(encoder: str, adapter_version: str, *, strength: float = 1.0) -> str:
         Fingerprint of the encoder.
     adapter_version : str
         Version of the adapter that was applied.
-    strength : float
-        Strength that was applied.
+    context : Context
+        Its overrides count; a language does not, as texts of all languages share a space.
     """
     parts: dict[str, Any] = {"adapter": adapter_version, "encoder": encoder}
-    if strength != 1.0:
-        parts["strength"] = repr(float(strength))
+    for name, value in context.overrides.items():
+        if (name, value) != ("strength", 1.0):
+            parts[name] = repr(value)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -175,7 +209,7 @@ def _to_bytes(adapter: Adapter) -> bytes:
         for name, tensor in item.tensors().items():
             names[name] = f"{position}.{name}"
             tensors[names[name]] = np.ascontiguousarray(tensor)
-        entries.append(_MemberEntry(kind=item.kind, tensors=names))
+        entries.append(_MemberEntry(kind=item.kind, tensors=names, parameters=dict(item.parameters())))
     tensors[_GOLDEN_IN] = _golden_input(adapter.dim)
     tensors[_GOLDEN_OUT] = adapter.transform_one(tensors[_GOLDEN_IN])
     manifest = _Manifest(
@@ -219,7 +253,11 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Adapter:
     for entry in manifest.members:
         used |= set(entry.tensors.values())
         members.append(
-            member(entry.kind, {name: _tensor(tensors, key) for name, key in entry.tensors.items()})
+            member(
+                entry.kind,
+                {name: _tensor(tensors, key) for name, key in entry.tensors.items()},
+                entry.parameters,
+            )
         )
     if set(tensors) != used:
         raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(set(tensors) - used)}")

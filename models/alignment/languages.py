@@ -6,6 +6,7 @@ and ``ar``, ``swh`` and ``sw``). Scripts do not: an encoder places ``sr-Cyrl`` a
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Final
 
 import langcodes
@@ -15,6 +16,10 @@ from langcodes.tag_parser import LanguageTagError
 _REMEMBERED: Final = 4096
 #: The tags that say nothing about the language: undetermined, multiple, uncoded, no linguistic content.
 _NO_LANGUAGE: Final = frozenset({"und", "mul", "mis", "zxx"})
+#: Korean is written in Hangul with or without Han: one script to an encoder.
+_SCRIPT_ALIASES: Final = {"Kore": "Hang"}
+#: CLDR's distance up to which a language stands in for another: Norwegian for Bokmål (1), Dari for Persian (4).
+MAX_DISTANCE: Final = 4
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
@@ -41,5 +46,37 @@ def language_key(tag: str) -> str | None:
         return None
     if language.language is None or language.language in _NO_LANGUAGE:
         return None
-    script = language.script or language.maximize().script
-    return f"{language.language}-{script}"
+    script = language.script or language.maximize().script or "Zyyy"
+    return f"{language.language}-{_SCRIPT_ALIASES.get(script, script)}"
+
+
+class LanguageTable:
+    """Positions of languages by their keys, with the fallbacks of tags that are not among them.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        As ``language_key`` gives them, each once.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        self._positions = {key: position for position, key in enumerate(self.keys)}
+        self.find = functools.lru_cache(maxsize=_REMEMBERED)(self._find)
+
+    def _find(self, tag: str | None) -> int | None:
+        """Return the position of a tag's language, or of the one that CLDR says stands in for it.
+
+        Returns
+        -------
+        int or None
+            None without a tag, for a malformed one, and where no language is near enough.
+        """
+        key = language_key(tag) if tag else None
+        if key is None:
+            return None
+        position = self._positions.get(key)
+        if position is None:
+            best, _ = langcodes.closest_match(key, self.keys, max_distance=MAX_DISTANCE)
+            position = self._positions.get(best)
+        return position

@@ -7,7 +7,7 @@ single row and differs in the last bits, and the same text must give the same by
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,29 @@ Matrix = NDArray[np.float32]
 MAX_BASIS_ERROR: Final = 1e-4
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tuning:
+    """What steers the members for one text: numbers that ``context.choose`` gave.
+
+    Parameters
+    ----------
+    language : str, optional
+        Tag of the text's language.
+    shrinkage : float
+        From 0 (the tag counts for nothing) to 1 (its whole evidence).
+    temperature : float, optional
+        In place of the temperature that a prototype attention was fitted with.
+    """
+
+    language: str | None = None
+    shrinkage: float = 0.0
+    temperature: float | None = None
+
+
+#: Nothing is known about the text.
+UNTUNED: Final = Tuning()
+
+
 class Member(Protocol):
     """One step of an adapter. Immutable and pure: safe to share between threads."""
 
@@ -31,17 +54,27 @@ class Member(Protocol):
     def dim(self) -> int:
         """Count the numbers of a vector that it maps."""
 
-    def transform_one(self, x: Vector64) -> Vector64:
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Map one vector of shape (dim,); the input is not changed."""
 
     def tensors(self) -> Mapping[str, Matrix]:
-        """Return the parameters by name, float32, as they are stored."""
+        """Return the tensors by name, float32, as they are stored."""
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return what is stored beside the tensors: JSON values by name."""
 
     def describe(self) -> str:
         """Say in a few words what it does, for people."""
 
 
-def _check(name: str, tensor: NDArray[np.float32], ndim: int) -> Matrix:
+def check_tensor(name: str, tensor: NDArray[np.float32], ndim: int) -> Matrix:
+    """Return a stored tensor that is finite, float32 and of the right number of dimensions.
+
+    Raises
+    ------
+    AdapterCorrupt
+        It is not.
+    """
     if tensor.ndim != ndim or tensor.shape[-1] == 0:
         raise AdapterCorrupt(f"{name} must have {ndim} dimensions, but has shape {tensor.shape}")
     if tensor.dtype != np.float32:
@@ -65,7 +98,7 @@ class Centre:
     kind: ClassVar[str] = "centre"
 
     def __post_init__(self) -> None:
-        _check("centre mean", self.mean, 1)
+        check_tensor("centre mean", self.mean, 1)
         object.__setattr__(self, "_mean64", self.mean.astype(np.float64))
 
     @property
@@ -73,7 +106,7 @@ class Centre:
         """Count the numbers of a vector that it maps."""
         return int(self.mean.shape[0])
 
-    def transform_one(self, x: Vector64) -> Vector64:
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002
         """Return ``x - mean``, shape (dim,)."""
         mean: Vector64 = self.__dict__["_mean64"]
         return x - mean
@@ -81,6 +114,10 @@ class Centre:
     def tensors(self) -> Mapping[str, Matrix]:
         """Return ``mean``."""
         return {"mean": self.mean}
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return nothing: the mean is all."""
+        return {}
 
     def describe(self) -> str:
         """Say in a few words what it does."""
@@ -106,7 +143,7 @@ class RemoveSubspace:
     kind: ClassVar[str] = "remove-subspace"
 
     def __post_init__(self) -> None:
-        _check("remove-subspace basis", self.basis, 2)
+        check_tensor("remove-subspace basis", self.basis, 2)
         wide = self.basis.astype(np.float64)
         error = float(np.abs(wide @ wide.T - np.eye(len(wide))).max(initial=0.0))
         if error > MAX_BASIS_ERROR:
@@ -118,7 +155,7 @@ class RemoveSubspace:
         """Count the numbers of a vector that it maps."""
         return int(self.basis.shape[1])
 
-    def transform_one(self, x: Vector64) -> Vector64:
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002
         """Return x without its part in the subspace, shape (dim,)."""
         basis: Vector64 = self.__dict__["_basis64"]
         return x - (basis @ x) @ basis
@@ -127,26 +164,10 @@ class RemoveSubspace:
         """Return ``basis``."""
         return {"basis": self.basis}
 
+    def parameters(self) -> Mapping[str, Any]:
+        """Return nothing: the basis is all."""
+        return {}
+
     def describe(self) -> str:
         """Say in a few words what it does."""
         return f"remove-subspace: project out {len(self.basis)} directions in which languages differ"
-
-
-def member(kind: str, tensors: Mapping[str, Matrix]) -> Member:
-    """Make the member of a kind from its stored tensors.
-
-    Raises
-    ------
-    AdapterCorrupt
-        The kind is unknown, or its tensors are missing, surplus or malformed.
-    """
-    fields = {"centre": ("mean",), "remove-subspace": ("basis",)}.get(kind)
-    if fields is None:
-        raise AdapterCorrupt(
-            f"adapter member of unknown kind {kind!r}; a newer version of alignstream wrote it?"
-        )
-    if set(tensors) != set(fields):
-        raise AdapterCorrupt(f"adapter member {kind!r} needs tensors {fields}, but has {sorted(tensors)}")
-    if kind == "centre":
-        return Centre(mean=tensors["mean"])
-    return RemoveSubspace(basis=tensors["basis"])

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.members import Matrix, Vector32
 from alignstream.models.tasks.labels import render
 
@@ -75,7 +76,7 @@ def predict_one(y: Vector32, prototypes: Matrix, labels: Sequence[str], *, multi
 
 
 class PrototypeCache:
-    """Aligned label vectors, computed once per (labels, template, adapter version, strength).
+    """Aligned label vectors, computed once per (labels, template, adapter version, overrides).
 
     Used from the inference thread alone. Holds the last ``CACHE_SETS`` sets.
 
@@ -88,20 +89,24 @@ class PrototypeCache:
     def __init__(self, encode: Callable[[Sequence[str]], Matrix]) -> None:
         self._encode = encode
         self._raw: OrderedDict[tuple[str, tuple[str, ...]], Matrix] = OrderedDict()
-        self._aligned: OrderedDict[tuple[str, tuple[str, ...], str, float], Matrix] = OrderedDict()
+        self._aligned: OrderedDict[tuple[str, tuple[str, ...], str, Context], Matrix] = OrderedDict()
 
     def prototypes(
-        self, labels: tuple[str, ...], template: str, adapter: Adapter, *, strength: float = 1.0
+        self, labels: tuple[str, ...], template: str, adapter: Adapter, context: Context = NEUTRAL
     ) -> Matrix:
-        """Return the aligned vectors of labels: shape (n_labels, dim), float32."""
-        key = (template, labels, adapter.version, strength)
+        """Return the aligned vectors of labels: shape (n_labels, dim), float32.
+
+        A context's overrides are applied to labels too; its language is that of a text, not of the labels.
+        """
+        context = dataclasses.replace(context, language=None)
+        key = (template, labels, adapter.version, context)
         if key not in self._aligned:
             raw = self._raw.get(key[:2])
             if raw is None:
                 raw = self._encode([render(template, label) for label in labels])
                 _remember(self._raw, key[:2], raw)
             self._raw.move_to_end(key[:2])
-            _remember(self._aligned, key, adapter.transform_many(raw, strength=strength))
+            _remember(self._aligned, key, adapter.transform_many(raw, context))
         self._aligned.move_to_end(key)
         return self._aligned[key]
 

@@ -28,9 +28,11 @@ from alignstream.streams.deadletter import replacement
 from alignstream.streams.pipeline import OUTPUT_SCHEMAS, Pipeline
 from alignstream.streams.records import (
     RECORDS,
+    Applied,
     DocumentV1,
     Explanation,
     LabelsZeroShotV1,
+    LanguageWeight,
     Score,
     VectorAlignedV1,
     schemas,
@@ -227,7 +229,7 @@ def test_every_reason_is_documented_once_with_what_to_do() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    inner = {f"align.{name}" for name in ("adapter", "strength", "follow")}
+    inner = {f"align.{name}" for name in ("adapter", "strength", "shrinkage", "temperature", "follow")}
     expected = set(DocumentV1.__struct_fields__) - {"align"} | inner
     assert set(rows(section("`documents.v1`"))) == expected
     assert set(rows(section("`vectors.aligned.v1`"))) == set(VectorAlignedV1.__struct_fields__)
@@ -301,6 +303,8 @@ vectors = st.builds(
     explain=st.just(msgspec.UNSET) | st.builds(
         Explanation, adapter=names, adapter_version=texts, adapter_from=st.sampled_from(["message", "worker"]),
         strength=floats, strength_from=st.sampled_from(["message", "worker"]), steps=st.lists(texts, max_size=2),
+        hyper_parameters=st.dictionaries(texts, st.builds(Applied, floats, texts), max_size=3),
+        languages=st.lists(st.builds(LanguageWeight, texts, floats), max_size=3),
         cosine_to_raw=floats,
     ),
     metadata=st.just(msgspec.UNSET),

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Centre, RemoveSubspace
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
 from alignstream.models.encoder.onnx import OnnxEncoder
@@ -162,8 +163,8 @@ def test_adapter_and_strength_of_a_message_change_the_space(
     other = make_adapter(embedded_artifact, 2)
     assert others[1]["adapter_version"] == other.version
     x = encoder.encode_texts([text])[0]
-    np.testing.assert_array_equal(vector_of(others[3]), other.transform_one(x, strength=0.25))
-    assert others[3]["space"] == adapters.space(encoder.fingerprint, other.version, strength=0.25)
+    np.testing.assert_array_equal(vector_of(others[3]), other.transform_one(x, Context(strength=0.25)))
+    assert others[3]["space"] == adapters.space(encoder.fingerprint, other.version, Context(strength=0.25))
 
 
 def test_a_message_that_asks_is_told_what_was_applied_and_why(
@@ -180,6 +181,12 @@ def test_a_message_that_asks_is_told_what_was_applied_and_why(
         "adapter_from": "worker",
         "strength": 1.0,
         "strength_from": "worker",
+        "hyper_parameters": {
+            "strength": {"value": 1.0, "reason": "the whole adapter"},
+            "shrinkage": {"value": 0.0, "reason": "the message names no language"},
+            "temperature": {"value": 1.0, "reason": "as the adapter was fitted"},
+        },
+        "languages": [],
         "steps": adapter.steps(),
     }
     align = {"adapter": "other", "strength": 0.5}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alignstream.models.alignment.adapter import IDENTITY, Adapter, identity
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Centre
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.tasks.labels import MAX_LABELS, LabelSet
@@ -60,7 +61,7 @@ def refuse(record: DocumentV1, policy: Policy = POLICY) -> Rejected:
 def test_a_plain_document_gets_the_workers_adapter_and_no_labels() -> None:
     document = resolve(DocumentV1("hello"))
     assert (document.adapter, document.adapter_name, document.adapter_from) == (CENTRE, "default", "worker")
-    assert (document.strength, document.strength_from) == (1.0, "worker")
+    assert document.context == Context()
     assert document.labels is None
 
 
@@ -69,17 +70,17 @@ def test_a_document_without_id_is_named_after_its_place() -> None:
     assert resolve(DocumentV1("hello", id="mine")).id == "mine"
 
 
-def test_a_message_chooses_its_adapter_and_strength() -> None:
-    document = resolve(DocumentV1("hello", align=Align(adapter=IDENTITY, strength=0.0)))
+def test_a_message_chooses_its_adapter_and_hyper_parameters() -> None:
+    align = Align(adapter=IDENTITY, strength=0.0, shrinkage=0.5, temperature=0.1)
+    document = resolve(DocumentV1("hello", language="pt-BR", align=align))
     assert (document.adapter_name, document.adapter_from) == (IDENTITY, "message")
-    assert (document.strength, document.strength_from) == (0.0, "message")
+    assert document.context == Context("pt-BR", strength=0.0, shrinkage=0.5, temperature=0.1)
 
 
 def test_an_empty_align_changes_nothing() -> None:
     document = resolve(DocumentV1("hello", align=Align()))
-    assert (document.adapter_name, document.adapter_from, document.strength_from) == (
-        "default", "worker", "worker",
-    )  # fmt: skip
+    assert (document.adapter_name, document.adapter_from) == ("default", "worker")
+    assert document.context == Context()
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\r ", "\u00a0\u2003\u3000"])

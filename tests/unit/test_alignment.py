@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import Adapter, from_bytes, identity, space
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Centre, Matrix, RemoveSubspace, Vector32
 from alignstream.models.alignment.projection import fit_default, language_means
 from alignstream.models.errors import AdapterCorrupt, AdapterError, AdapterMismatch
@@ -48,8 +49,8 @@ def test_a_batch_gives_the_same_bytes_as_its_rows_one_by_one(
     seed: int, n: int, rank: int, strength: float
 ) -> None:
     X = unit_rows(n, seed)
-    batch = fitted(rank).transform_many(X, strength=strength)
-    singles = [fitted(rank).transform_one(x, strength=strength) for x in X]
+    batch = fitted(rank).transform_many(X, Context(strength=strength))
+    singles = [fitted(rank).transform_one(x, Context(strength=strength)) for x in X]
     assert batch.dtype == np.float32
     assert batch.shape == X.shape
     assert [row.tobytes() for row in batch] == [row.tobytes() for row in singles]
@@ -70,7 +71,7 @@ def test_the_identity_changes_nothing(seed: int, strength: float) -> None:
     X = unit_rows(5, seed)
     unchanged = identity(ENCODER, DIM)
     assert unchanged.is_identity
-    assert unchanged.transform_many(X, strength=strength).tobytes() == X.tobytes()
+    assert unchanged.transform_many(X, Context(strength=strength)).tobytes() == X.tobytes()
     assert from_bytes(unchanged.blob).transform_many(X).tobytes() == X.tobytes()
 
 
@@ -78,7 +79,7 @@ def test_the_identity_changes_nothing(seed: int, strength: float) -> None:
 @untimed
 def test_aligned_vectors_have_length_one(seed: int, rank: int, strength: float) -> None:
     norms = np.linalg.norm(
-        fitted(rank).transform_many(unit_rows(5, seed), strength=strength).astype(np.float64), axis=1
+        fitted(rank).transform_many(unit_rows(5, seed), Context(strength=strength)).astype(np.float64), axis=1
     )
     assert np.abs(norms - 1.0).max() <= MAX_NORM_ERROR
 
@@ -89,8 +90,8 @@ def test_inputs_are_never_changed_and_never_handed_back(seed: int, rank: int, st
     for adapter in (fitted(rank), identity(ENCODER, DIM)):
         X = unit_rows(4, seed)
         before = X.copy()
-        Y = adapter.transform_many(X, strength=strength)
-        y = adapter.transform_one(X[0], strength=strength)
+        Y = adapter.transform_many(X, Context(strength=strength))
+        y = adapter.transform_one(X[0], Context(strength=strength))
         assert X.tobytes() == before.tobytes()
         assert not np.shares_memory(X, Y)
         assert not np.shares_memory(X, y)
@@ -100,15 +101,16 @@ def test_inputs_are_never_changed_and_never_handed_back(seed: int, rank: int, st
 @untimed
 def test_strength_zero_is_raw_and_strength_one_is_the_whole_adapter(seed: int) -> None:
     X = unit_rows(4, seed)
-    assert fitted().transform_many(X, strength=0.0).tobytes() == X.tobytes()
-    assert fitted().transform_many(X, strength=1.0).tobytes() == fitted().transform_many(X).tobytes()
+    assert fitted().transform_many(X, Context(strength=0.0)).tobytes() == X.tobytes()
+    assert fitted().transform_many(X, Context(strength=1.0)).tobytes() == fitted().transform_many(X).tobytes()
 
 
 def test_strength_between_lies_between() -> None:
     (x,) = unit_rows(1, 5)
     aligned = fitted().transform_one(x)
     towards = [
-        float(fitted().transform_one(x, strength=strength) @ aligned) for strength in (0.0, 0.25, 0.5, 0.75)
+        float(fitted().transform_one(x, Context(strength=strength)) @ aligned)
+        for strength in (0.0, 0.25, 0.5, 0.75)
     ]
     assert towards == sorted(towards)
     assert towards[0] < towards[-1]
@@ -264,7 +266,7 @@ def test_the_order_of_languages_does_not_change_the_fit(seed: int) -> None:
 
 def test_a_space_is_named_by_encoder_adapter_and_strength() -> None:
     names = {
-        space("a", "v1"), space("b", "v1"), space("a", "v2"), space("a", "v1", strength=0.5)
+        space("a", "v1"), space("b", "v1"), space("a", "v2"), space("a", "v1", Context(strength=0.5))
     }  # fmt: skip
     assert len(names) == 4
-    assert space("a", "v1", strength=1.0) == space("a", "v1")
+    assert space("a", "v1", Context(strength=1.0)) == space("a", "v1")

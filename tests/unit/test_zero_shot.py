@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignstream.models.alignment.adapter import Adapter, identity
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Centre, Matrix
 from alignstream.models.tasks import zero_shot
 from alignstream.models.tasks.zero_shot import PrototypeCache, predict_one
@@ -140,7 +141,7 @@ def test_another_template_strength_or_order_is_another_set() -> None:
     first = cache.prototypes(("a", "b"), TEMPLATE, centred(1))
     assert cache.prototypes(("b", "a"), TEMPLATE, centred(1)).tobytes() == first[::-1].tobytes()
     assert cache.prototypes(("a", "b"), "{label}", centred(1)).tobytes() != first.tobytes()
-    assert cache.prototypes(("a", "b"), TEMPLATE, centred(1), strength=0.5).tobytes() != first.tobytes()
+    assert cache.prototypes(("a", "b"), TEMPLATE, centred(1), Context(strength=0.5)).tobytes() != first.tobytes()
     assert cache.prototypes(("a", "b"), TEMPLATE, centred(1)).tobytes() == first.tobytes()
     assert len(encode.asked) == 3
 
