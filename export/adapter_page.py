@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from alignstream.export.bank import MAX_SIMILARITY_LOSS, MIN_NEIGHBOURS_KEPT, Chosen
 from alignstream.export.evaluate import TIE_POINTS, SetReport
-from alignstream.export.fit import CLOSE_POINTS, Trial
 from alignstream.models.alignment.adapter import Adapter
 
 _HEAD: Final = """\
@@ -13,9 +13,11 @@ _HEAD: Final = """\
 
 <!-- Written by `make adapter`; changes made here are lost. -->
 
-The adapter that alignstream ships for its embedded encoder. It subtracts one centre from every vector and
-removes the directions in which languages differ. It knows no language tags and was fitted on monolingual text
-alone. Version `{version}`, {size_kb:.0f} kB, {rank} directions removed.
+The adapter that alignstream ships for its embedded encoder. It subtracts from every vector what attention over
+the prototypes of {languages} languages finds of them, keeps a share of {common:g} of what all texts have in common,
+and multiplies by one map that was fitted to translations in all languages together. A message's language tag is
+evidence for the attention, not a command: texts without a tag, with a wrong one, or in a language that has no
+prototype are aligned too. Version `{version}`, {size_kb:.0f} kB.
 
 All figures are points (percent), with the vectors as encoded and with the adapter. A win or a loss is a
 language that changes by more than {tie} points.
@@ -31,31 +33,31 @@ language that changes by more than {tie} points.
 _FITTED: Final = """\
 ## What it was fitted on
 
-Texts: {texts_per_language} of each language, the same ones in all, so that topics cancel between languages. They
-are lines of NTREX-128 (news) that are not development lines, and training texts of SIB-200 (encyclopaedic)
-without their labels. SIB-200 is built on FLORES-200: figures of this adapter on either are those of an adapter
-that has seen their domain.
+Prototypes: the means of {n_ntrex_lines} lines of NTREX-128 (news) that are not development lines, and of {n_sib_texts}
+training texts of SIB-200 (encyclopaedic), without their labels, for languages that only SIB-200 has. News and
+encyclopaedia differ nearly as much as languages do; the difference is measured on languages that both sets have,
+and the means of each set are moved half of it.
 
-Three choices of language means were tried, each at every rank:
+The map: {n_news:,} pairs with English of NTREX-128 and {n_encyclopaedic:,} of SIB-200, each language counting the
+same. SIB-200 is built on FLORES-200: figures on SIB-200 and NTREX-128 are those of an adapter that has seen
+their domains, and of languages that only SIB-200 has it has seen texts of the same articles.
 
-- *NTREX-128, as they are*: its {n_ntrex} languages.
-- *NTREX-128, between the domains*: news and encyclopaedia differ nearly as much as languages do. The difference is
-  measured on {n_bridge} languages that both sets have, and the means are moved half of it, so that the centre lies
-  between the two.
-- *NTREX-128 and SIB-200, between the domains*: the {n_sib} languages that only SIB-200 has join, moved the other
-  half.
+## What was chosen, and on what
 
-The score is the average of the four measures on NTREX-128's development lines and SIB-200's development texts,
-over {n_dev} languages; the first choice and the smallest rank within {close} of the best score were taken. Chosen:
-**{means}**, rank **{rank}**.
+Settings were tried on NTREX-128's development lines and SIB-200's development texts in {n_dev} languages, and on
+xSID's commands, a domain that nothing was fitted on; the score is the average of the five measures. The guard
+comes first: within no language of the STS benchmark may Spearman's correlation with people's judgements fall by
+more than {guard} points, and {kept:.0f} of a hundred neighbours must stay. Chosen: **{settings}**; the runner-up:
+**{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while this one
+was developed.
 """
 
 _LIMITS: Final = """\
 ## Limits
 
 - Gains are relative to this encoder. Where it does not know a language, the adapter adds no knowledge.
-- A centre belongs to a domain: on texts far from news and encyclopaedias it is less exact. Fit one on your
-  own texts with `alignstream fit default`.
+- Prototypes belong to domains: on texts far from news and encyclopaedias they are less exact. Fit an adapter on
+  your own texts with `alignstream fit`.
 - {n_lines} lines a language: one text is {point:.1f} points, so single languages move by chance. The averages
   are firmer.
 """
@@ -64,44 +66,46 @@ _AGAIN: Final = """\
 ## Fit it again
 
 `ALIGNSTREAM_DATA=<folder> make adapter` writes the adapter and this page. Sources: NTREX-128 (CC BY-SA 4.0)
-and SIB-200 (texts of FLORES-200, CC BY-SA 4.0), judged on TICO-19 (CC0) and xSID (CC BY-SA 4.0).
+and SIB-200 (texts of FLORES-200, CC BY-SA 4.0), judged on TICO-19 (CC0), xSID (CC BY-SA 4.0) and, as the guard
+alone, the multilingual STS benchmark.
 """
 
 
-def render_page(
-    adapter: Adapter, choices: Mapping[str, Sequence[Trial]], reports: Sequence[SetReport]
-) -> str:
+def render_page(adapter: Adapter, choice: Chosen, reports: Sequence[SetReport]) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     adapter : Adapter
         With the report of the fit.
-    choices : mapping of str to sequence of Trial
-        What was tried on development texts, by the choice of means.
+    choice : Chosen
+        What was tried on development texts.
     reports : sequence of SetReport
         The sets it was judged on, the most telling first.
     """
     report: Mapping[str, Any] = adapter.report
-    counts = report["languages"]
     parts = [
         _HEAD.format(
-            version=adapter.version, size_kb=len(adapter.blob) / 1000, rank=report["rank"], tie=TIE_POINTS
+            version=adapter.version,
+            size_kb=len(adapter.blob) / 1000,
+            tie=TIE_POINTS,
+            languages=report["languages"],
+            common=choice.settings.common,
         ),
         _overview(reports),
         *(_set_section(item) for item in reports),
         _FITTED.format(
-            texts_per_language=report["texts_per_language"],
-            n_ntrex=counts["NTREX-128"],
-            n_sib=counts["SIB-200 only"],
-            n_bridge=counts["both, to tell domain from language"],
-            n_dev=len(reports[-1].kept),
-            close=CLOSE_POINTS,
-            means=report["means"],
-            rank=report["rank"],
+            n_ntrex_lines=report["texts_per_language"]["NTREX-128"],
+            n_sib_texts=report["texts_per_language"]["SIB-200"],
+            n_news=report["pairs"]["NTREX-128"],
+            n_encyclopaedic=report["pairs"]["SIB-200"],
+            n_dev=len(reports[2].kept),
+            guard=MAX_SIMILARITY_LOSS,
+            kept=MIN_NEIGHBOURS_KEPT,
+            settings=choice.settings,
+            runner_up=choice.runner_up.name,
         ),
-        *(_choice_table(name, trials) for name, trials in choices.items()),
-        _offsets(report["offsets"]),
+        _choice_table(choice),
         _LIMITS.format(n_lines=reports[0].n_lines, point=100 / reports[0].n_lines),
         _AGAIN,
     ]
@@ -142,22 +146,17 @@ def _set_section(item: SetReport) -> str:
     )
 
 
-def _choice_table(name: str, trials: Sequence[Trial]) -> str:
-    rows = [
-        [str(trial.rank), *(f"{figure:.1f}" for figure in trial.measures.values()), f"{trial.score:.2f}"]
-        for trial in trials
-    ]
-    return f"Tried: {name}.\n\n" + _table(["rank", *trials[0].measures, "score"], rows)
-
-
-def _offsets(offsets: Mapping[str, Sequence[float]]) -> str:
-    before = statistics.fmean(item[0] for item in offsets.values())
-    after = statistics.fmean(item[1] for item in offsets.values())
-    farthest = sorted(offsets, key=lambda language: -offsets[language][1])[:10]
-    return (
-        f"The means of {len(offsets)} languages lie {before:.3f} from that of English on average, and {after:.3f} "
-        f"after the projection. Farthest then: {', '.join(f'{name} {offsets[name][1]:.3f}' for name in farthest)}.\n"
-    )
+def _choice_table(choice: Chosen) -> str:
+    rows = []
+    for trial in choice.trials:
+        name = f"**{trial.name}**" if trial is choice.chosen else trial.name
+        guard = f"{trial.worst_similarity:+.2f}"
+        cells = [f"{figure:.1f}" for figure in trial.measures.values()]
+        rows.append([
+            name, *cells, f"{trial.score:.2f}", f"{trial.kept:.1f}", guard if trial.is_safe else f"{guard} (refused)",
+        ])  # fmt: skip
+    head = ["tried", *choice.chosen.measures, "score", "neighbours kept", "worst change of similarity"]
+    return _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,8 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.models.alignment.members import Matrix
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import Context
+from alignstream.models.alignment.members import Matrix, Vector64
 from alignstream.models.errors import AdapterError
+from alignstream.models.tasks.zero_shot import label_cosines
 
 #: A change of at most this many points is neither a win nor a loss.
 TIE_POINTS: Final = 0.5
@@ -26,7 +29,13 @@ FROM_PIVOT: Final = "from pivot"
 MIXED_POOL: Final = "mixed pool"
 LABELS: Final = "labels"
 
-Transform = Callable[[Matrix], Matrix]
+#: Unit vectors and their language's tag (None: unknown, as of label texts) to aligned unit vectors.
+Transform = Callable[[Matrix, str | None], Matrix]
+
+
+def transform_of(adapter: Adapter) -> Transform:
+    """Return what an adapter does to vectors of a language, as a message that names it would have it."""
+    return lambda X, language: adapter.transform_many(X, Context(language=language))
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -126,6 +135,7 @@ def judge(
     use: str,
     pivot: str | None = None,
     labelled: LabelledTexts | None = None,
+    common: Vector64 | None = None,
 ) -> SetReport:
     """Compare raw and aligned vectors on one set.
 
@@ -136,13 +146,15 @@ def judge(
     raw : mapping of str to ndarray of shape (n_lines, dim), float32
         Unit vectors by language; row i of every language says the same.
     transform : callable
-        The adapter: unit vectors to aligned unit vectors.
+        The adapter: unit vectors and their language to aligned unit vectors.
     use : str
         Whether anything was chosen on the set.
     pivot : str, optional
         Measure retrieval to and from this language, and the mixed pool.
     labelled : LabelledTexts, optional
         Measure zero-shot labels.
+    common : ndarray of shape (dim,), optional
+        What labels leave out of aligned vectors (``Adapter.common_direction``).
 
     Raises
     ------
@@ -152,11 +164,11 @@ def judge(
     lengths = {len(X) for X in raw.values()}
     if len(lengths) != 1 or min(lengths) < 2:
         raise AdapterError(f"{name}: every language needs the same number of lines, at least 2")
-    aligned = {language: transform(X) for language, X in raw.items()}
+    aligned = {language: transform(X, language) for language, X in raw.items()}
     before = measure(raw, pivot=pivot, labelled=labelled)
     if labelled is not None:
-        labelled = LabelledTexts(prototypes=transform(labelled.prototypes), gold=labelled.gold)
-    after = measure(aligned, pivot=pivot, labelled=labelled)
+        labelled = LabelledTexts(prototypes=transform(labelled.prototypes, None), gold=labelled.gold)
+    after = measure(aligned, pivot=pivot, labelled=labelled, common=common)
     measures = {
         name: {
             language: Change(raw=figure, adapter=after[name][language])
@@ -175,7 +187,11 @@ def judge(
 
 
 def measure(
-    vectors: Mapping[str, Matrix], *, pivot: str | None = None, labelled: LabelledTexts | None = None
+    vectors: Mapping[str, Matrix],
+    *,
+    pivot: str | None = None,
+    labelled: LabelledTexts | None = None,
+    common: Vector64 | None = None,
 ) -> dict[str, dict[str, float]]:
     """Measure vectors as they are: retrieval and mixed pool with a pivot, labels with labelled texts.
 
@@ -189,7 +205,7 @@ def measure(
         found |= retrieval(vectors, pivot)
         found[MIXED_POOL] = mixed_pool(vectors)
     if labelled is not None:
-        found[LABELS] = label_accuracy(vectors, labelled.prototypes, labelled.gold)
+        found[LABELS] = label_accuracy(vectors, labelled.prototypes, labelled.gold, common)
     return found
 
 
@@ -261,7 +277,10 @@ def neighbours_kept(raw: Matrix, aligned: Matrix) -> float:
 
 
 def label_accuracy(
-    vectors: Mapping[str, Matrix], prototypes: Matrix, gold: NDArray[np.int64]
+    vectors: Mapping[str, Matrix],
+    prototypes: Matrix,
+    gold: NDArray[np.int64],
+    common: Vector64 | None = None,
 ) -> dict[str, float]:
     """Label each text by the nearest label text.
 
@@ -270,7 +289,10 @@ def label_accuracy(
     dict of str to float
         By language, the share of right labels in points.
     """
-    return {language: _points((X @ prototypes.T).argmax(axis=1) == gold) for language, X in vectors.items()}
+    return {
+        language: _points(label_cosines(X, prototypes, common).argmax(axis=1) == gold)
+        for language, X in vectors.items()
+    }
 
 
 def _neighbours(X: Matrix, k: int) -> NDArray[np.intp]:

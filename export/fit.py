@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alignstream.export.datasets import Parallel, Texts
 from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.evaluate import LabelledTexts, SetReport, judge, measure
+from alignstream.export.evaluate import LabelledTexts, SetReport, judge, measure, transform_of
 from alignstream.models.alignment.adapter import Adapter, from_bytes
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.projection import fit_default, language_means
@@ -27,7 +27,7 @@ RANKS: Final = (0, 1, 2, 3, 4, 6, 8, 10, 12, 15, 18, 21, 25, 30, 36, 42, 50, 60,
 #: Of ranks this close to the best, the smallest is taken: every direction removed takes some meaning along.
 CLOSE_POINTS: Final = 0.1
 
-USED_TO_CHOOSE: Final = "used to choose the rank"
+USED_TO_CHOOSE: Final = "used to choose settings"
 NOT_USED: Final = "not used to fit or to choose"
 
 
@@ -112,11 +112,15 @@ def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[Tr
 
 def try_rank(means: NDArray[np.float64], rank: int, dev: DevTexts) -> Trial:
     """Measure one rank on development texts."""
-    transform = fit_adapter(means, rank=rank, encoder="").transform_many
-    found = measure({language: transform(X) for language, X in dev.parallel.items()}, pivot=dev.pivot)
+    transform = transform_of(fit_adapter(means, rank=rank, encoder=""))
+    found = measure(
+        {language: transform(X, language) for language, X in dev.parallel.items()}, pivot=dev.pivot
+    )
     if dev.labelled is not None:
-        labelled = LabelledTexts(prototypes=transform(dev.labelled.prototypes), gold=dev.labelled.gold)
-        found |= measure({language: transform(X) for language, X in dev.topical.items()}, labelled=labelled)
+        labelled = LabelledTexts(prototypes=transform(dev.labelled.prototypes, None), gold=dev.labelled.gold)
+        found |= measure(
+            {language: transform(X, language) for language, X in dev.topical.items()}, labelled=labelled
+        )
     measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
     return Trial(rank=rank, score=statistics.fmean(measures.values()), measures=measures)
 
@@ -174,7 +178,7 @@ def fit_from_texts(
     elif rank is None:
         rank = default_rank(len(languages))
         how = "default: 15, at most half the number of languages"
-    transform = fit_adapter(means, rank=rank, encoder=encoder).transform_many
+    transform = transform_of(fit_adapter(means, rank=rank, encoder=encoder))
     reports = []
     if dev is not None:
         use = USED_TO_CHOOSE if trials else NOT_USED

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import platformdirs
@@ -18,76 +18,37 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from alignstream.export.adapter_page import render_page
-from alignstream.export.datasets import PublicSets
+from alignstream.export.bank import (
+    TAG_EVIDENCE,
+    BankDev,
+    Chosen,
+    choose_bank,
+    gather,
+    trial_rows,
+)
 from alignstream.export.embedded import cached_artifact
 from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.evaluate import LabelledTexts, SetReport, judge
-from alignstream.export.fit import (
-    CLOSE_POINTS,
-    NOT_USED,
-    USED_TO_CHOOSE,
-    DevTexts,
-    Trial,
-    choose_rank,
-    fit_adapter,
-    write_adapter,
+from alignstream.export.evaluate import LabelledTexts, SetReport, judge, transform_of
+from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE, DevTexts, write_adapter
+from alignstream.export.sources import (
+    N_NTREX_LINES,
+    N_SIB_TEXTS,
+    N_TICO_LINES,
+    TICO_LANGUAGES,
+    Sources,
 )
 from alignstream.models import alignment
 from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Matrix
-from alignstream.models.alignment.projection import language_means
 from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError
-from alignstream.models.tasks.labels import render
+from alignstream.models.tasks.zero_shot import label_cosines
 
 FOLDER: Final = Path(alignment.__file__).parent / "packaged"
 FILE: Final = "multilingual-e5-small.safetensors"
 PAGE: Final = Path("docs") / "adapter-default.md"
-
-#: Texts of a language's mean. All languages have the same ones, so their topics cancel between languages.
-N_FIT_TEXTS: Final = 80
-N_DEV_LINES: Final = 100
-N_TICO_LINES: Final = 120
-N_XSID_TEXTS: Final = 100
-
-#: Languages of the development texts, by NTREX-128's names: 14 families, 16 scripts, many low-resource.
-DEV_LANGUAGES: Final = (
-    "eng", "deu", "fra", "rus", "pol", "ell", "arb", "heb", "fas", "hin", "ben", "tam", "kat", "hye", "tur",
-    "kaz", "fin", "hun", "jpn", "kor", "zho-CN", "vie", "tha", "ind", "swa", "yor", "hau", "amh", "som",
-    "zul", "wol", "mya", "uig", "eus",
-)  # fmt: skip
-#: Languages whose SIB-200 texts are encoded too, though NTREX-128 has them: they tell domain from language.
-BRIDGE_LANGUAGES: Final = DEV_LANGUAGES[:20]
-TICO_LANGUAGES: Final = (
-    "en", "am", "ar", "bn", "ckb", "es_LA", "fa", "fr", "ha", "hi", "id", "km", "ku", "lg", "ln", "my", "ne",
-    "om", "pt_BR", "ru", "so", "sw", "ta", "tl", "ur", "zh", "zu",
-)  # fmt: skip
-XSID_LANGUAGES: Final = (
-    "en", "ar", "da", "de", "de-st", "gsw", "id", "it", "kk", "lt", "nap", "nl", "sr", "tr", "zh",
-)  # fmt: skip
-
-TEMPLATE: Final = "This text is about {label}."
-#: xSID names its intents as code does; these are the words for them.
-INTENTS: Final = {
-    "weather/find": "the weather",
-    "alarm/set_alarm": "setting an alarm",
-    "alarm/cancel_alarm": "cancelling an alarm",
-    "alarm/show_alarms": "showing the alarms",
-    "alarm/snooze_alarm": "snoozing an alarm",
-    "alarm/modify_alarm": "changing an alarm",
-    "reminder/set_reminder": "setting a reminder",
-    "reminder/cancel_reminder": "cancelling a reminder",
-    "reminder/show_reminders": "showing the reminders",
-    "AddToPlaylist": "adding a song to a playlist",
-    "BookRestaurant": "booking a restaurant",
-    "PlayMusic": "playing music",
-    "RateBook": "rating a book",
-    "SearchCreativeWork": "finding a film, a book or a song",
-    "SearchScreeningEvent": "film showings at the cinema",
-}
-
-Means = dict[str, NDArray[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,145 +56,34 @@ class Fitted:
     """The adapter, what was tried on the way, and how it does on each set."""
 
     adapter: Adapter
-    choices: dict[str, list[Trial]]
+    choice: Chosen
     reports: list[SetReport]
 
 
-class Sources:
-    """The public sets as vectors.
-
-    Parameters
-    ----------
-    root : Path
-        ALIGNSTREAM_DATA.
-    cache : EmbeddingCache
-        Gives the vectors.
-    encoder : str
-        Fingerprint of the encoder.
-    """
-
-    def __init__(self, root: Path, cache: EmbeddingCache, *, encoder: str) -> None:
-        self.sets = PublicSets(root)
-        self.encoder = encoder
-        self._cache = cache
-
-    def embed(self, part: str, by_language: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:
-        """Return vectors by language, encoded or from the cache."""
-        named = {f"{part}.{language}": texts for language, texts in by_language.items()}
-        vectors = self._cache.embed_with_progress(named, title=part)
-        return {language: vectors[f"{part}.{language}"] for language in by_language}
-
-    def ntrex_means(self) -> Means:
-        """Return the means of NTREX-128's languages on lines that may be fitted on."""
-        texts = self.sets.ntrex(self.sets.ntrex_languages(), is_dev=False, n_lines=N_FIT_TEXTS)
-        return dict(zip(*language_means(self.embed(texts.name, texts.by_language)), strict=True))
-
-    def sib_only_languages(self) -> list[str]:
-        """Return SIB-200's languages that NTREX-128 lacks."""
-        shared = {self.sets.sib_name(language) for language in self.sets.ntrex_languages()}
-        return [language for language in self.sets.sib_languages() if language not in shared]
-
-    def sib_means(self, languages: Sequence[str]) -> Means:
-        """Return the means of languages on SIB-200's training texts."""
-        texts = self.sets.sib_train(languages, n_lines=N_FIT_TEXTS)
-        return dict(zip(*language_means(self.embed("sib-train", texts)), strict=True))
-
-    def sib_name(self, language: str) -> str:
-        """Return SIB-200's name of a language that is known to be in both sets."""
-        name = self.sets.sib_name(language)
-        if name is None:
-            raise AlignstreamError(f"SIB-200 has no language {language!r}")
-        return name
-
-    def dev(self) -> DevTexts:
-        """Return what rank and means are chosen on: NTREX-128's and SIB-200's development parts."""
-        parallel = self.sets.ntrex(DEV_LANGUAGES, is_dev=True, n_lines=N_DEV_LINES)
-        texts, labels = self.sets.sib_dev([self.sib_name(language) for language in DEV_LANGUAGES])
-        return DevTexts(
-            parallel=self.embed(parallel.name, parallel.by_language),
-            pivot=parallel.pivot,
-            topical=self.embed("sib-dev", texts),
-            labelled=self.labelled(labels, {label: label for label in labels}),
-        )
-
-    def labelled(self, gold: Sequence[str], words: Mapping[str, str]) -> LabelledTexts:
-        """Return vectors of label texts, and the position of each text's label among them."""
-        labels = sorted(words)
-        texts = [render(TEMPLATE, words[label]) for label in labels]
-        return LabelledTexts(
-            prototypes=self.embed("labels", {"eng": texts})["eng"],
-            gold=np.array([labels.index(label) for label in gold], dtype=np.int64),
-        )
-
-
 def fit_shipped(sources: Sources) -> Fitted:
-    """Fit the shipped adapter: every choice of language means at every rank, the best on development texts.
-
-    NTREX-128 is news, SIB-200 encyclopaedic: the difference of the two, measured on languages that both
-    have, is as large as that between languages. Each set's means are moved half of it, to the middle, so that
-    domain neither counts as language nor decides where the centre lies.
-    """
-    ntrex = sources.ntrex_means()
-    sib = sources.sib_means(sources.sib_only_languages())
-    bridge = sources.sib_means([sources.sib_name(language) for language in BRIDGE_LANGUAGES])
-    shift = np.mean(
-        [bridge[sources.sib_name(language)] - ntrex[language] for language in BRIDGE_LANGUAGES], axis=0
+    """Fit the shipped adapter: settings are chosen on development texts, then it is judged on all sets."""
+    bank, dev = gather(sources), sources.dev()
+    commands, intents = sources.commands()
+    choice = choose_bank(
+        bank, BankDev(texts=dev, commands=commands, intents=intents, similarity=sources.similarity())
     )
-    from_ntrex = {language: mean + shift / 2 for language, mean in ntrex.items()}
-    from_sib = {language: mean - shift / 2 for language, mean in sib.items()}
-    candidates: dict[str, Means] = {
-        "NTREX-128, as they are": ntrex,
-        "NTREX-128, between the domains": from_ntrex,
-        "NTREX-128 and SIB-200, between the domains": {**from_ntrex, **from_sib},
-    }
-    dev = sources.dev()
-    found = {name: choose_rank(_stack(means), dev) for name, means in candidates.items()}
-    scores = {name: max(trial.score for trial in trials) for name, (_, trials) in found.items()}
-    name = next(name for name, score in scores.items() if score >= max(scores.values()) - CLOSE_POINTS)
-    rank = found[name][0]
-    choices = {name: trials for name, (_, trials) in found.items()}
-
-    chosen = candidates[name]
-    draft = fit_adapter(_stack(chosen), rank=rank, encoder="")
-    # Within one set, so that the domain cancels.
-    apart = {language: mean - ntrex["eng"] for language, mean in ntrex.items()}
-    apart |= {language: mean - bridge[sources.sib_name("eng")] for language, mean in sib.items()}
-    reports = _judge(sources, dev, draft)
+    adapter = Adapter(encoder=sources.encoder, dim=choice.members[0].dim, members=choice.members)
+    reports = _judge(sources, dev, adapter)
     report = {
-        "method": "centre and low-rank projection",
-        "means": name,
-        "texts_per_language": N_FIT_TEXTS,
-        "languages": {
-            "NTREX-128": len(ntrex),
-            "SIB-200 only": len(sib),
-            "both, to tell domain from language": len(bridge),
+        "method": "attention over language prototypes, and one map pooled over all translations",
+        "settings": dataclasses.asdict(choice.settings) | {"tag_evidence": TAG_EVIDENCE},
+        "languages": len(bank.prototypes),
+        "texts_per_language": {"NTREX-128": N_NTREX_LINES, "SIB-200": N_SIB_TEXTS},
+        "pairs": {
+            "NTREX-128": (len(bank.news) - 1) * N_NTREX_LINES,
+            "SIB-200": (len(bank.encyclopaedic) - 1) * N_SIB_TEXTS,
         },
-        "rank": rank,
-        "rank_from": "NTREX-128 development lines and SIB-200 development texts",
-        "offsets": {language: offset(apart[language], draft) for language in sorted(chosen)},
+        "similarity_loss": round(-choice.chosen.worst_similarity, 2),
+        "runner_up": choice.runner_up.name,
+        "trials": trial_rows(choice.trials),
         "sets": [item.summary() for item in reports],
     }
-    return Fitted(
-        adapter=fit_adapter(_stack(chosen), rank=rank, encoder=sources.encoder, report=report),
-        choices=choices,
-        reports=reports,
-    )
-
-
-def offset(difference: NDArray[np.float64], adapter: Adapter) -> list[float]:
-    """Return how far a language's mean lies from English, and what the projection leaves of that.
-
-    Parameters
-    ----------
-    difference : ndarray of shape (dim,), float64
-        The language's mean less that of English, on the same texts.
-    adapter : Adapter
-        Its centre cancels in differences; what follows the centre is applied.
-    """
-    left = difference
-    for member in adapter.members[1:]:
-        left = member.transform_one(left)
-    return [round(float(np.linalg.norm(x)), 4) for x in (difference, left)]
+    return Fitted(dataclasses.replace(adapter, report=report), choice, reports)
 
 
 def tune_labels(
@@ -249,9 +99,12 @@ def tune_labels(
         The cosine from which on a label applies: the best mean of true positive and true negative rate,
         averaged over labels, among steps of 0.005.
     """
-    prototypes = adapter.transform_many(labelled.prototypes).astype(np.float64)
+    prototypes, common = adapter.transform_many(labelled.prototypes), adapter.common_direction()
     cosines = np.concatenate(
-        [adapter.transform_many(X).astype(np.float64) @ prototypes.T for X in texts.values()]
+        [
+            label_cosines(adapter.transform_many(X, Context(language=language)), prototypes, common)
+            for language, X in texts.items()
+        ]
     )
     gold = np.tile(labelled.gold, len(texts))
     is_right = gold[:, None] == np.arange(len(prototypes))
@@ -302,7 +155,7 @@ def _fit(sources: Sources, options: argparse.Namespace) -> list[str]:
     fitted = fit_shipped(sources)
     write_adapter(fitted.adapter, options.output, overwrite=True)
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(render_page(fitted.adapter, fitted.choices, fitted.reports), encoding="utf-8")
+    options.page.write_text(render_page(fitted.adapter, fitted.choice, fitted.reports), encoding="utf-8")
     size = f"{len(fitted.adapter.blob) / 1000:.0f} kB"
     return [f"{options.output}: version {fitted.adapter.version}, {size}", *_summary_lines(fitted)]
 
@@ -315,14 +168,11 @@ def _tune_labels(sources: Sources, _: argparse.Namespace) -> list[str]:
     return [f"TEMPERATURE {temperature:.3f}", f"MULTI_LABEL_MIDPOINT {midpoint:.3f}"]
 
 
-def _stack(means: Means) -> NDArray[np.float64]:
-    return np.stack([means[language] for language in sorted(means)])
-
-
 def _judge(sources: Sources, dev: DevTexts, adapter: Adapter) -> list[SetReport]:
-    transform = adapter.transform_many
+    transform, common = transform_of(adapter), adapter.common_direction()
     tico = sources.sets.tico(TICO_LANGUAGES, n_lines=N_TICO_LINES)
-    commands, intents = sources.sets.xsid(XSID_LANGUAGES, n_texts=N_XSID_TEXTS)
+    commands, intents = sources.commands()
+    every, labels = sources.sets.sib_dev(sources.sets.sib_languages())
     return [
         judge(
             "TICO-19",
@@ -333,19 +183,26 @@ def _judge(sources: Sources, dev: DevTexts, adapter: Adapter) -> list[SetReport]
         ),
         judge(
             "xSID validation",
-            sources.embed("xsid", commands),
+            commands,
             transform,
-            use=NOT_USED,
-            labelled=sources.labelled(intents, INTENTS),
+            use=USED_TO_CHOOSE,
+            labelled=intents,
+            common=common,
         ),
         judge("NTREX-128 development", dev.parallel, transform, use=USED_TO_CHOOSE, pivot=dev.pivot),
-        judge("SIB-200 development", dev.topical, transform, use=USED_TO_CHOOSE, labelled=dev.labelled),
+        judge(
+            "SIB-200 development",
+            sources.embed("sib-dev", every),
+            transform,
+            use=USED_TO_CHOOSE,
+            labelled=sources.labelled(labels, {label: label for label in labels}),
+            common=common,
+        ),
     ]
 
 
 def _summary_lines(fitted: Fitted) -> list[str]:
-    report: Mapping[str, Any] = fitted.adapter.report
-    lines = [f"means: {report['means']}; rank {report['rank']}"]
+    lines = [f"chosen: {fitted.choice.settings}; runner-up: {fitted.choice.runner_up.name}"]
     for item in fitted.reports:
         for name in item.measures:
             mean, wins, losses = item.mean(name), item.wins(name), item.losses(name)

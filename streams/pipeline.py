@@ -302,7 +302,13 @@ class Pipeline:
         prototypes: Matrix = self._prototypes.prototypes(
             request.labels, request.template, document.adapter, document.context
         )
-        prediction = predict_one(y, prototypes, request.labels, multi_label=request.multi_label)
+        prediction = predict_one(
+            y,
+            prototypes,
+            request.labels,
+            multi_label=request.multi_label,
+            common=document.adapter.common_direction(document.context),
+        )
         return LabelsZeroShotV1(
             id=document.id,
             tenant=document.record.tenant,

@@ -158,6 +158,30 @@ class Adapter:
         aligned: Vector32 = (y / norm).astype(np.float32)
         return aligned
 
+    def common_direction(self, context: Context = NEUTRAL) -> Vector64 | None:
+        """Return the unit direction that all aligned texts share, shape (dim,); None if the adapter keeps none.
+
+        Similarities need it, labels do not: how near a text is to every label alike says nothing.
+        """
+        if self._common is None:
+            return None
+        start, direction = self._common
+        strength = self.tune(context).strength.value
+        mixed = (1.0 - strength) * start + strength * direction
+        norm = float(np.sqrt(mixed @ mixed))
+        return None if norm < MIN_NORM else mixed / norm
+
+    @functools.cached_property
+    def _common(self) -> tuple[Vector64, Vector64] | None:
+        """What all texts share, as encoded and as the members leave it."""
+        found: tuple[Vector64, Vector64] | None = None
+        for item in self.members:
+            if found is not None:
+                found = found[0], item.transform_one(found[1])
+            elif isinstance(item, PrototypeAttention) and item.common > 0.0:
+                found = item.kept_centre / item.common, item.kept_centre
+        return found
+
     def nearest_languages(self, x: Vector32, n: int = 3) -> list[tuple[str, float]]:
         """Return the n languages that a vector resembles most and their attention, whatever its tag says."""
         for item in self.members:

@@ -17,7 +17,7 @@ _KINDS: Final[Mapping[str, tuple[type[Any], tuple[str, ...], Mapping[str, type]]
     PrototypeAttention.kind: (
         PrototypeAttention,
         ("means",),
-        {"languages": list, "counts": list, "temperature": float, "tag_evidence": float},
+        {"languages": list, "counts": list, "temperature": float, "tag_evidence": float, "common": float},
     ),
     LinearMap.kind: (LinearMap, ("matrix",), {}),
     TranslationMemory.kind: (

@@ -94,11 +94,13 @@ class LanguageCentre:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PrototypeAttention:
-    """Subtract the language part that attention over prototypes finds: ``x - Σ_k a_k μ_k``.
+    """Subtract the language part that attention over prototypes finds: ``x - Σ_k a_k μ_k + c G``.
 
     ``a = softmax(cos(x - G, μ_k - G) / τ + s β [k is the tagged language])`` with G the mean of the means, τ the
     temperature, s the shrinkage that the context gives and β the evidence of a tag. A language that has no
-    prototype is met by those it resembles; a wrong tag is outvoted by the vector.
+    prototype is met by those it resembles; a wrong tag is outvoted by the vector. The share c of what all texts
+    have in common stays: it keeps how specific a text is, without which similarities within one language lose
+    meaning (``docs/alignment.md``).
 
     Parameters
     ----------
@@ -112,6 +114,8 @@ class PrototypeAttention:
         τ > 0.
     tag_evidence : float
         β >= 0, in units of the logits.
+    common : float
+        c, from 0 (all of the mean of means is subtracted) to 1 (only what differs between languages is).
 
     Notes
     -----
@@ -124,21 +128,24 @@ class PrototypeAttention:
     counts: tuple[int, ...]
     temperature: float
     tag_evidence: float
+    common: float = 0.0
     kind: ClassVar[str] = "prototype-attention"
 
     def __post_init__(self) -> None:
         _check_languages(self.kind, self.means, self.languages, self.counts)
-        for name, value, least in (
-            ("temperature", self.temperature, 1e-6),
-            ("tag evidence", self.tag_evidence, 0.0),
+        for name, value, least, most in (
+            ("temperature", self.temperature, 1e-6, 1e6),
+            ("tag evidence", self.tag_evidence, 0.0, 1e6),
+            ("common share", self.common, 0.0, 1.0),
         ):
-            if not (isinstance(value, float) and least <= value < 1e6):
+            if not (isinstance(value, float) and least <= value <= most):
                 raise AdapterCorrupt(f"{self.kind} has a {name} of {value!r}")
         wide = self.means.astype(np.float64)
         centre = wide.mean(axis=0)
         keys = wide - centre
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
-        object.__setattr__(self, "_values", wide)
+        # The weights sum to 1, so that a share of the centre that stays is a share taken from every value.
+        object.__setattr__(self, "_values", wide - self.common * centre)
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_keys", keys / np.maximum(norms, _MIN_NORM))
         object.__setattr__(self, "table", LanguageTable(self.languages))
@@ -147,6 +154,12 @@ class PrototypeAttention:
     def dim(self) -> int:
         """Count the numbers of a vector that it maps."""
         return int(self.means.shape[1])
+
+    @property
+    def kept_centre(self) -> Vector64:
+        """What of the mean of means stays in every vector, shape (dim,)."""
+        centre: Vector64 = self.__dict__["_centre"]
+        return self.common * centre
 
     def weights(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return the attention over the prototypes, shape (n_languages,); it sums to 1."""
@@ -184,6 +197,7 @@ class PrototypeAttention:
             "counts": list(self.counts),
             "temperature": self.temperature,
             "tag_evidence": self.tag_evidence,
+            "common": self.common,
         }
 
     def describe(self) -> str:

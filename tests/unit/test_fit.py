@@ -25,6 +25,7 @@ from alignstream.export.evaluate import (
     mixed_pool,
     neighbours_kept,
     retrieval,
+    transform_of,
 )
 from alignstream.export.fit import (
     NOT_USED,
@@ -303,13 +304,13 @@ def test_neighbours_are_all_kept_by_the_identity_and_not_by_a_random_map() -> No
 def test_labels_are_judged_with_aligned_label_texts() -> None:
     raw = toy_vectors("x", 3)
     labelled = LabelledTexts(prototypes=raw["en"], gold=np.arange(3))
-    report = judge("s", raw, identity(ENCODER, DIM).transform_many, use=NOT_USED, labelled=labelled)
+    report = judge("s", raw, transform_of(identity(ENCODER, DIM)), use=NOT_USED, labelled=labelled)
     assert list(report.measures) == [LABELS]
     assert report.measures[LABELS]["en"] == Change(raw=100.0, adapter=100.0)
 
 
 def test_the_identity_wins_and_loses_nothing() -> None:
-    report = judge("s", toy_vectors("x"), identity(ENCODER, DIM).transform_many, use=NOT_USED, pivot="en")
+    report = judge("s", toy_vectors("x"), transform_of(identity(ENCODER, DIM)), use=NOT_USED, pivot="en")
     for name in (TO_PIVOT, FROM_PIVOT, MIXED_POOL):
         assert report.mean(name).raw == report.mean(name).adapter
         assert report.wins(name) == report.losses(name) == []
@@ -337,7 +338,7 @@ def test_sets_that_are_not_parallel_are_refused() -> None:
     raw = toy_vectors("x")
     raw["de"] = raw["de"][:-1]
     with pytest.raises(AdapterError, match="same number of lines"):
-        judge("s", raw, identity(ENCODER, DIM).transform_many, use=NOT_USED, pivot="en")
+        judge("s", raw, transform_of(identity(ENCODER, DIM)), use=NOT_USED, pivot="en")
 
 
 # --- fitting -----------------------------------------------------------------------------------------------

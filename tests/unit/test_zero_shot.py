@@ -141,7 +141,9 @@ def test_another_template_strength_or_order_is_another_set() -> None:
     first = cache.prototypes(("a", "b"), TEMPLATE, centred(1))
     assert cache.prototypes(("b", "a"), TEMPLATE, centred(1)).tobytes() == first[::-1].tobytes()
     assert cache.prototypes(("a", "b"), "{label}", centred(1)).tobytes() != first.tobytes()
-    assert cache.prototypes(("a", "b"), TEMPLATE, centred(1), Context(strength=0.5)).tobytes() != first.tobytes()
+    assert (
+        cache.prototypes(("a", "b"), TEMPLATE, centred(1), Context(strength=0.5)).tobytes() != first.tobytes()
+    )
     assert cache.prototypes(("a", "b"), TEMPLATE, centred(1)).tobytes() == first.tobytes()
     assert len(encode.asked) == 3
 

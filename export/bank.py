@@ -1,0 +1,302 @@
+"""Fit the shipped bank: prototypes of every language, and one map pooled over all of their translations.
+
+Settings are tried on development texts, under a guard: meaning within a language may not suffer.
+"""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from alignstream.export.evaluate import LABELS, LabelledTexts, measure, neighbours_kept, transform_of
+from alignstream.export.fit import DevTexts
+from alignstream.export.sources import ScoredPairs, Sources
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.closed_form import Array64, PairSums, ridge, total
+from alignstream.models.alignment.context import Context
+from alignstream.models.alignment.languages import language_key
+from alignstream.models.alignment.linear import LinearMap
+from alignstream.models.alignment.members import Matrix, Member
+from alignstream.models.alignment.projection import fit_default
+from alignstream.models.alignment.prototypes import PrototypeAttention
+from alignstream.models.errors import AdapterError
+
+#: What a tag is worth: wrong tags cost nothing, right ones help as much as certainty would.
+TAG_EVIDENCE: Final = 4.0
+#: Weight of encyclopaedic pairs beside news.
+ENCYCLOPAEDIC: Final = 0.6
+#: What is tried: the share of the common part that stays, the temperature of the attention, and the strength of
+#: the ridge.
+COMMONS: Final = (0.4, 0.5, 0.6, 0.8)
+TEMPERATURES: Final = (0.05, 0.1)
+STRENGTHS: Final = (0.5, 1.0, 2.0)
+#: The guard: Spearman's correlation within a language may fall by so many points in no language, and so many of
+#: ten neighbours must stay, in points.
+MAX_SIMILARITY_LOSS: Final = 0.5
+MIN_NEIGHBOURS_KEPT: Final = 60.0
+#: Directions that the comparison method removes: best for it when it was the default.
+COMPARED_RANK: Final = 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One choice.
+
+    Parameters
+    ----------
+    common : float
+        Share of the common part that stays.
+    temperature : float
+        Of the attention over prototypes.
+    strength : float
+        λ of the pooled ridge.
+    """
+
+    common: float
+    temperature: float
+    strength: float
+
+    def __str__(self) -> str:
+        """Name the choice, for tables."""
+        return f"common {self.common:g}, temperature {self.temperature:g}, ridge {self.strength:g}"
+
+
+class BankTrial(msgspec.Struct, frozen=True):
+    """How one choice does on development texts, in points, averaged over languages."""
+
+    name: str
+    measures: dict[str, float]
+    score: float
+    worst_similarity: float
+    kept: float
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether meaning within a language survives."""
+        return self.worst_similarity >= -MAX_SIMILARITY_LOSS and self.kept >= MIN_NEIGHBOURS_KEPT
+
+
+@dataclasses.dataclass(frozen=True)
+class Bank:
+    """Prototypes with the pairs that the map is fitted to.
+
+    Parameters
+    ----------
+    prototypes : dict of str to (ndarray of shape (dim,), int)
+        By language key: mean and texts behind it.
+    news, encyclopaedic : dict of str to ndarray of shape (n, dim)
+        Raw vectors by language, row by row translations of the pivot.
+    news_pivot, encyclopaedic_pivot : str
+        English in each.
+    """
+
+    prototypes: dict[str, tuple[Array64, int]]
+    news: Mapping[str, Matrix]
+    encyclopaedic: Mapping[str, Matrix]
+    news_pivot: str
+    encyclopaedic_pivot: str
+
+
+def gather(sources: Sources) -> Bank:
+    """Read the fitting texts and place every language's prototype between the two domains.
+
+    NTREX-128 is news, SIB-200 encyclopaedic, and the difference of the two, measured on languages that both
+    have, is nearly as large as that between languages. The means of each set are moved half of it, so that
+    the domain does not count as language.
+    """
+    news, encyclopaedic, bridge = sources.ntrex_fit(), sources.sib_fit(), sources.bridge()
+    shift = np.mean([_mean(texts) - _mean(news[language]) for language, texts in bridge.items()], axis=0)
+    english = sources.sib_name("eng")
+    prototypes: dict[str, tuple[Array64, int]] = {}
+    for texts_by_language, move in ((news, shift / 2), (encyclopaedic, -shift / 2)):
+        for language, texts in texts_by_language.items():
+            key = language_key(language)
+            # Dari after Persian, Twi after Akan: one key, and the first text of it is enough.
+            if key is not None and key not in prototypes and language != english:
+                prototypes[key] = (_mean(texts) + move, len(texts))
+    return Bank(
+        prototypes=dict(sorted(prototypes.items())),
+        news=news,
+        encyclopaedic=encyclopaedic,
+        news_pivot="eng",
+        encyclopaedic_pivot=english,
+    )
+
+
+def attention(bank: Bank, *, common: float, temperature: float) -> PrototypeAttention:
+    """Return the member that knows the bank's languages."""
+    return PrototypeAttention(
+        means=np.stack([mean for mean, _ in bank.prototypes.values()]).astype(np.float32),
+        languages=tuple(bank.prototypes),
+        counts=tuple(count for _, count in bank.prototypes.values()),
+        temperature=temperature,
+        tag_evidence=TAG_EVIDENCE,
+        common=common,
+    )
+
+
+def pair_sums(member: Member, vectors: Mapping[str, Matrix], pivot: str) -> dict[str, PairSums]:
+    """Sum up the pairs of every language with the pivot, as the member before the map leaves them."""
+    before = Adapter(encoder="", dim=member.dim, members=(member,))
+    target = before.transform_many(vectors[pivot], Context(language=pivot))
+    return {
+        language: PairSums.of(before.transform_many(X, Context(language=language)), target)
+        for language, X in vectors.items()
+        if language != pivot
+    }
+
+
+def pooled_map(
+    news: Mapping[str, PairSums], encyclopaedic: Mapping[str, PairSums], *, strength: float, weight: float
+) -> Array64:
+    """Fit one map for all languages: each counts the same within its set, the sets by their weight."""
+    parts = []
+    for sums, share in ((news, 1.0 - weight), (encyclopaedic, weight)):
+        dim = next(iter(sums.values())).dim
+        parts.append(
+            total((item.scaled(1.0 / item.n) for item in sums.values()), dim).scaled(share / len(sums))
+        )
+    return ridge(parts[0] + parts[1], strength=strength)
+
+
+@dataclasses.dataclass(frozen=True)
+class BankDev:
+    """What settings are chosen on.
+
+    Parameters
+    ----------
+    texts : DevTexts
+        Parallel news, and encyclopaedic texts with their topics.
+    commands : mapping of str to ndarray of shape (n_texts, dim), float32
+        Raw vectors of commands to an assistant: a domain that nothing is fitted on.
+    intents : LabelledTexts
+        Their labels.
+    similarity : mapping of str to ScoredPairs
+        The guard.
+    """
+
+    texts: DevTexts
+    commands: Mapping[str, Matrix]
+    intents: LabelledTexts
+    similarity: Mapping[str, ScoredPairs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The bank's members, the settings, and everything that was tried: the best first."""
+
+    members: tuple[Member, ...]
+    settings: Settings
+    trials: list[BankTrial]
+    chosen: BankTrial
+    runner_up: BankTrial
+
+
+def choose_bank(bank: Bank, dev: BankDev) -> Chosen:
+    """Try every choice on development texts; the best score among those that pass the guard wins."""
+    means = np.stack([mean for mean, _ in bank.prototypes.values()])
+    raw = _similarities(Adapter(encoder="", dim=means.shape[1]), dev.similarity)
+    made: dict[str, tuple[tuple[Member, ...], Settings]] = {}
+    plain = attention(bank, common=0.0, temperature=TEMPERATURES[0])
+    trials = [
+        try_members((), "vectors as encoded", dev, raw),
+        try_members(
+            fit_default(means, rank=COMPARED_RANK), f"centre, {COMPARED_RANK} directions removed", dev, raw
+        ),
+        try_members((plain,), "attention alone, common 0", dev, raw),
+    ]
+    for common, temperature in itertools.product(COMMONS, TEMPERATURES):
+        first = attention(bank, common=common, temperature=temperature)
+        news = pair_sums(first, bank.news, bank.news_pivot)
+        encyclopaedic = pair_sums(first, bank.encyclopaedic, bank.encyclopaedic_pivot)
+        for strength in STRENGTHS:
+            settings = Settings(common, temperature, strength)
+            W = pooled_map(news, encyclopaedic, strength=strength, weight=ENCYCLOPAEDIC)
+            members = (first, LinearMap(matrix=W.astype(np.float32)))
+            made[str(settings)] = (members, settings)
+            trials.append(try_members(members, str(settings), dev, raw))
+    trials.sort(key=lambda trial: (not trial.is_safe, -trial.score))
+    safe = [trial for trial in trials if trial.name in made and trial.is_safe]
+    if len(safe) < 2:
+        raise AdapterError("no setting keeps meaning within a language; nothing can be shipped")
+    chosen, runner_up = safe[:2]
+    return Chosen(*made[chosen.name], trials=trials, chosen=chosen, runner_up=runner_up)
+
+
+def try_members(members: tuple[Member, ...], name: str, dev: BankDev, raw: Mapping[str, float]) -> BankTrial:
+    """Measure a chain of members on development texts.
+
+    Parameters
+    ----------
+    raw : mapping of str to float
+        Similarity within each language of vectors as encoded, in points.
+    """
+    vectors = dev.texts.parallel
+    adapter = Adapter(encoder="", dim=vectors[dev.texts.pivot].shape[1], members=members)
+    transform = transform_of(adapter)
+    parallel = {language: transform(X, language) for language, X in vectors.items()}
+    found = measure(parallel, pivot=dev.texts.pivot)
+    for kind, texts, labelled in (
+        ("topics", dev.texts.topical, dev.texts.labelled),
+        ("intents", dev.commands, dev.intents),
+    ):
+        if labelled is not None:
+            labels = LabelledTexts(prototypes=transform(labelled.prototypes, None), gold=labelled.gold)
+            aligned = {language: transform(X, language) for language, X in texts.items()}
+            found[kind] = measure(aligned, labelled=labels, common=adapter.common_direction())[LABELS]
+    measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
+    after = _similarities(adapter, dev.similarity)
+    return BankTrial(
+        name=name,
+        measures=measures,
+        score=statistics.fmean(measures.values()),
+        worst_similarity=min(after[language] - raw[language] for language in raw),
+        kept=statistics.fmean(neighbours_kept(X, parallel[language]) for language, X in vectors.items()),
+    )
+
+
+def _similarities(adapter: Adapter, similarity: Mapping[str, ScoredPairs]) -> dict[str, float]:
+    found = {}
+    for language, pairs in similarity.items():
+        context = Context(language=language)
+        first, second = (adapter.transform_many(X, context) for X in (pairs.first, pairs.second))
+        cosines = np.einsum("ij,ij->i", first.astype(np.float64), second.astype(np.float64))
+        found[language] = 100.0 * spearman(cosines, pairs.scores)
+    return found
+
+
+def spearman(a: Array64, b: Array64) -> float:
+    """Return Spearman's rank correlation of two sequences of shape (n,); ties share their mean rank."""
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: Array64) -> Array64:
+    order = np.argsort(values, kind="stable")
+    ranks = np.empty(len(values))
+    ranks[order] = np.arange(len(values))
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared: Array64 = (np.bincount(group, ranks) / counts)[group]
+    return shared
+
+
+def _mean(X: Matrix) -> Array64:
+    mean: Array64 = X.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def trial_rows(trials: Sequence[BankTrial]) -> list[list[Any]]:
+    """Return the trials as JSON values for the adapter's report: name, score, guard, whether it is safe."""
+    return [
+        [
+            trial.name,
+            round(trial.score, 2),
+            round(trial.worst_similarity, 2),
+            round(trial.kept, 1),
+            trial.is_safe,
+        ]
+        for trial in trials
+    ]
