@@ -6,12 +6,11 @@ over batches, languages and time. Pure numpy, float64.
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.models.alignment.members import Matrix
 from alignstream.models.errors import AdapterError
 
 Array64 = NDArray[np.float64]
@@ -42,7 +41,7 @@ class PairSums:
     n: float
 
     @classmethod
-    def of(cls, X: Matrix, Y: Matrix) -> "PairSums":
+    def of(cls, X: NDArray[np.floating[Any]], Y: NDArray[np.floating[Any]]) -> "PairSums":
         """Sum up vectors of shape (n, dim), row by row translations.
 
         Raises

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from alignstream.models.alignment.linear import LinearMap
+from alignstream.models.alignment.linear import LanguageMaps, LinearMap
 from alignstream.models.alignment.members import Centre, Matrix, Member, RemoveSubspace
 from alignstream.models.alignment.memory import TranslationMemory
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention
@@ -20,6 +20,7 @@ _KINDS: Final[Mapping[str, tuple[type[Any], tuple[str, ...], Mapping[str, type]]
         {"languages": list, "counts": list, "temperature": float, "tag_evidence": float, "common": float},
     ),
     LinearMap.kind: (LinearMap, ("matrix",), {}),
+    LanguageMaps.kind: (LanguageMaps, ("left", "right"), {"languages": list}),
     TranslationMemory.kind: (
         TranslationMemory,
         ("keys", "values"),

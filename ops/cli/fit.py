@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignstream.ops.cli import fit_pairs
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
@@ -158,4 +159,5 @@ def _print_set(report: "SetReport") -> None:
 
 def register(root: typer.Typer) -> None:
     """Add the commands of this module."""
+    fit_pairs.add_to(app)
     root.add_typer(app, name="fit", help="Make adapters from texts.")

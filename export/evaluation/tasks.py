@@ -1,0 +1,404 @@
+"""The tasks as pure functions: arrays to figures of every language, a column at a time.
+
+Every column of a measure meets the same candidates. Columns are of three kinds that are never mixed: *inductive*
+ones see one text and what was fitted beforehand; *causal* ones also see earlier texts of the same stream;
+*transductive* ones see all test texts of both sides at once, which a live stream never does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.export.evaluate import N_NEIGHBOURS
+from alignstream.export.evaluation.search import (
+    BLOCK_BYTES,
+    Indices,
+    centred,
+    csls_penalty,
+    search,
+    stream_queries,
+)
+from alignstream.export.evaluation.statistics import spearman
+from alignstream.models.alignment.members import Matrix, Vector32, Vector64
+from alignstream.models.errors import AlignstreamError
+from alignstream.models.tasks.zero_shot import label_cosines
+
+Kind = Literal["inductive", "causal", "transductive"]
+
+
+class TaskError(AlignstreamError):
+    """Arrays of a task do not go together; the message says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What the vectors of a column went through, and which texts it saw: its kind."""
+
+    name: str
+    kind: Kind
+
+
+RAW: Final = Column("raw", "inductive")
+ADAPTER: Final = Column("adapter", "inductive")
+TOKEN_MEANS: Final = Column("token means removed", "inductive")
+STREAM: Final = Column("adapter + stream mean", "causal")
+RAW_CSLS: Final = Column("raw + CSLS", "transductive")
+ADAPTER_CSLS: Final = Column("adapter + CSLS", "transductive")
+RAW_CENTRED: Final = Column("raw + list centring", "transductive")
+ADAPTER_CENTRED: Final = Column("adapter + list centring", "transductive")
+ADAPTER_BOTH: Final = Column("adapter + list centring + CSLS", "transductive")
+
+TO_PIVOT: Final = "to pivot"
+FROM_PIVOT: Final = "from pivot"
+MIXED_POOL: Final = "mixed pool R-precision"
+LABELS: Final = "label accuracy"
+HEAD: Final = "accuracy of a head trained on the pivot"
+SIMILARITY: Final = "Spearman within the language"
+NEIGHBOURS: Final = "neighbours kept"
+
+#: λ of the head, tried on the training texts alone, each left out of its own fit.
+HEAD_STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+PerText = NDArray[np.float64]
+#: Which candidates are right: (queries, what they found) to one value a query.
+_Right = Callable[[Indices], NDArray[np.bool_]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """A column's figures in points, and the values of the texts behind them where there are any.
+
+    Parameters
+    ----------
+    figures : dict of str to float
+        By language, in points.
+    per_text : dict of str to ndarray of shape (n_texts,), float64
+        By language, from 0 to 1; their mean is the figure. Empty where a figure is no mean of texts.
+    """
+
+    figures: dict[str, float]
+    per_text: dict[str, PerText] = dataclasses.field(default_factory=dict)
+
+
+#: By measure, then by column.
+Results = dict[str, dict[Column, Scores]]
+
+
+def mean_scores(per_text: Mapping[str, NDArray[Any]]) -> Scores:
+    """Return scores whose figures are means of the values of texts."""
+    values = {language: np.asarray(items, dtype=np.float64) for language, items in per_text.items()}
+    return Scores({language: 100.0 * float(items.mean()) for language, items in values.items()}, values)
+
+
+def retrieval(
+    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], pivot: str, *, block_bytes: int = BLOCK_BYTES
+) -> Results:
+    """Find translations by the nearest vector, from each language to the pivot and back.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to ndarray of shape (n_lines, dim), float32
+        Unit vectors by language; row i of every language says the same.
+    pivot : str
+        One of the languages.
+    block_bytes : int
+        As in ``search.search``.
+
+    Returns
+    -------
+    dict
+        ``TO_PIVOT`` and ``FROM_PIVOT``, in every column.
+
+    Raises
+    ------
+    TaskError
+        Languages differ in their number of lines, or there is no pivot.
+    """
+    _check_parallel(raw, pivot)
+    found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_PIVOT: {}, FROM_PIVOT: {}}
+    for language in raw:
+        if language == pivot:
+            continue
+        lines = np.arange(len(raw[language]))
+
+        def right(positions: Indices, lines: Indices = lines) -> NDArray[np.bool_]:
+            return positions == lines
+
+        for measure, source, target in ((TO_PIVOT, language, pivot), (FROM_PIVOT, pivot, language)):
+            columns = _columns(
+                (raw[source], raw[target]), (aligned[source], aligned[target]), right, block_bytes
+            )
+            for column, hits in columns.items():
+                found[measure].setdefault(column, {})[language] = hits
+    return _scored(found)
+
+
+def terms(
+    raw: Mapping[str, tuple[Matrix, Matrix]],
+    aligned: Mapping[str, tuple[Matrix, Matrix]],
+    gold: Mapping[str, NDArray[np.int64]],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> Results:
+    """Find a term's translation among the other list's terms, both ways.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to two ndarrays of shape (n_source, dim) and (n_target, dim), float32
+        Unit vectors of the distinct terms of both lists, by the name of the lists.
+    gold : mapping of str to ndarray of shape (n_pairs, 2), int64
+        Positions of terms that translate each other; every term stands in at least one pair.
+    block_bytes : int
+        As in ``search.search``.
+
+    Returns
+    -------
+    dict
+        ``TO_PIVOT`` (source to target) and ``FROM_PIVOT`` (back): P@1, right where the first is any translation.
+    """
+    found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_PIVOT: {}, FROM_PIVOT: {}}
+    for name, (source, target) in raw.items():
+        pairs = gold[name]
+        for measure, is_back in ((TO_PIVOT, False), (FROM_PIVOT, True)):
+            order = -1 if is_back else 1
+            links = pairs[:, ::order]
+            n_found = len(source if is_back else target)
+            known = np.unique(links[:, 0] * n_found + links[:, 1])
+
+            def right(positions: Indices, known: Indices = known, n: int = n_found) -> NDArray[np.bool_]:
+                return np.isin(np.arange(len(positions)) * n + positions, known)
+
+            columns = _columns((source, target)[::order], aligned[name][::order], right, block_bytes)
+            for column, hits in columns.items():
+                found[measure].setdefault(column, {})[name] = hits
+    return _scored(found)
+
+
+def mixed_pool(
+    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], *, block_bytes: int = BLOCK_BYTES
+) -> Results:
+    """Find all translations of a text among all texts of all languages: R-precision by the query's language.
+
+    With R other languages, the share of a text's R nearest that are its translations: strong alignment in the
+    sense of Roy et al. 2020, "LAReQA". Texts that are near for their language alone cost points.
+    """
+    _check_parallel(raw, next(iter(raw)))
+    scored = {
+        column: mean_scores(_precision(vectors, block_bytes))
+        for column, vectors in ((RAW, raw), (ADAPTER, aligned))
+    }
+    return {MIXED_POOL: scored}
+
+
+def labels(
+    raw: Mapping[str, Matrix],
+    aligned: Mapping[str, Matrix],
+    prototypes: tuple[Matrix, Matrix],
+    gold: Mapping[str, NDArray[np.int64]],
+    *,
+    common: Vector64 | None = None,
+) -> Results:
+    """Label each text by the nearest label text, zero-shot.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
+        Unit vectors of texts by language.
+    prototypes : two ndarrays of shape (n_labels, dim), float32
+        Unit vectors of label texts, raw and aligned.
+    gold : mapping of str to ndarray of shape (n_texts,), int64
+        The position of each text's label.
+    common : ndarray of shape (dim,), optional
+        What labels leave out of aligned vectors (``Adapter.common_direction``).
+    """
+    scored = {}
+    for column, vectors, own, left_out in (
+        (RAW, raw, prototypes[0], None),
+        (ADAPTER, aligned, prototypes[1], common),
+    ):
+        scored[column] = mean_scores(
+            {
+                language: label_cosines(X, own, left_out).argmax(axis=1) == gold[language]
+                for language, X in vectors.items()
+            }
+        )
+    return {LABELS: scored}
+
+
+def head(
+    raw: Mapping[str, Matrix],
+    aligned: Mapping[str, Matrix],
+    train: tuple[Matrix, Matrix],
+    train_gold: NDArray[np.int64],
+    gold: Mapping[str, NDArray[np.int64]],
+) -> Results:
+    """Classify texts of all languages by a head that was trained on texts of the pivot alone.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
+        Unit vectors of texts by language.
+    train : two ndarrays of shape (n_train, dim), float32
+        The pivot's training texts, raw and aligned.
+    train_gold : ndarray of shape (n_train,), int64
+        Their classes, from 0.
+    gold : mapping of str to ndarray of shape (n_texts,), int64
+        Classes of the texts; one that training lacks counts as wrong.
+    """
+    scored = {}
+    for column, vectors, X in ((RAW, raw, train[0]), (ADAPTER, aligned, train[1])):
+        weights, mean = fit_head(X, train_gold)
+        scored[column] = mean_scores(
+            {
+                language: ((rows.astype(np.float64) - mean) @ weights[:-1] + weights[-1]).argmax(axis=1)
+                == gold[language]
+                for language, rows in vectors.items()
+            }
+        )
+    return {HEAD: scored}
+
+
+def fit_head(X: Matrix, classes: NDArray[np.int64]) -> tuple[Vector64, Vector64]:
+    """Fit one-against-rest least squares with a ridge, its λ chosen by leave-one-out accuracy on X alone.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim), float32
+        Unit vectors.
+    classes : ndarray of shape (n,), int64
+        From 0; at least two distinct ones.
+
+    Returns
+    -------
+    weights : ndarray of shape (dim + 1, n_classes), float64
+        The last row is the intercept.
+    mean : ndarray of shape (dim,), float64
+        To subtract from a vector first.
+
+    Raises
+    ------
+    TaskError
+        There are fewer than two classes.
+
+    Notes
+    -----
+    One singular value decomposition, O(n · dim · min(n, dim)); leaving one out needs no further fit.
+    """
+    n_classes = int(classes.max(initial=0)) + 1
+    if len(np.unique(classes)) < 2:
+        raise TaskError("a head needs training texts of at least two labels")
+    mean = X.mean(axis=0, dtype=np.float64)
+    Y = np.eye(n_classes)[classes]
+    intercept = Y.mean(axis=0)
+    U, s, Vt = np.linalg.svd(X.astype(np.float64) - mean, full_matrices=False)
+    projected = U.T @ (Y - intercept)
+    best = (-1.0, 0.0)
+    for strength in HEAD_STRENGTHS:
+        shrunk = s**2 / (s**2 + strength)
+        fitted = intercept + U @ (shrunk[:, None] * projected)
+        leverage = np.minimum((U**2) @ shrunk + 1.0 / len(X), 1.0 - 1e-9)
+        left_out = Y - (Y - fitted) / (1.0 - leverage)[:, None]
+        accuracy = float((left_out.argmax(axis=1) == classes).mean())
+        # Of equals the strongest: the simplest head.
+        best = max(best, (accuracy, strength))
+    weights = Vt.T @ ((s / (s**2 + best[1]))[:, None] * projected)
+    return np.concatenate([weights, intercept[None]]), mean
+
+
+def similarity(
+    raw: Mapping[str, tuple[Matrix, Matrix]],
+    aligned: Mapping[str, tuple[Matrix, Matrix]],
+    gold: Mapping[str, NDArray[np.float64]],
+) -> Results:
+    """Compare cosines of pairs within a language with people's scores, by Spearman's rank correlation.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to two ndarrays of shape (n_pairs, dim), float32
+        Unit vectors of both texts of each pair, by language.
+    gold : mapping of str to ndarray of shape (n_pairs,), float64
+        People's scores; any increasing scale.
+    """
+    scored = {}
+    for column, vectors in ((RAW, raw), (ADAPTER, aligned)):
+        scored[column] = Scores(
+            {
+                language: 100.0
+                * spearman(np.einsum("ij,ij->i", first.astype(np.float64), second), gold[language])
+                for language, (first, second) in vectors.items()
+            }
+        )
+    return {SIMILARITY: scored}
+
+
+def neighbours(
+    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], *, block_bytes: int = BLOCK_BYTES
+) -> Results:
+    """Measure how much of each text's ``N_NEIGHBOURS`` nearest within its language the adapter keeps.
+
+    There is no raw column: raw vectors are what is compared with.
+    """
+    kept = {}
+    for language, X in raw.items():
+        k = min(N_NEIGHBOURS, len(X) - 1)
+        own = np.arange(len(X), dtype=np.int64)
+        before, _ = search(X, X, k, exclude=own, block_bytes=block_bytes)
+        after, _ = search(aligned[language], aligned[language], k, exclude=own, block_bytes=block_bytes)
+        kept[language] = (before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1)
+    return {NEIGHBOURS: {ADAPTER: mean_scores(kept)}}
+
+
+def _columns(
+    raw: tuple[Matrix, Matrix], aligned: tuple[Matrix, Matrix], right: _Right, block_bytes: int
+) -> dict[Column, NDArray[np.bool_]]:
+    """Search once for each column; queries are first, candidates second."""
+
+    def hits(queries: Matrix, candidates: Matrix, penalty: Vector32 | None = None) -> NDArray[np.bool_]:
+        positions, _ = search(queries, candidates, 1, block_bytes=block_bytes, penalty=penalty)
+        return right(positions[:, 0])
+
+    def corrected(queries: Matrix, candidates: Matrix) -> NDArray[np.bool_]:
+        return hits(queries, candidates, csls_penalty(candidates, queries, block_bytes=block_bytes))
+
+    found = {
+        RAW: hits(*raw),
+        ADAPTER: hits(*aligned),
+        STREAM: hits(stream_queries(*aligned), aligned[1]),
+        RAW_CSLS: corrected(*raw),
+        ADAPTER_CSLS: corrected(*aligned),
+        RAW_CENTRED: hits(centred(raw[0]), centred(raw[1])),
+    }
+    lists = centred(aligned[0]), centred(aligned[1])
+    return found | {ADAPTER_CENTRED: hits(*lists), ADAPTER_BOTH: corrected(*lists)}
+
+
+def _precision(vectors: Mapping[str, Matrix], block_bytes: int) -> dict[str, PerText]:
+    languages: Sequence[str] = list(vectors)
+    pool = np.concatenate([vectors[language] for language in languages])
+    n_lines = len(vectors[languages[0]])
+    found = {}
+    for position, language in enumerate(languages):
+        own = np.arange(position * n_lines, (position + 1) * n_lines, dtype=np.int64)
+        nearest, _ = search(
+            vectors[language], pool, len(languages) - 1, exclude=own, block_bytes=block_bytes
+        )
+        found[language] = (nearest % n_lines == np.arange(n_lines)[:, None]).mean(axis=1)
+    return found
+
+
+def _scored(found: Mapping[str, Mapping[Column, Mapping[str, NDArray[np.bool_]]]]) -> Results:
+    return {
+        measure: {column: mean_scores(hits) for column, hits in columns.items()}
+        for measure, columns in found.items()
+    }
+
+
+def _check_parallel(vectors: Mapping[str, Matrix], pivot: str) -> None:
+    if pivot not in vectors:
+        raise TaskError(f"there is no text in the pivot {pivot!r}")
+    lengths = {len(X) for X in vectors.values()}
+    if len(vectors) < 2 or len(lengths) != 1 or min(lengths) < 2:
+        raise TaskError("at least two languages with the same number of lines are needed, at least 2")

@@ -1,0 +1,316 @@
+"""Bring a language into an adapter, from no example to thousands: what helps is added, what does not is refused.
+
+A language without examples is served already: attention meets it with the prototypes that it resembles, and the
+pooled map was fitted to all the others. Text gives it a prototype of its own, shrunk toward its relatives;
+pairs give it a correction of the map, shrunk toward none. Each step passes the gate, or falls back to the step
+before it, inside the same space.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from alignstream.export.evaluate import neighbours_kept
+from alignstream.export.fit_pairs import check_translations, with_correction
+from alignstream.models.alignment import gate
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.closed_form import Array64, PairSums, shrunk_by_pairs
+from alignstream.models.alignment.context import Context
+from alignstream.models.alignment.families import relatives
+from alignstream.models.alignment.languages import language_key
+from alignstream.models.alignment.members import Matrix
+from alignstream.models.alignment.prototypes import PrototypeAttention
+from alignstream.models.errors import AdapterError
+
+#: Texts that the mean of the relatives is worth.
+FAMILY_TEXTS: Final = 10.0
+#: Pairs that "no correction" is worth: chosen so that a language's own pairs do no harm in another domain.
+PRIOR_PAIRS: Final = 800.0
+#: λ of the correction, with as many pairs.
+STRENGTH: Final = 1.0
+#: Rank of the correction that is kept.
+RANK: Final = 16
+#: Pairs from which on half are held out; below, each is left out of its own fit.
+SPLIT_PAIRS: Final = 2 * gate.MANY_PAIRS
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step: what was tried, whether it was taken, and why."""
+
+    name: str
+    is_taken: bool
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Onboarded:
+    """The adapter and how it came about.
+
+    Parameters
+    ----------
+    adapter : Adapter
+        The base where no step was taken.
+    steps : list of Step
+    figures : dict of str to (float, float)
+        On pairs, before and after: accuracy both ways, in points. Not held out from the prototype.
+    """
+
+    adapter: Adapter
+    steps: list[Step]
+    figures: dict[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Raw vectors of what is known of a language.
+
+    Parameters
+    ----------
+    language : str
+        Its tag.
+    texts : ndarray of shape (n, dim), float32
+        Its texts, sources of pairs among them.
+    source, target : ndarray of shape (n_pairs, dim), float32
+        Pairs; may be empty.
+    target_language : str
+        Tag of the other side.
+    distractors : ndarray of shape (m, dim), float32
+        Other texts in the target language.
+    """
+
+    language: str
+    texts: Matrix
+    source: Matrix
+    target: Matrix
+    target_language: str
+    distractors: Matrix
+
+
+def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboarded:
+    """Add a language to an adapter.
+
+    Parameters
+    ----------
+    base : Adapter
+        With prototypes.
+    examples : Examples
+    force : bool
+        Take every step, whatever the gate says; the report says so.
+
+    Raises
+    ------
+    AdapterError
+        The tag names no language, or the base knows no languages.
+    """
+    key = language_key(examples.language)
+    if key is None:
+        raise AdapterError(f"{examples.language!r} is not a tag of a language, such as 'sw' or 'zh-Hant'")
+    position = next(
+        (index for index, item in enumerate(base.members) if isinstance(item, PrototypeAttention)), None
+    )
+    if position is None:
+        raise AdapterError(
+            "the base adapter has no prototypes of languages; take one that has, such as the shipped"
+        )
+    X, Y = _aligned(base, examples)
+    check_translations(X.astype(np.float32), Y.astype(np.float32), "the pairs")
+    steps: list[Step] = []
+    current = _with_prototype(base, position, key, examples, steps, force=force)
+    current = _with_correction(current, key, examples, steps, force=force)
+    figures = {}
+    if len(examples.source):
+        figures = {
+            name: (before, after)
+            for name, before, after in zip(
+                ("to target", "from target"),
+                _accuracy(base, examples),
+                _accuracy(current, examples),
+                strict=True,
+            )
+        }
+    if current is not base:
+        report: Mapping[str, Any] = {
+            "method": "onboarded",
+            "base": base.version,
+            "language": key,
+            "texts": len(examples.texts),
+            "pairs": len(examples.source),
+            "steps": [dataclasses.asdict(step) for step in steps],
+            "forced": force,
+            "base_report": {
+                name: base.report[name] for name in ("method", "settings") if name in base.report
+            },
+        }
+        current = dataclasses.replace(current, report=report)
+    return Onboarded(current, steps, figures)
+
+
+def _with_prototype(
+    base: Adapter, position: int, key: str, examples: Examples, steps: list[Step], *, force: bool
+) -> Adapter:
+    attention = base.members[position]
+    if not isinstance(attention, PrototypeAttention):
+        raise AdapterError("the base adapter has no prototypes of languages")
+    n = len(examples.texts)
+    anchor, weight, borrowed = _anchor(attention, key)
+    if n == 0 and borrowed is None:
+        steps.append(
+            Step(
+                "prototype",
+                False,
+                "no text, and no related language with a prototype; attention serves it already",
+            )
+        )
+        return base
+    if n == 0 and key in attention.languages:
+        steps.append(Step("prototype", False, "no text, and the adapter has a prototype of it already"))
+        return base
+    mean = examples.texts.mean(axis=0, dtype=np.float64) if n else np.zeros(base.dim)
+    prototype = (n * mean + weight * anchor) / (n + weight)
+    candidate = _replace(base, position, _add(attention, key, prototype, n))
+    told = f"{n} texts" + (f", shrunk toward {borrowed}" if borrowed else "")
+    verdict = _judge(base, candidate, candidate, examples)
+    is_taken = force or verdict.is_accepted
+    forced = " (forced)" if force and not verdict.is_accepted else ""
+    steps.append(Step("prototype", is_taken, f"{told}; {verdict.reason}{forced}"))
+    return candidate if is_taken else base
+
+
+def _anchor(attention: PrototypeAttention, key: str) -> tuple[Array64, float, str | None]:
+    """Return where a language's prototype starts, how many texts that is worth, and what it is."""
+    means = attention.means.astype(np.float64)
+    if key in attention.languages:
+        index = attention.languages.index(key)
+        return means[index], max(FAMILY_TEXTS, attention.counts[index]), "its prototype so far"
+    group, related = relatives(key, attention.languages)
+    if related:
+        rows = [attention.languages.index(name) for name in related]
+        return (
+            means[rows].mean(axis=0),
+            FAMILY_TEXTS,
+            f"the mean of {len(related)} related languages (CLDR group {group})",
+        )
+    return means.mean(axis=0), FAMILY_TEXTS, None
+
+
+def _add(attention: PrototypeAttention, key: str, prototype: Array64, n: int) -> PrototypeAttention:
+    row = prototype.astype(np.float32)
+    if key in attention.languages:
+        index = attention.languages.index(key)
+        means, counts = attention.means.copy(), list(attention.counts)
+        means[index] = row
+        counts[index] += n
+        return dataclasses.replace(attention, means=means, counts=tuple(counts))
+    return dataclasses.replace(
+        attention,
+        means=np.vstack([attention.means, row]),
+        languages=(*attention.languages, key),
+        counts=(*attention.counts, n),
+    )
+
+
+def _with_correction(
+    current: Adapter, key: str, examples: Examples, steps: list[Step], *, force: bool
+) -> Adapter:
+    n = len(examples.source)
+    if n == 0:
+        steps.append(Step("own map", False, "no pairs; the pooled map of the other languages serves it"))
+        return current
+    if n < 2:
+        steps.append(Step("own map", False, "one pair cannot be judged; the pooled map serves it"))
+        return current
+    X, Y = _aligned(current, examples)
+    rank = min(RANK, current.dim)
+    held_out = n >= SPLIT_PAIRS
+    fitted = np.arange(n) % 2 == 0 if held_out else np.ones(n, dtype=bool)
+    candidate = with_correction(current, key, _fit(X[fitted], Y[fitted]), rank=rank)
+    if held_out:
+        part = dataclasses.replace(examples, source=examples.source[~fitted], target=examples.target[~fitted])
+        verdict = _judge(current, candidate, None, part)
+    else:
+        before = gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
+        mapped = gate.leave_one_out(n, lambda i: _fit(np.delete(X, i, 0), np.delete(Y, i, 0)), X)
+        after = gate.margins(mapped.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
+        verdict = gate.judge_few(before, after)
+    meaning = _meaning(current, candidate, examples)
+    is_taken = force or (verdict.is_accepted and meaning.is_accepted)
+    how = "half held out" if held_out else "each left out of its own fit"
+    forced = " (forced)" if force and not (verdict.is_accepted and meaning.is_accepted) else ""
+    steps.append(
+        Step(
+            "own map",
+            is_taken,
+            f"{n} pairs, {how}; {verdict.reason}; {meaning.reason}{forced}",
+        )
+    )
+    return with_correction(current, key, _fit(X, Y), rank=rank) if is_taken else current
+
+
+def _fit(X: Array64, Y: Array64) -> Array64:
+    sums = PairSums.of(X, Y)
+    return shrunk_by_pairs(sums, strength=STRENGTH, pairs=PRIOR_PAIRS, prior=np.eye(sums.dim))
+
+
+def _replace(adapter: Adapter, position: int, item: PrototypeAttention) -> Adapter:
+    members = list(adapter.members)
+    members[position] = item
+    return dataclasses.replace(adapter, members=tuple(members))
+
+
+def _aligned(adapter: Adapter, examples: Examples) -> tuple[Array64, Array64]:
+    X = adapter.transform_many(examples.source, Context(language=examples.language))
+    Y = adapter.transform_many(examples.target, Context(language=examples.target_language))
+    return X.astype(np.float64), Y.astype(np.float64)
+
+
+def _distractors(adapter: Adapter, examples: Examples) -> Matrix:
+    return adapter.transform_many(examples.distractors, Context(language=examples.target_language))
+
+
+def _judge(before: Adapter, after: Adapter, guarded: Adapter | None, examples: Examples) -> gate.Verdict:
+    """Judge a candidate on pairs as far as there are any, then on meaning within the language."""
+    verdicts = []
+    n = len(examples.source)
+    if n >= gate.MANY_PAIRS:
+        verdicts.append(gate.judge_many(_finds(before, examples), _finds(after, examples)))
+    elif n > 0:
+        margins = []
+        for adapter in (before, after):
+            X, Y = _aligned(adapter, examples)
+            margins.append(
+                gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(adapter, examples))
+            )
+        verdicts.append(gate.judge_few(*margins))
+    if guarded is not None:
+        verdicts.append(_meaning(before, guarded, examples))
+    refused = [verdict for verdict in verdicts if not verdict.is_accepted]
+    return refused[0] if refused else verdicts[0]
+
+
+def _meaning(before: Adapter, after: Adapter, examples: Examples) -> gate.Verdict:
+    if len(examples.texts) <= gate.N_DISTRACTORS:
+        return gate.Verdict(
+            True, f"{len(examples.texts)} texts are too few to compare neighbours", 0.0, 0.0, 0.0
+        )
+    context = Context(language=examples.language)
+    kept = neighbours_kept(
+        before.transform_many(examples.texts, context), after.transform_many(examples.texts, context)
+    )
+    return gate.judge_meaning(kept / 100.0)
+
+
+def _finds(adapter: Adapter, examples: Examples) -> Any:  # noqa: ANN401 (an array of bool)
+    X, Y = _aligned(adapter, examples)
+    return (X @ Y.T).argmax(axis=1) == np.arange(len(X))
+
+
+def _accuracy(adapter: Adapter, examples: Examples) -> tuple[float, float]:
+    X, Y = _aligned(adapter, examples)
+    cosines, rows = X @ Y.T, np.arange(len(X))
+    return (
+        100.0 * float((cosines.argmax(axis=1) == rows).mean()),
+        100.0 * float((cosines.argmax(axis=0) == rows).mean()),
+    )

@@ -1,0 +1,161 @@
+"""Fit a map without pairs: mutual nearest neighbours stand in for translations, again and again.
+
+It works on comparable text, where many texts of one side have a translation on the other, and does nothing
+good elsewhere: so it first estimates whether the two sides are comparable, and refuses when they are not.
+"""
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.alignment.closed_form import Array64, PairSums, ridge
+from alignstream.models.errors import AdapterError
+
+#: Neighbours that the scores of a text are corrected by.
+N_NEIGHBOURS: Final = 10
+#: Rounds; the pairs hardly change after the third.
+ROUNDS: Final = 5
+#: A mutual pair counts as a translation from this margin on: its cosine over the mean of its neighbours'.
+MIN_MARGIN: Final = 1.5
+#: Below this share of texts with a translation on the other side, the two are not comparable.
+MIN_COMPARABLE: Final = 0.15
+MIN_TEXTS: Final = 50
+_BLOCK_ROWS: Final = 1024
+
+
+class NotComparable(AdapterError):  # noqa: N818 (names what is the case)
+    """The two texts hold too few translations of each other; the message says how few."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MutualPairs:
+    """Texts that are each other's nearest.
+
+    Parameters
+    ----------
+    source, target : ndarray of shape (n_pairs,), int64
+        Positions on either side.
+    margins : ndarray of shape (n_pairs,), float64
+        Cosine over the mean cosine with the neighbours of both (Artetxe & Schwenk 2019).
+    """
+
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    margins: Array64
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfLearned:
+    """The map, and what it was learned from.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (dim, dim), float64
+        Source to target.
+    comparable : float
+        Share of the shorter side's texts that found a translation, from 0 to 1.
+    n_pairs : tuple of int
+        Pairs of each round.
+    """
+
+    matrix: Array64
+    comparable: float
+    n_pairs: tuple[int, ...]
+
+
+def mutual_neighbours(X: Array64, Y: Array64, *, k: int = N_NEIGHBOURS) -> MutualPairs:
+    """Find texts that are each other's nearest by CSLS.
+
+    Parameters
+    ----------
+    X, Y : ndarray of shape (n, dim) and (m, dim), float64
+        Unit vectors of one space.
+    k : int
+        Neighbours for the correction of hubs.
+
+    Notes
+    -----
+    ``2 cos(x, y) - r(x) - r(y)`` with r the mean cosine with the k nearest of the other side (Conneau et al.
+    2018). O(n m dim) in blocks: memory grows with n + m.
+    """
+    k = min(k, len(X), len(Y))
+    near_x, near_y = _mean_nearest(X, Y, k), _mean_nearest(Y, X, k)
+    to_y, _ = _best(X, Y, near_x, near_y)
+    to_x, _ = _best(Y, X, near_y, near_x)
+    source = np.flatnonzero(to_x[to_y] == np.arange(len(X)))
+    target = to_y[source]
+    cosines = np.einsum("ij,ij->i", X[source], Y[target])
+    around = (near_x[source] + near_y[target]) / 2.0
+    return MutualPairs(source, target, cosines / np.maximum(around, 1e-9))
+
+
+def self_learn(
+    X: Array64, Y: Array64, *, strength: float = 1.0, common: Array64 | None = None, rounds: int = ROUNDS
+) -> SelfLearned:
+    """Fit a ridge to mutual neighbours, apply it, and repeat.
+
+    Parameters
+    ----------
+    X, Y : ndarray of shape (n, dim) and (m, dim), float64
+        Aligned unit vectors of texts in two languages; nothing says which translate each other.
+    strength : float
+        λ of the ridge toward the identity.
+    common : ndarray of shape (dim,), optional
+        What all texts share (``Adapter.common_direction``): left out where neighbours are looked for, as with it
+        every two texts look alike.
+
+    Raises
+    ------
+    NotComparable
+        Too few texts have a translation on the other side.
+    AdapterError
+        There are too few texts.
+    """
+    if min(len(X), len(Y)) < MIN_TEXTS:
+        raise AdapterError(
+            f"self-learning needs at least {MIN_TEXTS} texts on both sides, but there are {len(X)} and {len(Y)}"
+        )
+    matrix: Array64 = np.eye(X.shape[1])
+    counts, comparable = [], 0.0
+    goal = _without(Y, common)
+    for turn in range(rounds):
+        pairs = mutual_neighbours(_without(X @ matrix, common), goal)
+        good = pairs.margins >= MIN_MARGIN
+        if turn == 0:
+            comparable = float(good.sum()) / min(len(X), len(Y))
+            if comparable < MIN_COMPARABLE:
+                raise NotComparable(
+                    f"only {comparable:.0%} of the texts seem to have a translation on the other side, "
+                    f"{MIN_COMPARABLE:.0%} are needed; use comparable texts, or pairs"
+                )
+        counts.append(int(good.sum()))
+        sums = PairSums.of(X[pairs.source[good]], Y[pairs.target[good]])
+        matrix = ridge(sums, strength=strength)
+    return SelfLearned(matrix, comparable, tuple(counts))
+
+
+def _mean_nearest(X: Array64, Y: Array64, k: int) -> Array64:
+    found = np.empty(len(X))
+    for start in range(0, len(X), _BLOCK_ROWS):
+        cosines = X[start : start + _BLOCK_ROWS] @ Y.T
+        found[start : start + _BLOCK_ROWS] = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1)
+    return found
+
+
+def _best(X: Array64, Y: Array64, near_x: Array64, near_y: Array64) -> tuple[NDArray[np.int64], Array64]:
+    best, scores = np.empty(len(X), dtype=np.int64), np.empty(len(X))
+    for start in range(0, len(X), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        csls = 2.0 * (X[rows] @ Y.T) - near_x[rows, None] - near_y[None]
+        best[rows] = csls.argmax(axis=1)
+        scores[rows] = csls.max(axis=1)
+    return best, scores
+
+
+def _without(X: Array64, common: Array64 | None) -> Array64:
+    if common is not None:
+        X = X - np.outer(X @ common, common)
+    unit: Array64 = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
+    return unit

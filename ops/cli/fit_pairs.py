@@ -1,0 +1,280 @@
+"""``alignstream fit ridge | procrustes | memory | self-learning``: make adapters from translations, or without."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
+
+if TYPE_CHECKING:
+    from alignstream.export.embedding_cache import EmbeddingCache
+    from alignstream.export.fit_pairs import FittedPairs, PairMethod, PairVectors
+    from alignstream.export.pairs import Pairs
+    from alignstream.models.alignment.adapter import Adapter
+
+PAIRS_HELP = (
+    "Translations: .tsv with a header of two language tags, .jsonl with source, target, source_language and "
+    "target_language, .tmx, or the common beginning of Moses' two plain files."
+)
+PairsFile = Annotated[Path, typer.Option("--pairs", "-p", help=PAIRS_HELP)]
+DevFile = Annotated[
+    Path | None, typer.Option("--dev", help="Pairs to choose and to report on, laid out as --pairs.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")]
+Start = Annotated[
+    str,
+    typer.Option("--start", help="What it starts from: 'shipped', 'identity', or an adapter file."),
+]
+Artifact = Annotated[
+    Path | None,
+    typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
+]
+Target = Annotated[str | None, typer.Option("--target", help="Which of the two languages is the target.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
+]
+
+
+def open_start(start: str, *, encoder: str, dim: int) -> "Adapter":
+    """Return the adapter that a fit starts from.
+
+    Raises
+    ------
+    AdapterNotFound
+        The package ships none for this encoder, or there is no such file.
+    """
+    from alignstream.models.alignment.adapter import from_bytes, identity
+    from alignstream.models.alignment.shipped import packaged_adapter
+    from alignstream.ops.adapters import AdapterNotFound
+
+    if start == "identity":
+        return identity(encoder, dim)
+    if start == "shipped":
+        found = packaged_adapter(encoder)
+        if found is None:
+            raise AdapterNotFound(
+                "the package ships no adapter for this encoder; start from 'identity' or a file"
+            )
+        return found
+    try:
+        return from_bytes(Path(start).read_bytes(), encoder=encoder)
+    except OSError as error:
+        raise AdapterNotFound(f"cannot read the adapter {start}: {error.strerror}") from error
+
+
+def open_cache(artifact: Path | None) -> "tuple[EmbeddingCache, str, int]":
+    """Return the cache of vectors in front of the encoder, its fingerprint and its dimensions."""
+    from alignstream.export.embedded import cached_artifact
+    from alignstream.export.embedding_cache import EmbeddingCache
+    from alignstream.models.encoder.onnx import OnnxEncoder
+    from alignstream.streams import settings
+
+    values = settings.load()
+    with errors.status("loading the encoder"):
+        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
+        encoder = OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
+    cache = EmbeddingCache(
+        values.cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=encoder.encode_texts
+    )
+    return cache, encoder.fingerprint, encoder.dim
+
+
+def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs", part: str) -> "PairVectors":
+    """Return pairs with their vectors."""
+    from alignstream.export.fit_pairs import PairVectors
+
+    named = {f"{part}.source": pairs.source, f"{part}.target": pairs.target}
+    vectors = cache.embed_with_progress(named, title=f"encoding {part}")
+    return PairVectors(pairs, vectors[f"{part}.source"], vectors[f"{part}.target"])
+
+
+def _warn(message: str) -> None:
+    errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _fit(
+    method: "PairMethod",
+    *,
+    pairs: Path,
+    output: Path,
+    start: str,
+    dev: Path | None,
+    target: str | None,
+    artifact: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 (strength or blend)
+) -> None:
+    from alignstream.export.fit import check_output, write_adapter
+    from alignstream.export.fit_pairs import fit_pairs
+    from alignstream.export.pairs import check_overlap, read_pairs
+
+    check_output(output, overwrite=overwrite)
+    fit = read_pairs(pairs, target=target)
+    held_out = read_pairs(dev, target=fit.target_language) if dev is not None else None
+    if held_out is not None:
+        check_overlap(fit, held_out)
+    cache, encoder, dim = open_cache(artifact)
+    found = fit_pairs(
+        method,
+        open_start(start, encoder=encoder, dim=dim),
+        embed_pairs(cache, fit, "pairs"),
+        dev=None if held_out is None else embed_pairs(cache, held_out, "dev-pairs"),
+        warn=_warn,
+        **options,
+    )
+    write_adapter(found.adapter, output, overwrite=overwrite)
+    _show(found, output, as_json=as_json)
+
+
+def _show(found: "FittedPairs", output: Path, *, as_json: bool) -> None:
+    adapter = found.adapter
+    if as_json:
+        print_json(
+            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
+        )
+        return
+    report = adapter.report
+    console.print(
+        f"[bold]{output}[/]  version {adapter.version}, {len(adapter.blob) / 1000:.0f} kB; {report['pairs']} pairs "
+        f"of {' and '.join(report['languages'])}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if "strength" in report:
+        console.print(f"strength {report['strength']:g} ({report['strength_from']})", highlight=False)
+    for name, (to_target, from_target) in found.figures.items():
+        console.print(
+            f"  {name:8} to target {to_target:5.1f}  from target {from_target:5.1f}", highlight=False
+        )
+    if not found.figures:
+        console.print("no development pairs, so nothing was measured: give --dev", highlight=False)
+    elif sum(found.figures["adapter"]) < sum(found.figures["start"]):
+        _warn("on the development pairs it is worse than what it started from; keep the start")
+
+
+def ridge(
+    *,
+    pairs: PairsFile,
+    output: Output,
+    start: Start = "shipped",
+    dev: DevFile = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", help="λ. Default: chosen on --dev; without it 3.", min=1e-6),
+    ] = None,
+    target: Target = None,
+    artifact: Artifact = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a map to translations, shrunk toward the map that it starts from; with few pairs it stays near it."""
+    _fit(
+        "ridge", pairs=pairs, output=output, start=start, dev=dev, target=target, artifact=artifact,
+        overwrite=overwrite, as_json=as_json, strength=strength,
+    )  # fmt: skip
+
+
+def procrustes(
+    *,
+    pairs: PairsFile,
+    output: Output,
+    start: Start = "shipped",
+    dev: DevFile = None,
+    blend: Annotated[
+        float,
+        typer.Option(
+            "--blend", help="Share of the orthogonal map; the rest is the identity.", min=0.0, max=1.0
+        ),
+    ] = 0.5,
+    target: Target = None,
+    artifact: Artifact = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit an orthogonal map to translations, blended with the identity; it needs thousands of pairs."""
+    _fit(
+        "procrustes", pairs=pairs, output=output, start=start, dev=dev, target=target, artifact=artifact,
+        overwrite=overwrite, as_json=as_json, blend=blend,
+    )  # fmt: skip
+
+
+def memory(
+    *,
+    pairs: PairsFile,
+    output: Output,
+    start: Start = "shipped",
+    dev: DevFile = None,
+    target: Target = None,
+    artifact: Artifact = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put translations into a memory that vectors attend to: nothing is fitted, each pair counts at once."""
+    _fit(
+        "memory", pairs=pairs, output=output, start=start, dev=dev, target=target, artifact=artifact,
+        overwrite=overwrite, as_json=as_json,
+    )  # fmt: skip
+
+
+def self_learning(
+    *,
+    text: Annotated[
+        list[Path],
+        typer.Option("--text", "-t", help="Texts of exactly two languages, laid out as for 'fit default'."),
+    ],
+    output: Output,
+    target: Annotated[str, typer.Option("--target", help="Which of the two languages is the target.")] = "en",
+    start: Start = "shipped",
+    strength: Annotated[float, typer.Option("--strength", help="λ of the ridge.", min=1e-6)] = 1.0,
+    artifact: Artifact = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a map without pairs: mutual nearest neighbours of comparable texts stand in for translations.
+
+    It first estimates whether the texts are comparable at all, and refuses when they are not.
+    """
+    from alignstream.export.datasets import TextError, read_texts
+    from alignstream.export.fit import check_output, write_adapter
+    from alignstream.export.fit_pairs import fit_unpaired
+
+    check_output(output, overwrite=overwrite)
+    texts = read_texts(text).by_language
+    if len(texts) != 2 or target not in texts:
+        raise TextError(
+            f"texts of two languages are needed, one of them {target!r}, but there are: {', '.join(texts)}"
+        )
+    source = next(language for language in texts if language != target)
+    cache, encoder, dim = open_cache(artifact)
+    vectors = cache.embed_with_progress(
+        {f"fit.{name}": lines for name, lines in texts.items()}, title="encoding"
+    )
+    adapter = fit_unpaired(
+        open_start(start, encoder=encoder, dim=dim),
+        vectors[f"fit.{source}"],
+        vectors[f"fit.{target}"],
+        (source, target),
+        strength=strength,
+    )
+    write_adapter(adapter, output, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
+        )
+        return
+    report = adapter.report
+    console.print(
+        f"[bold]{output}[/]  version {adapter.version}; {report['comparable']:.0%} of the texts have a translation on "
+        f"the other side; pairs found in each round: {', '.join(map(str, report['pairs_by_round']))}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module to ``alignstream fit``."""
+    app.command("ridge")(ridge)
+    app.command("procrustes")(procrustes)
+    app.command("memory")(memory)
+    app.command("self-learning")(self_learning)
