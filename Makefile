@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter export-graph schemas package clean
+.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare export-graph schemas package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ bench: setup-dev ## measure speed and memory, as ratios in one run
 
 adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encodes 30,000 texts the first time)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.shipped
+
+compare: setup-dev ## judge every alignment method and write docs/alignment.md (after make adapter)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.comparison
 
 export-graph: setup-dev ## export the embedded encoder's graph again, with optimum
 	$(BIN)/python -m alignstream.export.graph_template
