@@ -14,8 +14,11 @@ from oracle import wait_until
 from running_service import ALIGNSTREAM, DONE, FAILED, IN_PART, MISUSED, OpenService, Service, Shell
 from tiny_encoder import DIM
 
+from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.linear import LinearMap
 from alignstream.models.alignment.members import Centre
+from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.ops.adapters import push_adapter, push_label_set
@@ -202,20 +205,23 @@ def test_adapters_and_label_sets_are_pushed_listed_rolled_back_and_pulled(
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors", tmp_path / "c.safetensors"]
     for file, blob in zip(files, (adapter.blob, other.blob, adapter.blob[:-1]), strict=True):
         file.write_bytes(blob)
-    first = shell.json("adapters", "push", files[0], "--name", "ops", "--note", "the first")
+    first = shell.json("adapters", "push", files[0], "--name", "ops", "--note", "the first", "--force")
     again = shell.json("adapters", "push", files[0], "--name", "ops")
     assert (first["version"], again["revision"]) == (adapter.version, first["revision"])
-    second = shell.json("adapters", "push", files[1], "--name", "ops")
+    _, err = shell("adapters", "push", files[1], "--name", "ops", expect=FAILED)
+    assert "the gate cannot judge an adapter of encoder" in err
+    second = shell.json("adapters", "push", files[1], "--name", "ops", "--force")
     assert (second["version"], second["revision"]) == (other.version, first["revision"] + 1)
     _, err = shell("adapters", "push", files[2], "--name", "ops", expect=FAILED)
     assert "not an adapter file" in err
     _, err = shell(
-        "adapters", "push", files[0], "--name", "ops", "--expected-revision", str(first["revision"]),
-        expect=FAILED,
+        "adapters", "push", files[0], "--name", "ops", "--force", "--expected-revision",
+        str(first["revision"]), expect=FAILED,
     )  # fmt: skip
     assert "someone moved it" in err
     back = shell.json("adapters", "rollback", "ops")
     assert (back["version"], back["frozen"]) == (adapter.version, True)
+    assert "forced past the gate" in second["note"]
     (listed,) = shell.json("adapters", "list")
     assert (listed["name"], listed["version"]) == ("ops", adapter.version)
     shown = shell.json("adapters", "show", "ops")
@@ -233,6 +239,28 @@ def test_adapters_and_label_sets_are_pushed_listed_rolled_back_and_pulled(
     assert [item["name"] for item in shell.json("labels", "list")] == ["news"]
     _, err = shell("labels", "push", "news", expect=FAILED)
     assert "--label" in err
+
+
+def test_an_adapter_that_loses_translations_is_not_published(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    shell = Shell({"ALIGNSTREAM_REDIS_URL": redis_server.url.replace("/0", "/4")})
+    shipped = packaged_adapter(embedded_fingerprint())
+    assert shipped is not None
+    mirror = LinearMap(np.diag(np.where(np.arange(shipped.dim) % 3, 1.0, 0.0)).astype(np.float32))
+    harmless, harmful = tmp_path / "harmless.safetensors", tmp_path / "harmful.safetensors"
+    harmless.write_bytes(shipped.blob)
+    noise = np.random.default_rng(0).normal(size=(shipped.dim, shipped.dim)).astype(np.float32)
+    collapsed = LinearMap((noise[:, :1] @ noise[:1] + 0.5 * noise).astype(np.float32))
+    harmful.write_bytes(Adapter(shipped.encoder, shipped.dim, (*shipped.members, mirror, collapsed)).blob)
+    first = shell.json("adapters", "push", harmless, "--name", "judged")
+    assert (first["version"], first["note"]) == (shipped.version, "")
+    _, err = shell("adapters", "push", harmful, "--name", "judged", expect=FAILED)
+    assert f"the gate refuses it: against version {shipped.version}: accuracy on 910 held-out pairs" in err
+    assert "of neighbours within the language stay" in err
+    assert shell.json("adapters", "show", "judged")["version"] == shipped.version
+    forced = shell.json("adapters", "push", harmful, "--name", "judged", "--force")
+    assert "forced past the gate: against version" in forced["note"]
 
 
 # -- settings and errors ---------------------------------------------------------------------------
