@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -34,6 +34,9 @@ VERSION_DIGITS: Final = 12
 GOLDEN_TOLERANCE: Final = 1e-5
 #: Shorter than this, a vector has no direction left to speak of.
 MIN_NORM: Final = 1e-9
+
+#: A worker meets as many contexts as its messages have tags and overrides.
+_REMEMBERED_CONTEXTS: Final = 4096
 
 _MANIFEST_KEY: Final = "alignstream"
 _GOLDEN_IN: Final = "golden.input"
@@ -104,6 +107,14 @@ class Adapter:
 
     def tune(self, context: Context = NEUTRAL) -> HyperParameters:
         """Return the hyper-parameters that a context leads to, each with its reason."""
+        return self._tuned(context)[0]
+
+    @functools.cached_property
+    def _tuned(self) -> Callable[[Context], tuple[HyperParameters, Tuning]]:
+        # Contexts are as few as languages, texts are many.
+        return functools.lru_cache(maxsize=_REMEMBERED_CONTEXTS)(self._tune)
+
+    def _tune(self, context: Context) -> tuple[HyperParameters, Tuning]:
         state = State()
         for item in self.members:
             if isinstance(item, PrototypeAttention | LanguageCentre):
@@ -113,7 +124,11 @@ class Adapter:
                     n_texts=0 if position is None else item.counts[position],
                     temperature=item.temperature if isinstance(item, PrototypeAttention) else 1.0,
                 )
-        return choose(context, state)
+        found = choose(context, state)
+        tuning = Tuning(
+            language=context.language, shrinkage=found.shrinkage.value, temperature=context.temperature
+        )
+        return found, tuning
 
     def transform_one(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Align one vector.
@@ -130,22 +145,19 @@ class Adapter:
         ndarray of shape (dim,), float32
             A unit vector. Where nothing is left of x (it lies in what the adapter removes), x itself.
         """
-        return self._apply(x, self.tune(context), context)
+        return self._apply(x, *self._tuned(context))
 
     def transform_many(self, X: Matrix, context: Context = NEUTRAL) -> Matrix:
         """Align a batch of shape (n, dim) in one context, row by row: the same bytes as one by one."""
         if len(X) == 0:
             return X.copy()
-        tuned = self.tune(context)
-        return np.stack([self._apply(x, tuned, context) for x in X])
+        tuned, tuning = self._tuned(context)
+        return np.stack([self._apply(x, tuned, tuning) for x in X])
 
-    def _apply(self, x: Vector32, tuned: HyperParameters, context: Context) -> Vector32:
+    def _apply(self, x: Vector32, tuned: HyperParameters, tuning: Tuning) -> Vector32:
         strength = tuned.strength.value
         if self.is_identity or strength == 0.0:
             return x.copy()
-        tuning = Tuning(
-            language=context.language, shrinkage=tuned.shrinkage.value, temperature=context.temperature
-        )
         wide: Vector64 = x.astype(np.float64)
         y = wide
         for item in self.members:

@@ -147,7 +147,8 @@ class PrototypeAttention:
         # The weights sum to 1, so that a share of the centre that stays is a share taken from every value.
         object.__setattr__(self, "_values", wide - self.common * centre)
         object.__setattr__(self, "_centre", centre)
-        object.__setattr__(self, "_keys", keys / np.maximum(norms, _MIN_NORM))
+        # Similarities weigh prototypes: float32 tells them apart, and is read twice as fast.
+        object.__setattr__(self, "_keys", (keys / np.maximum(norms, _MIN_NORM)).astype(np.float32))
         object.__setattr__(self, "table", LanguageTable(self.languages))
 
     @property
@@ -166,8 +167,9 @@ class PrototypeAttention:
         query = x - self.__dict__["_centre"]
         norm = float(np.sqrt(query @ query))
         temperature = self.temperature if tuning.temperature is None else tuning.temperature
-        keys: Vector64 = self.__dict__["_keys"]
-        logits = (keys @ query) / (max(norm, _MIN_NORM) * temperature)
+        keys: Matrix = self.__dict__["_keys"]
+        cosines = keys @ (query / max(norm, _MIN_NORM)).astype(np.float32)
+        logits = cosines.astype(np.float64) / temperature
         position = self.__dict__["table"].find(tuning.language)
         if position is not None:
             logits[position] += tuning.shrinkage * self.tag_evidence
