@@ -60,7 +60,7 @@ Points are percent. Nothing here sees the texts it is judged on: there is no tra
 - **news**: retrieval both ways on NTREX-128's development lines.
 - **similarity**: change of Spearman's correlation with people's judgements within a language: average, and the
   language that loses most. The guard of what is shipped is -0.5.
-- **µs**: for one vector on one thread, as measured in this run; encoding a text takes about 10,000.
+- **µs**: for one vector on one thread, as measured in this run; its share of the service is in performance.md.
 """
 
 _READ: Final = """\

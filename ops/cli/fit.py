@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from alignstream.export.datasets import Parallel, Texts
     from alignstream.export.evaluate import SetReport
     from alignstream.models.alignment.adapter import Adapter
+    from alignstream.models.alignment.members import Matrix
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -98,6 +99,85 @@ def default(
         )
         return
     _print(adapter, output, reports)
+
+
+@app.command()
+def attention(
+    *,
+    text: Annotated[
+        list[Path],
+        typer.Option("--text", "-t", help="Texts by language, laid out as for 'fit default'."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")],
+    parallel: Annotated[
+        Path | None,
+        typer.Option(
+            "--parallel",
+            help="Translations for the pooled map: a header of language tags, then a tab-separated row a line. "
+            "The first language is the one that the others are mapped to.",
+        ),
+    ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option("--dev", help="Parallel texts to choose settings on, laid out as --parallel."),
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Parallel texts to report on only, laid out as --parallel.")
+    ] = None,
+    artifact: Annotated[
+        Path | None,
+        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit attention over language prototypes, and a map pooled over translations: the method of the shipped adapter.
+
+    Text alone gives the prototypes; translations, in any of the languages, give a map that serves all of them.
+    """
+    from alignstream.export.datasets import read_parallel, read_texts
+    from alignstream.export.fit import check_output, write_adapter
+    from alignstream.export.fit_attention import ParallelVectors, fit_attention
+
+    check_output(output, overwrite=overwrite)
+    texts = read_texts(text)
+    _warn_repeated(texts)
+    read = [read_parallel(path) if path is not None else None for path in (parallel, dev, test)]
+    cache, encoder, _ = fit_pairs.open_cache(artifact)
+
+    def embed(part: str, by_language: dict[str, list[str]]) -> "dict[str, Matrix]":
+        named = {f"{part}.{tag}": lines for tag, lines in by_language.items()}
+        vectors = cache.embed_with_progress(named, title=f"encoding {part} texts")
+        return {tag: vectors[f"{part}.{tag}"] for tag in by_language}
+
+    sets = [
+        None if item is None else ParallelVectors(item.name, item.pivot, embed(part, item.by_language))
+        for part, item in zip(("parallel", "dev", "test"), read, strict=True)
+    ]
+    adapter, reports = fit_attention(
+        embed("fit", texts.by_language), encoder=encoder, parallel=sets[0], dev=sets[1], test=sets[2]
+    )
+    write_adapter(adapter, output, overwrite=overwrite)
+    if as_json:
+        print_json(
+            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
+        )
+        return
+    report: dict[str, Any] = dict(adapter.report)
+    console.print(
+        f"[bold]{output}[/]  version {adapter.version}, {len(adapter.blob) / 1000:.0f} kB; {len(report['texts'])} "
+        f"languages, {report['parallel_lines']} parallel lines; common {report['common']:g}"
+        + (f", strength {report['strength']:g}" if report["strength"] is not None else "")
+        + f" ({report['settings_from']})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for item in reports:
+        _print_set(item)
+    if not reports:
+        console.print("no parallel texts, so nothing was measured: give --dev or --test", highlight=False)
 
 
 def _warn_repeated(texts: "Texts") -> None:

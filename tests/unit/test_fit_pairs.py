@@ -8,6 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE
+from alignstream.export.fit_attention import ParallelVectors, fit_attention
 from alignstream.export.fit_pairs import PairVectors, fit_pairs, fit_unpaired
 from alignstream.export.onboard import Examples, onboard
 from alignstream.export.pairs import Pairs
@@ -231,3 +233,35 @@ def test_relatives_come_from_the_groups_of_cldr() -> None:
     assert relatives("de", ["en-Latn", "nl-Latn", "fr-Latn", "sw-Latn"]) == ("gmw", ["en-Latn", "nl-Latn"])
     assert relatives("de", ["en-Latn", "fr-Latn", "sw-Latn"]) == ("ine", ["en-Latn", "fr-Latn"])
     assert relatives("ko", list(LANGUAGES)) == (None, [])
+
+
+def parallel(name: str, n: int, *, first: int) -> ParallelVectors:
+    return ParallelVectors(
+        name, "en", {tag: world(f"{tag}-Latn", n, first=first) for tag in ("en", "sw", "zu", "xh")}
+    )
+
+
+def test_attention_is_fitted_to_text_and_a_pooled_map_to_translations() -> None:
+    texts = {tag: world(f"{tag}-Latn", 200, first=800) for tag in ("en", "sw", "zu", "xh")}
+    dev, test = parallel("dev", 60, first=300), parallel("test", 60, first=400)
+    plain, _ = fit_attention(texts, encoder=ENCODER)
+    assert [item.kind for item in plain.members] == ["prototype-attention"]
+    assert plain.report["settings_from"] == "those of the shipped adapter"
+    adapter, reports = fit_attention(
+        texts, encoder=ENCODER, parallel=parallel("fit", 250, first=0), dev=dev, test=test
+    )
+    assert [item.kind for item in adapter.members] == ["prototype-attention", "linear-map"]
+    assert [item.use for item in reports] == [USED_TO_CHOOSE, NOT_USED]
+    mixed = reports[1].mean("mixed pool")
+    assert mixed.adapter > mixed.raw + 5.0
+    assert adapter.report["settings_from"] == "chosen on dev"
+    assert len(adapter.report["trials"]) == 12
+    assert from_bytes(adapter.blob, encoder=ENCODER).version == adapter.version
+
+
+def test_tags_that_name_one_language_or_none_are_refused() -> None:
+    X = world("en-Latn", 5)
+    with pytest.raises(AdapterError, match=r"por_Latn, pt-BR name the same language \(pt-Latn\)"):
+        fit_attention({"pt-BR": X, "por_Latn": X, "en": X}, encoder=ENCODER)
+    with pytest.raises(AdapterError, match="'und' is not a tag of a language"):
+        fit_attention({"und": X, "en": X}, encoder=ENCODER)

@@ -1,0 +1,147 @@
+"""Fit prototypes to people's own text, and a pooled map to their own translations: the shipped method at home."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from alignstream.export.evaluate import SetReport, judge, measure, transform_of
+from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.closed_form import PairSums, pooled
+from alignstream.models.alignment.context import Context
+from alignstream.models.alignment.languages import language_key
+from alignstream.models.alignment.linear import LinearMap
+from alignstream.models.alignment.members import Matrix, Member
+from alignstream.models.alignment.projection import language_means
+from alignstream.models.alignment.prototypes import PrototypeAttention
+from alignstream.models.errors import AdapterError
+
+#: As chosen for the shipped adapter; ``dev`` chooses among the others.
+DEFAULT_COMMON: Final = 0.6
+DEFAULT_STRENGTH: Final = 1.0
+COMMONS: Final = (0.4, 0.6, 0.8)
+STRENGTHS: Final = (0.3, 1.0, 3.0, 10.0)
+TEMPERATURE: Final = 0.05
+TAG_EVIDENCE: Final = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelVectors:
+    """Raw vectors of the same texts in several languages.
+
+    Parameters
+    ----------
+    name : str
+        Of the set.
+    pivot : str
+        The language that the others are mapped and compared to.
+    vectors : mapping of str to ndarray of shape (n_lines, dim), float32
+        By tag, row by row translations.
+    """
+
+    name: str
+    pivot: str
+    vectors: Mapping[str, Matrix]
+
+
+def fit_attention(
+    texts: Mapping[str, Matrix],
+    *,
+    encoder: str,
+    parallel: ParallelVectors | None = None,
+    dev: ParallelVectors | None = None,
+    test: ParallelVectors | None = None,
+) -> tuple[Adapter, list[SetReport]]:
+    """Fit attention over the prototypes of languages, and a map pooled over their translations.
+
+    Parameters
+    ----------
+    texts : mapping of str to ndarray of shape (n, dim), float32
+        Raw vectors of monolingual texts by tag.
+    encoder : str
+        Fingerprint of the encoder.
+    parallel : ParallelVectors, optional
+        Translations to fit the map to; without them there is none.
+    dev : ParallelVectors, optional
+        Chooses the share of the common part and the strength of the ridge.
+    test : ParallelVectors, optional
+        Is reported on only.
+
+    Returns
+    -------
+    adapter : Adapter
+        With its report.
+    reports : list of SetReport
+        One for each of ``dev`` and ``test``.
+
+    Raises
+    ------
+    AdapterError
+        A tag names no language, or two tags name the same one.
+    """
+    tags, means = language_means(texts)
+    keys = [language_key(tag) for tag in tags]
+    for tag, key in zip(tags, keys, strict=True):
+        if key is None:
+            raise AdapterError(f"{tag!r} is not a tag of a language, such as 'sw' or 'zh-Hant'")
+        if keys.count(key) > 1:
+            same = ", ".join(name for name, other in zip(tags, keys, strict=True) if other == key)
+            raise AdapterError(f"{same} name the same language ({key}); put their texts together")
+    commons = COMMONS if dev is not None else (DEFAULT_COMMON,)
+    strengths = (STRENGTHS if dev is not None else (DEFAULT_STRENGTH,)) if parallel is not None else (None,)
+    trials: list[tuple[float, float, float | None, Adapter]] = []
+    for common in commons:
+        first = PrototypeAttention(
+            means=means.astype(np.float32),
+            languages=tuple(map(str, keys)),
+            counts=tuple(len(texts[tag]) for tag in tags),
+            temperature=TEMPERATURE,
+            tag_evidence=TAG_EVIDENCE,
+            common=common,
+        )
+        sums = _sums(first, parallel) if parallel is not None else {}
+        for strength in strengths:
+            members: tuple[Member, ...] = (first,)
+            if strength is not None:
+                members = (first, LinearMap(matrix=pooled(sums, strength=strength).astype(np.float32)))
+            adapter = Adapter(encoder=encoder, dim=means.shape[1], members=members)
+            trials.append((_score(adapter, dev) if dev is not None else 0.0, common, strength, adapter))
+    score, common, strength, adapter = max(trials, key=lambda trial: trial[0])
+    reports = [
+        judge(item.name, item.vectors, transform_of(adapter), use=use, pivot=item.pivot)
+        for item, use in ((dev, USED_TO_CHOOSE), (test, NOT_USED))
+        if item is not None
+    ]
+    report: dict[str, Any] = {
+        "method": "attention over language prototypes"
+        + (", and a pooled map" if parallel is not None else ""),
+        "texts": {tag: len(texts[tag]) for tag in tags},
+        "parallel_lines": 0 if parallel is None else len(parallel.vectors[parallel.pivot]),
+        "common": common,
+        "strength": strength,
+        "settings_from": f"chosen on {dev.name}" if dev is not None else "those of the shipped adapter",
+        "trials": [[common, strength, round(score, 2)] for score, common, strength, _ in trials],
+        "sets": [item.summary() for item in reports],
+    }
+    del score
+    return dataclasses.replace(adapter, report=report), reports
+
+
+def _sums(first: PrototypeAttention, parallel: ParallelVectors) -> dict[str, PairSums]:
+    before = Adapter(encoder="", dim=first.dim, members=(first,))
+    target = before.transform_many(parallel.vectors[parallel.pivot], Context(language=parallel.pivot))
+    return {
+        tag: PairSums.of(before.transform_many(X, Context(language=tag)), target)
+        for tag, X in parallel.vectors.items()
+        if tag != parallel.pivot
+    }
+
+
+def _score(adapter: Adapter, dev: ParallelVectors) -> float:
+    transform = transform_of(adapter)
+    found = measure({tag: transform(X, tag) for tag, X in dev.vectors.items()}, pivot=dev.pivot)
+    figures = list(itertools.chain.from_iterable(by_language.values() for by_language in found.values()))
+    return sum(figures) / len(figures)
