@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from alignstream.export.evaluate import LABELS, LabelledTexts, measure, neighbours_kept, transform_of
+from alignstream.export.evaluation.statistics import spearman
 from alignstream.export.fit import DevTexts
 from alignstream.export.sources import ScoredPairs, Sources
 from alignstream.models.alignment.adapter import Adapter
@@ -267,20 +268,6 @@ def _similarities(adapter: Adapter, similarity: Mapping[str, ScoredPairs]) -> di
         cosines = np.einsum("ij,ij->i", first.astype(np.float64), second.astype(np.float64))
         found[language] = 100.0 * spearman(cosines, pairs.scores)
     return found
-
-
-def spearman(a: Array64, b: Array64) -> float:
-    """Return Spearman's rank correlation of two sequences of shape (n,); ties share their mean rank."""
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: Array64) -> Array64:
-    order = np.argsort(values, kind="stable")
-    ranks = np.empty(len(values))
-    ranks[order] = np.arange(len(values))
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    shared: Array64 = (np.bincount(group, ranks) / counts)[group]
-    return shared
 
 
 def _mean(X: Matrix) -> Array64:

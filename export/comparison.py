@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import platformdirs
 
-from alignstream.export.bank import ENCYCLOPAEDIC, Bank, attention, gather, pair_sums, pooled_map, spearman
+from alignstream.export.bank import ENCYCLOPAEDIC, Bank, attention, gather, pair_sums, pooled_map
 from alignstream.export.comparison_page import LowResource, Row, render
 from alignstream.export.evaluate import (
     FROM_PIVOT,
@@ -29,6 +29,7 @@ from alignstream.export.evaluate import (
     transform_of,
 )
 from alignstream.export.evaluate import MIXED_POOL as POOL
+from alignstream.export.evaluation.statistics import spearman
 from alignstream.export.fit_pairs import with_correction
 from alignstream.export.shipped import open_sources
 from alignstream.export.sources import N_TICO_LINES, TICO_LANGUAGES, Sources

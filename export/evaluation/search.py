@@ -208,13 +208,15 @@ def _top(block: Matrix, k: int) -> Indices:
     if k >= n_columns:
         return np.tile(np.arange(n_columns, dtype=np.int64), (n_rows, 1))
     if k == 1:
-        return block.argmax(axis=1).astype(np.int64)[:, None]
+        nearest: Indices = block.argmax(axis=1).astype(np.int64)[:, None]
+        return nearest
     least = np.partition(block, n_columns - k, axis=1)[:, n_columns - k, None]
     taken = block > least
     n_wanted = k - taken.sum(axis=1, dtype=np.int32, keepdims=True)
     equal = block == least
     taken |= equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= n_wanted)
-    return np.nonzero(taken)[1].reshape(n_rows, k).astype(np.int64)
+    columns: Indices = np.nonzero(taken)[1].reshape(n_rows, k)
+    return columns
 
 
 def _mean(X: Matrix) -> NDArray[np.float64]:

@@ -148,7 +148,9 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         Shapes differ, or there are fewer than two items.
     """
     if a.shape != b.shape or len(a) < 2:
-        raise StatisticsError(f"a rank correlation needs two lists as long, at least 2, not {len(a)} and {len(b)}")
+        raise StatisticsError(
+            f"a rank correlation needs two lists as long, at least 2, not {len(a)} and {len(b)}"
+        )
     x, y = ranks(a), ranks(b)
     x, y = x - x.mean(), y - y.mean()
     scale = float(np.sqrt((x @ x) * (y @ y)))

@@ -53,6 +53,8 @@ ADAPTER_BOTH: Final = Column("adapter + list centring + CSLS", "transductive")
 
 TO_PIVOT: Final = "to pivot"
 FROM_PIVOT: Final = "from pivot"
+TO_TARGET: Final = "P@1, source to target"
+TO_SOURCE: Final = "P@1, target to source"
 MIXED_POOL: Final = "mixed pool R-precision"
 LABELS: Final = "label accuracy"
 HEAD: Final = "accuracy of a head trained on the pivot"
@@ -125,7 +127,7 @@ def retrieval(
         lines = np.arange(len(raw[language]))
 
         def right(positions: Indices, lines: Indices = lines) -> NDArray[np.bool_]:
-            return positions == lines
+            return np.equal(positions, lines)
 
         for measure, source, target in ((TO_PIVOT, language, pivot), (FROM_PIVOT, pivot, language)):
             columns = _columns(
@@ -157,22 +159,22 @@ def terms(
     Returns
     -------
     dict
-        ``TO_PIVOT`` (source to target) and ``FROM_PIVOT`` (back): P@1, right where the first is any translation.
+        ``TO_TARGET`` and ``TO_SOURCE``, in every column: right where the first is any translation.
     """
-    found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_PIVOT: {}, FROM_PIVOT: {}}
+    found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_TARGET: {}, TO_SOURCE: {}}
     for name, (source, target) in raw.items():
-        pairs = gold[name]
-        for measure, is_back in ((TO_PIVOT, False), (FROM_PIVOT, True)):
-            order = -1 if is_back else 1
-            links = pairs[:, ::order]
-            n_found = len(source if is_back else target)
+        back = aligned[name][1], aligned[name][0]
+        for measure, sides, others, links in (
+            (TO_TARGET, (source, target), aligned[name], gold[name]),
+            (TO_SOURCE, (target, source), back, gold[name][:, ::-1]),
+        ):
+            n_found = len(sides[1])
             known = np.unique(links[:, 0] * n_found + links[:, 1])
 
             def right(positions: Indices, known: Indices = known, n: int = n_found) -> NDArray[np.bool_]:
                 return np.isin(np.arange(len(positions)) * n + positions, known)
 
-            columns = _columns((source, target)[::order], aligned[name][::order], right, block_bytes)
-            for column, hits in columns.items():
+            for column, hits in _columns(sides, others, right, block_bytes).items():
                 found[measure].setdefault(column, {})[name] = hits
     return _scored(found)
 
@@ -287,25 +289,32 @@ def fit_head(X: Matrix, classes: NDArray[np.int64]) -> tuple[Vector64, Vector64]
     -----
     One singular value decomposition, O(n · dim · min(n, dim)); leaving one out needs no further fit.
     """
-    n_classes = int(classes.max(initial=0)) + 1
     if len(np.unique(classes)) < 2:
         raise TaskError("a head needs training texts of at least two labels")
     mean = X.mean(axis=0, dtype=np.float64)
-    Y = np.eye(n_classes)[classes]
+    Y = np.eye(int(classes.max()) + 1)[classes]
     intercept = Y.mean(axis=0)
     U, s, Vt = np.linalg.svd(X.astype(np.float64) - mean, full_matrices=False)
-    projected = U.T @ (Y - intercept)
     best = (-1.0, 0.0)
     for strength in HEAD_STRENGTHS:
-        shrunk = s**2 / (s**2 + strength)
-        fitted = intercept + U @ (shrunk[:, None] * projected)
-        leverage = np.minimum((U**2) @ shrunk + 1.0 / len(X), 1.0 - 1e-9)
-        left_out = Y - (Y - fitted) / (1.0 - leverage)[:, None]
-        accuracy = float((left_out.argmax(axis=1) == classes).mean())
+        accuracy = float((_left_out(U, s, Y, strength).argmax(axis=1) == classes).mean())
         # Of equals the strongest: the simplest head.
         best = max(best, (accuracy, strength))
-    weights = Vt.T @ ((s / (s**2 + best[1]))[:, None] * projected)
+    weights = Vt.T @ ((s / (s**2 + best[1]))[:, None] * (U.T @ (Y - intercept)))
     return np.concatenate([weights, intercept[None]]), mean
+
+
+def _left_out(U: Vector64, s: Vector64, Y: Vector64, strength: float) -> Vector64:
+    """Return what ridge regressions say of each row, each fitted without it; shape of Y.
+
+    U and s are of the singular value decomposition of the centred rows; the intercept is not penalised.
+    """
+    intercept = Y.mean(axis=0)
+    shrunk = s**2 / (s**2 + strength)
+    fitted = intercept + U @ (shrunk[:, None] * (U.T @ (Y - intercept)))
+    leverage = np.minimum((U**2) @ shrunk + 1.0 / len(Y), 1.0 - 1e-9)
+    left_out: Vector64 = Y - (Y - fitted) / (1.0 - leverage)[:, None]
+    return left_out
 
 
 def similarity(
@@ -382,9 +391,7 @@ def _precision(vectors: Mapping[str, Matrix], block_bytes: int) -> dict[str, Per
     found = {}
     for position, language in enumerate(languages):
         own = np.arange(position * n_lines, (position + 1) * n_lines, dtype=np.int64)
-        nearest, _ = search(
-            vectors[language], pool, len(languages) - 1, exclude=own, block_bytes=block_bytes
-        )
+        nearest, _ = search(vectors[language], pool, len(languages) - 1, exclude=own, block_bytes=block_bytes)
         found[language] = (nearest % n_lines == np.arange(n_lines)[:, None]).mean(axis=1)
     return found
 

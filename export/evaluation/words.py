@@ -91,8 +91,8 @@ def word_tokens(words: Sequence[str], tokens: TokenVectors) -> WordTokens:
         if len(shared) and shared.max() > 0:
             owners.append(int(shared.argmax()))
             keep.append(position)
-    vectors = np.asarray(tokens.vectors, dtype=np.float64)[keep]
-    return WordTokens(vectors.reshape(len(keep), -1), np.array(owners, dtype=np.int64))
+    vectors = np.asarray(tokens.vectors, dtype=np.float64)[np.array(keep, dtype=np.int64)]
+    return WordTokens(_unit(vectors), np.array(owners, dtype=np.int64))
 
 
 def align_words(
@@ -154,7 +154,9 @@ def judge_words(
     raw, removed = {}, {}
     for name, pairs in tokens.items():
         if len(pairs) < 2:
-            raise WordsError(f"{name}: at least two sentence pairs are needed, as means come from the other half")
+            raise WordsError(
+                f"{name}: at least two sentence pairs are needed, as means come from the other half"
+            )
         halves = [tuple(_mean([pair[side] for pair in pairs[half::2]]) for side in (0, 1)) for half in (0, 1)]
         raw[name] = f1([align_words(*pair) for pair in pairs], gold[name])
         centred = [
@@ -167,7 +169,9 @@ def judge_words(
 
 def _mean(sentences: Sequence[WordTokens]) -> NDArray[np.float64]:
     """Average the unit vectors of all tokens; a language's tokens count equally."""
-    vectors = np.concatenate([_unit(item.vectors) for item in sentences if len(item.words)] or [np.zeros((1, 1))])
+    vectors = np.concatenate(
+        [_unit(item.vectors) for item in sentences if len(item.words)] or [np.zeros((1, 1))]
+    )
     mean: NDArray[np.float64] = vectors.mean(axis=0)
     return mean
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.cli import demo, encode, export, fit, local, onboard, records, registry, serve
+from alignstream.ops.cli import demo, encode, evaluate, export, fit, local, onboard, records, registry, serve
 from alignstream.ops.cli.console import errors, print_version
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def _root(
     pass
 
 
-for _module in (demo, local, serve, records, registry, encode, fit, onboard, export):
+for _module in (demo, local, serve, records, registry, encode, fit, onboard, evaluate, export):
     _module.register(app)
 
 

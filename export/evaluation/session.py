@@ -1,0 +1,107 @@
+"""What every task of an evaluation needs: an encoder behind its cache, an adapter, and where texts come from."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from alignstream.export.embedding_cache import EmbeddingCache
+from alignstream.export.evaluation.search import BLOCK_BYTES
+from alignstream.export.evaluation.sets import Choice
+from alignstream.export.evaluation.words import TokenVectors
+from alignstream.export.sources import TEMPLATE
+from alignstream.models.alignment.adapter import Adapter
+from alignstream.models.alignment.context import NEUTRAL, Context
+from alignstream.models.alignment.members import Matrix
+from alignstream.models.errors import AlignstreamError
+
+#: Rows that are aligned at once into their place.
+_ROWS: Final = 4096
+
+EncodeTokens = Callable[[Sequence[str]], Sequence[TokenVectors]]
+
+
+class EvaluationError(AlignstreamError):
+    """A task cannot be run as it was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where texts come from: a file of one's own, or sets by name.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A file in the task's format (``formats``).
+    train : Path, optional
+        Labelled texts to train a head on, beside ``path``.
+    alignments : Path, optional
+        Links in Pharaoh's notation, beside ``path``.
+    root : Path, optional
+        ALIGNSTREAM_DATA.
+    names : tuple of str
+        Sets of it; none takes those that the task is usually run on.
+    choice : Choice
+        Languages, pivot and limit.
+    """
+
+    path: Path | None = None
+    train: Path | None = None
+    alignments: Path | None = None
+    root: Path | None = None
+    names: tuple[str, ...] = ()
+    choice: Choice = dataclasses.field(default_factory=Choice)
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """The encoder behind its cache, and the adapter that is judged.
+
+    Parameters
+    ----------
+    cache : EmbeddingCache
+        Gives the vectors.
+    adapter : Adapter
+        Of the same encoder.
+    adapter_name : str
+        As it was asked for.
+    uses_tags : bool
+        Whether the adapter is told the language of each text.
+    seed : int
+        Of the bootstrap.
+    template : str
+        The sentence in which labels are embedded.
+    block_bytes : int
+        Memory of a search.
+    encode_tokens : callable, optional
+        Texts to token vectors; word alignment needs it.
+    """
+
+    cache: EmbeddingCache
+    adapter: Adapter
+    adapter_name: str = "adapter"
+    uses_tags: bool = True
+    seed: int = 0
+    template: str = TEMPLATE
+    block_bytes: int = BLOCK_BYTES
+    encode_tokens: EncodeTokens | None = None
+
+    def embed(self, part: str, by_name: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:
+        """Return raw vectors by name, encoded or from the cache."""
+        named = {f"{part}.{name}": texts for name, texts in by_name.items()}
+        vectors = self.cache.embed_with_progress(named, title=f"encoding {part}")
+        return {name: vectors[f"{part}.{name}"] for name in by_name}
+
+    def align(self, X: Matrix, language: str | None) -> Matrix:
+        """Return aligned vectors, in one new array; the language counts where tags are used."""
+        context = Context(language=language) if self.uses_tags else NEUTRAL
+        Y = np.empty_like(X)
+        for start in range(0, len(X), _ROWS):
+            Y[start : start + _ROWS] = self.adapter.transform_many(X[start : start + _ROWS], context)
+        return Y
+
+    def align_all(self, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
+        """Return aligned vectors by language."""
+        return {language: self.align(X, language) for language, X in vectors.items()}
