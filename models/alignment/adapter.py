@@ -295,8 +295,8 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Adapter:
                 entry.parameters,
             )
         )
-    if set(tensors) != used:
-        raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(set(tensors) - used)}")
+    if surplus := set(tensors) - used:
+        raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(surplus)}")
     adapter = Adapter(
         encoder=manifest.encoder, dim=manifest.dim, members=tuple(members), report=manifest.report
     )

@@ -52,7 +52,10 @@ def member(kind: str, tensors: Mapping[str, Matrix], parameters: Mapping[str, An
     for name, wanted in types.items():
         value: Any = parameters[name]
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as error:
+                raise AdapterCorrupt(f"adapter member {kind!r}: {name} is too large a number") from error
         if not isinstance(value, wanted):
             raise AdapterCorrupt(f"adapter member {kind!r}: {name} must be a {wanted.__name__}")
         values[name] = tuple(value) if isinstance(value, list) else value

@@ -86,6 +86,8 @@ class LanguageMaps:
     def __post_init__(self) -> None:
         check_tensor("language-maps left", self.left, 3)
         check_tensor("language-maps right", self.right, 3)
+        if any(not isinstance(name, str) for name in self.languages):
+            raise AdapterCorrupt("language-maps needs names of languages")
         n, dim, rank = self.left.shape
         if self.right.shape != (n, rank, dim) or len(self.languages) != n or len(set(self.languages)) != n:
             raise AdapterCorrupt(

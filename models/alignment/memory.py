@@ -69,7 +69,15 @@ class TranslationMemory:
         ----------
         key, value : ndarray of shape (dim,), float32
             Unit vectors of a source text and its translation.
+
+        Raises
+        ------
+        AdapterCorrupt
+            One of them has another shape or type, or a number that is not finite.
         """
+        for name, vector in (("key", key), ("value", value)):
+            if len(check_tensor(f"translation-memory {name}", vector, 1)) != self.dim:
+                raise AdapterCorrupt(f"translation-memory {name} has {len(vector)} numbers, not {self.dim}")
         room: _Room = self.__dict__["_room"]
         grown = room.append(len(self), key, value)
         added = TranslationMemory.__new__(TranslationMemory)

@@ -30,12 +30,12 @@ def _check_languages(kind: str, means: Matrix, languages: Sequence[str], counts:
         raise AdapterCorrupt(
             f"{kind} has {len(means)} means, {len(languages)} languages and {len(counts)} counts; it needs as many"
         )
-    if len(set(languages)) < len(languages):
-        raise AdapterCorrupt(f"{kind} names a language twice")
     if any(not isinstance(name, str) for name in languages) or any(
-        not isinstance(count, int) or count < 0 for count in counts
+        not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts
     ):
         raise AdapterCorrupt(f"{kind} needs names of languages and counts of texts")
+    if len(set(languages)) < len(languages):
+        raise AdapterCorrupt(f"{kind} names a language twice")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

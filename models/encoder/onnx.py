@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast, overload
 
 import numpy as np
 import onnx
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from alignstream.models.encoder import artifact as files
 from alignstream.models.encoder.artifact import Manifest
 from alignstream.models.encoder.batching import micro_batches
-from alignstream.models.encoder.tokenizer import Tokenizer, Tokens
+from alignstream.models.encoder.tokenizer import Tokens
+from alignstream.models.encoder.tokens import PlacingTokenizer, TokenVectors
 from alignstream.models.errors import ArtifactCorrupt, ArtifactMismatch
 
 SENTENCE: Final = "sentence_embedding"
@@ -87,7 +88,7 @@ class OnnxEncoder:
         # Side by side: each takes most of a second of one core.
         with ThreadPoolExecutor(1) as executor:
             session = executor.submit(open_session, folder / files.MODEL, threads=threads)
-            self._tokenizer = Tokenizer(
+            self._tokenizer = PlacingTokenizer(
                 folder / files.TOKENIZER, prefix=self.manifest.prefix, max_tokens=self.manifest.max_tokens
             )
             self._session = session.result()
@@ -135,8 +136,47 @@ class OnnxEncoder:
             raise InferenceError("the encoder gave a vector that is not finite or not of length 1")
         return X
 
-    def encode_tokens(self, tokens: Sequence[Tokens]) -> list[Matrix]:
-        """Return the vectors of every token: one (n_tokens, dim) float32 array a text."""
+    @overload
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:  # noqa: D418
+        """Return the tokens of texts, with their characters and vectors."""
+
+    @overload
+    def encode_tokens(self, texts: Sequence[Tokens]) -> list[Matrix]:  # noqa: D418
+        """Return the vectors of all tokens, one array a text."""
+
+    def encode_tokens(self, texts: Sequence[str] | Sequence[Tokens]) -> list[TokenVectors] | list[Matrix]:
+        """Return the vectors of every token, not of length 1: the same bytes for a text in any batch.
+
+        Parameters
+        ----------
+        texts : sequence of str, or of Tokens
+            Texts, or what ``tokenize`` gave.
+
+        Returns
+        -------
+        list of TokenVectors, or of ndarray
+            Of texts: tokens with the characters that they stand for. Of ``Tokens``: one (n_tokens, dim) float32
+            array for each, special tokens and those of the prefix included.
+
+        Raises
+        ------
+        TextWithoutTokens
+            A text is empty or blank.
+        InferenceError
+            The graph failed, or gave numbers that are not finite (checked for texts only).
+        """
+        if not all(isinstance(item, str) for item in texts):
+            return self._token_matrices(cast("Sequence[Tokens]", texts))
+        placed = self._tokenizer.place(cast("Sequence[str]", texts))
+        found = [
+            item.with_vectors(X)
+            for item, X in zip(placed, self._token_matrices([item.ids for item in placed]), strict=True)
+        ]
+        if not all(np.isfinite(item.vectors).all() for item in found):
+            raise InferenceError("the encoder gave a token vector that is not finite")
+        return found
+
+    def _token_matrices(self, tokens: Sequence[Tokens]) -> list[Matrix]:
         result: list[Matrix] = [np.empty((0, self.dim), dtype=np.float32)] * len(tokens)
         for group, output in self._run(tokens, TOKEN):
             for row, position in enumerate(group):

@@ -11,7 +11,19 @@ import typer
 from rich.markup import escape
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.cli import demo, encode, evaluate, export, fit, local, onboard, records, registry, serve
+from alignstream.ops.cli import (
+    compare,
+    demo,
+    encode,
+    evaluate,
+    export,
+    fit,
+    local,
+    onboard,
+    records,
+    registry,
+    serve,
+)
 from alignstream.ops.cli.console import errors, print_version
 
 app = typer.Typer(
@@ -34,7 +46,7 @@ def _root(
     pass
 
 
-for _module in (demo, local, serve, records, registry, encode, fit, onboard, evaluate, export):
+for _module in (demo, local, serve, records, registry, encode, fit, onboard, evaluate, compare, export):
     _module.register(app)
 
 

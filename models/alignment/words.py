@@ -1,0 +1,65 @@
+"""Where the words of a text are, by its characters alone: no dictionary, any script."""
+
+import unicodedata
+from typing import Final
+
+#: Scripts written without spaces between words: there each token stays a word of its own.
+_UNSPACED: Final = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x0F00, 0x109F),  # Tibetan, Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Lanna
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xA9E0, 0xA9FF),  # Myanmar
+    (0xAA60, 0xAADF),  # Myanmar, Tai Viet
+    (0xF900, 0xFAFF),  # Han
+    (0xFF66, 0xFF9F),  # half-width Katakana
+    (0x20000, 0x3FFFF),  # Han
+)
+#: Zero width non-joiner and joiner stand inside words of Persian and of the scripts of India.
+_JOINERS: Final = "\u200c\u200d"
+
+
+def word_spans(text: str, tokens: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Merge tokens into words: those that meet inside a run of letters, digits and marks.
+
+    Parameters
+    ----------
+    text : str
+        The text whose characters the tokens stand for.
+    tokens : tuple of (int, int)
+        Characters of each token, in order: start, and end excluded.
+
+    Returns
+    -------
+    tuple of (int, int)
+        Characters of each word, in order. Signs are words of their own; so are the tokens of scripts that are
+        written without spaces, as characters do not say where their words end.
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in tokens:
+        if found and start <= found[-1][1] and (start < found[-1][1] or _joins(text, start)):
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def _joins(text: str, position: int) -> bool:
+    """Whether the characters before and at a position belong to one word."""
+    before, after = text[position - 1], text[position]
+    if unicodedata.category(after)[0] == "M":
+        return True
+    return _in_word(before) and _in_word(after) and not (_is_unspaced(before) or _is_unspaced(after))
+
+
+def _in_word(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN" or character in _JOINERS
+
+
+def _is_unspaced(character: str) -> bool:
+    return any(first <= ord(character) <= last for first, last in _UNSPACED)

@@ -1,0 +1,160 @@
+"""``alignstream compare``: how alike two texts are, and which of their tokens stand for each other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
+
+if TYPE_CHECKING:
+    from alignstream.models.alignment.adapter import Adapter
+    from alignstream.models.encoder.onnx import OnnxEncoder
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands of this module."""
+    root.command("compare")(compare)
+
+
+def compare(
+    text_a: Annotated[str, typer.Argument(help="The first text.", metavar="TEXT_A", show_default=False)],
+    text_b: Annotated[str, typer.Argument(help="The second text.", metavar="TEXT_B", show_default=False)],
+    *,
+    language_a: Annotated[
+        str | None, typer.Option("--language-a", help="Language tag of the first text, such as pt-BR.")
+    ] = None,
+    language_b: Annotated[
+        str | None, typer.Option("--language-b", help="Language tag of the second text.")
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            "--adapter",
+            help="'shipped', 'identity', or an adapter file. Default: the one shipped for this encoder, if any.",
+        ),
+    ] = None,
+    artifact: Annotated[
+        Path | None,
+        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Write a heat map of the attention, replacing the file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two texts: cosine as encoded and aligned, and the attention between their tokens."""
+    import dataclasses
+
+    from alignstream.export.heat_map import parts, to_text, write_png
+    from alignstream.models.alignment import token_attention
+    from alignstream.models.alignment.context import Context
+    from alignstream.models.alignment.words import word_spans
+
+    texts, tags = (text_a, text_b), (language_a, language_b)
+    _warn_unknown(language_a, language_b)
+    encoder = _open_encoder(artifact)
+    used = _open_adapter(adapter, encoder)
+    first, second = encoder.encode_tokens(texts)
+    _warn_cut(A=first.dropped, B=second.dropped)
+    raw_a, raw_b = encoder.encode_texts(texts)
+    aligned_a, aligned_b = (
+        used.transform_one(x, Context(language=tag)) for x, tag in zip((raw_a, raw_b), tags, strict=True)
+    )
+    # Means of sentence vectors are means of tokens only where sentences are means of their tokens.
+    is_mean = encoder.manifest.pooling == "mean" and encoder.manifest.dense is None
+    centres = (
+        token_attention.language_centres(used, first.vectors, second.vectors, *tags) if is_mean else None
+    )
+    centre_a, centre_b = centres or (None, None)
+    attention = token_attention.attend(first.vectors, second.vectors, centre_a=centre_a, centre_b=centre_b)
+    spans = (first.spans, second.spans)
+    names = [parts(text, places) for text, places in zip(texts, spans, strict=True)]
+    if png is not None:
+        write_png(attention, names[0], names[1], png)
+    words = [word_spans(text, places) for text, places in zip(texts, spans, strict=True)]
+    word_links = token_attention.word_links(attention.links, *spans, *words)
+    raw, aligned = float(raw_a @ raw_b), float(aligned_a @ aligned_b)
+    if as_json:
+        print_json(
+            {
+                "encoder": encoder.fingerprint,
+                "adapter_version": None if used.is_identity else used.version,
+                "cosine": {"raw": raw, "aligned": aligned},
+                "attention": {
+                    "score": attention.score,
+                    "precision": attention.precision,
+                    "recall": attention.recall,
+                    "temperature": token_attention.TEMPERATURE,
+                    "min_confidence": token_attention.MIN_CONFIDENCE,
+                    "centre": "own" if centres is None else "languages",
+                },
+                "tokens": _places(texts, spans),
+                "links": [dataclasses.asdict(link) for link in attention.links],
+                "unaligned": {"a": attention.unaligned_a, "b": attention.unaligned_b},
+                "words": _places(texts, words),
+                "word_links": [dataclasses.asdict(link) for link in word_links],
+            }
+        )
+        return
+    version = "identity" if used.is_identity else used.version
+    lines = [
+        f"sentence cosine: {raw:.3f} raw, {aligned:.3f} aligned (adapter {version})",
+        f"token attention score: {attention.score:.3f}",
+        *to_text(attention.links, *names),
+    ]
+    if png is not None:
+        lines.append(f"heat map: {png}")
+    console.print(escape("\n".join(lines)), highlight=False, soft_wrap=True)
+
+
+def _open_encoder(artifact: Path | None) -> "OnnxEncoder":
+    from alignstream.export.embedded import cached_artifact
+    from alignstream.models.encoder.onnx import OnnxEncoder
+    from alignstream.streams import settings
+
+    values = settings.load()
+    with errors.status("loading the encoder"):
+        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
+        return OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
+
+
+def _open_adapter(name: str | None, encoder: "OnnxEncoder") -> "Adapter":
+    from alignstream.models.alignment.adapter import identity
+    from alignstream.models.alignment.shipped import packaged_adapter
+    from alignstream.ops.cli.fit_pairs import open_start
+
+    if name is not None:
+        return open_start(name, encoder=encoder.fingerprint, dim=encoder.dim)
+    found = packaged_adapter(encoder.fingerprint)
+    if found is None:
+        _warn("the package ships no adapter for this encoder, so nothing is aligned: give --adapter")
+        return identity(encoder.fingerprint, encoder.dim)
+    return found
+
+
+def _warn_unknown(*tags: str | None) -> None:
+    from alignstream.models.alignment.languages import language_key
+
+    for tag in tags:
+        if tag is not None and language_key(tag) is None:
+            _warn(f"{tag!r} names no language and does not count")
+
+
+def _warn_cut(**dropped: int) -> None:
+    for side, count in dropped.items():
+        if count:
+            _warn(f"the last {count} tokens of {side} are behind the encoder's limit and do not count")
+
+
+def _warn(message: str) -> None:
+    errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def _places(texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Any]:
+    return {
+        side: [{"text": text[start:end], "start": start, "end": end} for start, end in found]
+        for side, text, found in zip("ab", texts, spans, strict=True)
+    }
