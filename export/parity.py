@@ -116,7 +116,7 @@ def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for script, item, ours in zip(scripts, tokens, X, strict=True):
         x, token_vectors = reference.encode(item.input_ids)
-        (our_tokens,) = encoder.encode_tokens([item])
+        (our_tokens,) = encoder.token_matrices([item])
         rows.append(
             {
                 "script": script,

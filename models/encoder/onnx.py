@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol, cast, overload
+from typing import Any, Final, Protocol
 
 import numpy as np
 import onnx
@@ -136,47 +136,32 @@ class OnnxEncoder:
             raise InferenceError("the encoder gave a vector that is not finite or not of length 1")
         return X
 
-    @overload
-    def encode_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:  # noqa: D418
-        """Return the tokens of texts, with their characters and vectors."""
-
-    @overload
-    def encode_tokens(self, texts: Sequence[Tokens]) -> list[Matrix]:  # noqa: D418
-        """Return the vectors of all tokens, one array a text."""
-
-    def encode_tokens(self, texts: Sequence[str] | Sequence[Tokens]) -> list[TokenVectors] | list[Matrix]:
-        """Return the vectors of every token, not of length 1: the same bytes for a text in any batch.
-
-        Parameters
-        ----------
-        texts : sequence of str, or of Tokens
-            Texts, or what ``tokenize`` gave.
+    def encode_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
+        """Return the tokens of texts with their vectors: the same bytes for a text in any batch.
 
         Returns
         -------
-        list of TokenVectors, or of ndarray
-            Of texts: tokens with the characters that they stand for. Of ``Tokens``: one (n_tokens, dim) float32
-            array for each, special tokens and those of the prefix included.
+        list of TokenVectors
+            Without special tokens and those of the prefix; vectors are not of length 1.
 
         Raises
         ------
         TextWithoutTokens
             A text is empty or blank.
         InferenceError
-            The graph failed, or gave numbers that are not finite (checked for texts only).
+            The graph failed, or gave numbers that are not finite.
         """
-        if not all(isinstance(item, str) for item in texts):
-            return self._token_matrices(cast("Sequence[Tokens]", texts))
-        placed = self._tokenizer.place(cast("Sequence[str]", texts))
+        placed = self._tokenizer.place(texts)
         found = [
             item.with_vectors(X)
-            for item, X in zip(placed, self._token_matrices([item.ids for item in placed]), strict=True)
+            for item, X in zip(placed, self.token_matrices([item.ids for item in placed]), strict=True)
         ]
         if not all(np.isfinite(item.vectors).all() for item in found):
             raise InferenceError("the encoder gave a token vector that is not finite")
         return found
 
-    def _token_matrices(self, tokens: Sequence[Tokens]) -> list[Matrix]:
+    def token_matrices(self, tokens: Sequence[Tokens]) -> list[Matrix]:
+        """Return the vectors of every token: one (n_tokens, dim) float32 array a text, special tokens included."""
         result: list[Matrix] = [np.empty((0, self.dim), dtype=np.float32)] * len(tokens)
         for group, output in self._run(tokens, TOKEN):
             for row, position in enumerate(group):

@@ -1,9 +1,8 @@
 """``alignstream evaluate``: judge an adapter against raw cosine, task by task."""
 
-import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,8 +13,7 @@ from alignstream.ops.cli.export import ExtraMissing
 if TYPE_CHECKING:
     from alignstream.export.evaluation.layers import LayerReport
     from alignstream.export.evaluation.report import Evaluation, MeasureResult
-    from alignstream.export.evaluation.session import EncodeTokens, Session
-    from alignstream.models.encoder.onnx import OnnxEncoder
+    from alignstream.export.evaluation.session import Session
 
 #: Top-level packages of the export extra: one of them missing means that the extra is not installed.
 _EXTRA: Final = frozenset({"huggingface_hub", "optimum", "torch", "transformers"})
@@ -101,7 +99,7 @@ def _evaluate(
     png: Annotated[Path | None, typer.Option("--png", help="Write a picture.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    from alignstream.export.evaluation.run import ALL, DEFAULT_LIMIT, check, evaluate
+    from alignstream.export.evaluation.run import DEFAULT_LIMIT, check, evaluate
     from alignstream.export.evaluation.session import Data
     from alignstream.export.evaluation.sets import Choice
 
@@ -120,8 +118,6 @@ def _evaluate(
     )
     check(task, texts)
     session = _session(adapter, artifact, uses_tags=not no_tags, seed=seed, template=template)
-    if task == ALL and session.encode_tokens is None:
-        errors.print("[yellow]warning:[/] word alignment is left out: this encoder gives no token vectors")
     found = evaluate(session, task, texts)
     if markdown is not None:
         _write(markdown, found.to_markdown())
@@ -205,17 +201,8 @@ def _session(
         uses_tags=uses_tags,
         seed=seed,
         template=template or TEMPLATE,
-        encode_tokens=token_encoder(encoder),
+        encode_tokens=encoder.encode_tokens,
     )
-
-
-def token_encoder(encoder: "OnnxEncoder") -> "EncodeTokens | None":
-    """Return what gives token vectors with their places in the text, or None where this version has none."""
-    if importlib.util.find_spec("alignstream.models.alignment.token_attention") is None:
-        return None
-    found: Any = encoder.encode_tokens
-    encode: EncodeTokens = found
-    return encode
 
 
 def _print(found: "Evaluation", *, by_language: bool) -> None:

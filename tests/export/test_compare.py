@@ -73,7 +73,7 @@ def test_spans_cover_the_text_in_every_script(encoder: OnnxEncoder, script: str)
 
 def test_token_vectors_are_the_rows_of_the_graph(encoder: OnnxEncoder) -> None:
     (found,) = encoder.encode_tokens([A])
-    (whole,) = encoder.encode_tokens(encoder.tokenize([A]))
+    (whole,) = encoder.token_matrices(encoder.tokenize([A]))
     # Before the text: one special token and three of "query:"; behind it another special one.
     np.testing.assert_array_equal(found.vectors, whole[4:-1])
     assert [A[start:end] for start, end in found.spans][:4] == ["The", "cat", "sit", "s"]

@@ -118,7 +118,7 @@ def test_a_text_gives_the_same_bytes_in_every_batch(
 def test_token_vectors_are_those_of_the_chosen_layer(models: dict[str, Path], tmp_path: Path) -> None:
     export(models["bert-cased"], tmp_path / "out", layer=2)
     encoder = OnnxEncoder(tmp_path / "out")
-    (ours,) = encoder.encode_tokens(encoder.tokenize([TEXTS[0]]))
+    (ours,) = encoder.token_matrices(encoder.tokenize([TEXTS[0]]))
     tokenizer = transformers.AutoTokenizer.from_pretrained(models["bert-cased"])
     model = transformers.AutoModel.from_pretrained(models["bert-cased"]).eval()
     with torch.no_grad():

@@ -142,7 +142,7 @@ def test_a_text_gives_the_same_bytes_alone_in_any_batch_in_any_order_and_under_a
 def test_token_vectors_have_one_row_for_each_token(folder: Path) -> None:
     encoder = OnnxEncoder(folder)
     tokens = encoder.tokenize(["w1", "w1 w2 w3"])
-    first, second = encoder.encode_tokens(tokens)
+    first, second = encoder.token_matrices(tokens)
     assert (first.shape, second.shape) == ((3, DIM), (5, DIM))
     np.testing.assert_array_equal(first[1], second[1])
 

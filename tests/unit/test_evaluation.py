@@ -796,12 +796,6 @@ def test_the_command_refuses_before_it_loads_an_encoder(
     assert "Zero-shot labels" in invoke("--help").output
 
 
-def test_an_encoder_without_places_of_tokens_gives_no_token_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    encoder: Any = None
-    assert command.token_encoder(encoder) is None
-
-
 # --- the public sets ---------------------------------------------------------------------------------------
 
 needs_data = pytest.mark.skipif(not os.environ.get(sets.VARIABLE), reason="needs ALIGNSTREAM_DATA")
