@@ -76,7 +76,8 @@ class LanguageTable:
         if key is None:
             return None
         position = self._positions.get(key)
-        if position is None:
+        # Looking for a stand-in takes milliseconds; a tag that no registry knows has none.
+        if position is None and langcodes.tag_is_valid(key):
             best, _ = langcodes.closest_match(key, self.keys, max_distance=MAX_DISTANCE)
             position = self._positions.get(best)
         return position
