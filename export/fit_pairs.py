@@ -109,9 +109,9 @@ def fit_pairs(
         Columns are swapped, lines slipped, numbers are not finite, or a value is out of range.
     """
     check_pairs(fit, start)
-    start = start if start.members else _centred(start, fit)
-    X, Y = _through(start, fit)
-    key = _key(fit.pairs.source_language)
+    start = start if start.members else centred(start, fit)
+    X, Y = aligned_pairs(start, fit)
+    key = key_of(fit.pairs.source_language)
     how = "given"
     if method == "memory":
         adapter = dataclasses.replace(
@@ -223,7 +223,7 @@ def fit_unpaired(
         "comparable": round(learned.comparable, 3),
         "pairs_by_round": list(learned.n_pairs),
     }
-    adapter = with_correction(start, _key(languages[0]), learned.matrix, rank=start.dim)
+    adapter = with_correction(start, key_of(languages[0]), learned.matrix, rank=start.dim)
     return dataclasses.replace(adapter, report=report)
 
 
@@ -245,7 +245,7 @@ def check_pairs(fit: PairVectors, start: Adapter) -> None:
                 "way round; were the columns swapped?"
             )
     if len(pairs) >= gate.MIN_TRANSLATION_PAIRS:
-        X, Y = _through(start, fit)
+        X, Y = aligned_pairs(start, fit)
         _check_slip(pairs, X.astype(np.float64), Y.astype(np.float64))
         check_translations(X, Y, pairs.name)
 
@@ -294,34 +294,37 @@ def _check_slip(pairs: Pairs, X: Array64, Y: Array64) -> None:
             )
 
 
-def _key(tag: str) -> str:
+def key_of(tag: str) -> str:
+    """Return the key of a tag; raise ``AdapterError`` where it names no language."""
     key = language_key(tag)
     if key is None:
         raise AdapterError(f"{tag!r} is not a tag of a language, such as 'sw' or 'zh-Hant'")
     return key
 
 
-def _through(adapter: Adapter, fit: PairVectors) -> tuple[Matrix, Matrix]:
+def aligned_pairs(adapter: Adapter, fit: PairVectors) -> tuple[Matrix, Matrix]:
+    """Return both sides of pairs as an adapter aligns them, each of shape (n, dim)."""
     return (
         adapter.transform_many(fit.source, Context(language=fit.pairs.source_language)),
         adapter.transform_many(fit.target, Context(language=fit.pairs.target_language)),
     )
 
 
-def _centred(start: Adapter, fit: PairVectors) -> Adapter:
+def centred(start: Adapter, fit: PairVectors) -> Adapter:
+    """Return a start that subtracts the means of both languages, taken from the pairs."""
     tags = (fit.pairs.source_language, fit.pairs.target_language)
     return _centre(start, fit.source, fit.target, tags)
 
 
 def _centre(start: Adapter, source: Matrix, target: Matrix, tags: tuple[str, str]) -> Adapter:
-    keys = tuple(_key(tag) for tag in tags)
+    keys = tuple(key_of(tag) for tag in tags)
     means = np.stack([V.mean(axis=0, dtype=np.float64) for V in (source, target)]).astype(np.float32)
     centre = LanguageCentre(means=means, languages=keys, counts=(len(source), len(target)))
     return dataclasses.replace(start, members=(centre,))
 
 
 def _accuracy(adapter: Adapter, dev: PairVectors) -> tuple[float, float]:
-    X, Y = _through(adapter, dev)
+    X, Y = aligned_pairs(adapter, dev)
     cosines, rows = X @ Y.T, np.arange(len(X))
     return (
         100.0 * float((cosines.argmax(axis=1) == rows).mean()),

@@ -23,6 +23,7 @@ from alignstream.ops.cli import (
     records,
     registry,
     serve,
+    train,
 )
 from alignstream.ops.cli.console import errors, print_version
 
@@ -46,7 +47,20 @@ def _root(
     pass
 
 
-for _module in (demo, local, serve, records, registry, encode, fit, onboard, evaluate, compare, export):
+for _module in (
+    demo,
+    local,
+    serve,
+    records,
+    registry,
+    encode,
+    fit,
+    onboard,
+    train,
+    evaluate,
+    compare,
+    export,
+):
     _module.register(app)
 
 

@@ -1,0 +1,171 @@
+"""Refiners of a map: laws of the losses, what they reach on a world where the truth is known, and how they stop."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alignstream.export.training import judge, losses
+from alignstream.export.training.adversarial import AdversarialConfig, refine_unpaired
+from alignstream.export.training.curves import write_curves
+from alignstream.export.training.judge import TrainingError
+from alignstream.export.training.loop import Refined
+from alignstream.export.training.refine import PairConfig, PairLoss, refine
+from alignstream.models.alignment.members import Matrix
+
+pytestmark = pytest.mark.export
+
+DIM = 16
+IDENTITY = np.eye(DIM, dtype=np.float32)
+FAST = PairConfig(epochs=12, batch_size=64, lr=5e-3, patience=4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def sides(n: int, *, seed: int, turn: float = 1.5) -> tuple[Matrix, Matrix]:
+    """Return noisy translations: the source side is turned against the target side."""
+    generator = np.random.default_rng(seed)
+    Y = generator.normal(size=(n, DIM))
+    Q, _ = np.linalg.qr(np.eye(DIM) + turn * np.random.default_rng(5).normal(size=(DIM, DIM)) / np.sqrt(DIM))
+    Q *= np.sign(np.diag(Q))[:, None]
+    X = Y @ Q + 0.6 * generator.normal(size=(n, DIM))
+    return judge.unit(X), judge.unit(Y)
+
+
+def trained(loss: PairLoss, *, config: PairConfig = FAST, checkpoint: Path | None = None) -> Refined:
+    return refine(
+        *sides(400, seed=1), *sides(150, seed=2), start=IDENTITY, loss=loss, config=config, device="cpu",
+        checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+# -- the losses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [losses.info_nce, losses.translation_ranking])
+def test_a_loss_is_lower_for_translations_and_the_same_from_either_side(
+    loss: "type[losses.info_nce]",
+) -> None:  # type: ignore[valid-type]
+    A, B = (torch.from_numpy(side) for side in sides(64, seed=3, turn=0.1))
+    right, wrong = loss(A, B), loss(A, B.roll(1, dims=0))  # type: ignore[operator]
+    assert float(right) < float(wrong)
+    assert float(loss(B, A)) == pytest.approx(float(right), rel=1e-5)  # type: ignore[operator]
+
+
+def test_a_margin_and_hard_negatives_make_ranking_harder() -> None:
+    A, B = (torch.from_numpy(side) for side in sides(64, seed=3, turn=0.1))
+    values = [float(losses.translation_ranking(A, B, margin=margin)) for margin in (0.0, 0.3, 0.6)]
+    assert values == sorted(values)
+    wrong = torch.from_numpy(judge.nearest_wrong(A.numpy(), B.numpy(), 3))
+    assert float(losses.translation_ranking(A, B, hard=B[wrong])) > float(losses.translation_ranking(A, B))
+
+
+def test_a_gradient_reaches_the_map() -> None:
+    A, B = (torch.from_numpy(side) for side in sides(32, seed=3))
+    W = torch.eye(DIM, requires_grad=True)
+    losses.info_nce(A @ W, B).backward()  # type: ignore[no-untyped-call]
+    assert W.grad is not None
+    assert float(W.grad.abs().max()) > 0.0
+
+
+def test_the_discriminator_and_the_map_want_opposite_things() -> None:
+    told_apart, fooled = torch.full((8,), 3.0), torch.full((8,), -3.0)
+    assert float(losses.discriminator_loss(told_apart, fooled)) < float(
+        losses.discriminator_loss(fooled, told_apart)
+    )
+    assert float(losses.map_loss(told_apart, fooled)) > float(losses.map_loss(fooled, told_apart))
+
+
+def test_the_orthogonalising_step_leads_to_an_orthogonal_matrix() -> None:
+    W = torch.eye(DIM) + 0.1 * torch.randn(DIM, DIM, generator=torch.Generator().manual_seed(0))
+    first = losses.orthogonality_error(W)
+    for _ in range(2000):
+        W = losses.orthogonalise(W)
+    assert losses.orthogonality_error(W) < 1e-3 < first
+    torch.testing.assert_close(losses.orthogonalise(torch.eye(DIM)), torch.eye(DIM))
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "ranking"])
+def test_pairs_improve_on_the_start_and_the_best_epoch_is_kept(loss: PairLoss, tmp_path: Path) -> None:
+    found = trained(loss)
+    assert found.accepted, found.reason
+    before, best = found.curves[0].figures, found.curves[found.best_epoch].figures
+    assert best["accuracy"] > before["accuracy"]
+    assert best["accuracy"] == max(point.figures["accuracy"] for point in found.curves)
+    X, Y = sides(150, seed=2)
+    assert judge.figures(X @ found.matrix, Y)["accuracy"] == pytest.approx(best["accuracy"], abs=0.4)
+    data, picture = write_curves(found.curves, tmp_path, title=loss, best_epoch=found.best_epoch)
+    assert len(json.loads(data.read_text())["epochs"]) == len(found.curves)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_start_that_cannot_be_improved_is_kept() -> None:
+    X, Y = sides(200, seed=1, turn=0.0)
+    config = PairConfig(epochs=4, batch_size=64, lr=0.5, patience=2)
+    found = refine(
+        X, Y, *sides(150, seed=2, turn=0.0), start=IDENTITY, loss="contrastive", config=config, device="cpu"
+    )
+    assert not found.accepted
+    assert found.matrix.tobytes() == IDENTITY.tobytes()
+    assert found.reason
+
+
+def test_without_pairs_a_mild_turn_gets_no_worse_and_the_map_stays_orthogonal() -> None:
+    X, _ = sides(300, seed=1, turn=0.1)
+    _, Y = sides(300, seed=9, turn=0.1)
+    dev = sides(150, seed=2, turn=0.1)
+    config = AdversarialConfig(epochs=3, batch_size=64, hidden=32)
+    found = refine_unpaired(X, Y, *dev, config=config, device="cpu")
+    after, before = (judge.figures(dev[0] @ W, dev[1])["accuracy"] for W in (found.matrix, IDENTITY))
+    assert after >= before
+    assert losses.orthogonality_error(torch.from_numpy(found.matrix)) < 0.2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
+    config = PairConfig(epochs=3, batch_size=64, lr=5e-3)
+    first, second = trained("ranking", config=config), trained("ranking", config=config)
+    assert first.matrix.tobytes() == second.matrix.tobytes()
+    other = trained("ranking", config=PairConfig(epochs=3, batch_size=64, lr=5e-3, seed=1))
+    assert other.matrix.tobytes() != first.matrix.tobytes()
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_never_had(tmp_path: Path) -> None:
+    long, short = (PairConfig(epochs=epochs, batch_size=64, lr=5e-3) for epochs in (6, 2))
+    whole = trained("contrastive", config=long)
+    trained("contrastive", config=short, checkpoint=tmp_path / "run")
+    resumed = trained("contrastive", config=long, checkpoint=tmp_path / "run")
+    assert resumed.matrix.tobytes() == whole.matrix.tobytes()
+    assert [point.figures for point in resumed.curves] == [point.figures for point in whole.curves]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    config = PairConfig(epochs=1, batch_size=64, lr=5e-3)
+    trained("contrastive", config=config, checkpoint=tmp_path / "run")
+    with pytest.raises(TrainingError):
+        trained("ranking", config=config, checkpoint=tmp_path / "run")
+    with pytest.raises(TrainingError):
+        trained(
+            "contrastive", config=PairConfig(epochs=1, batch_size=64, lr=1e-3), checkpoint=tmp_path / "run"
+        )
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    X, Y = sides(20, seed=1)
+    with pytest.raises(TrainingError):
+        refine(X, Y[:10], X, Y, start=IDENTITY, loss="contrastive", device="cpu")
+    broken = X.copy()
+    broken[3, 4] = np.nan
+    with pytest.raises(TrainingError):
+        refine(broken, Y, X, Y, start=IDENTITY, loss="contrastive", device="cpu")
+    with pytest.raises(TrainingError):
+        PairConfig(temperature=0.0)
+    with pytest.raises(TrainingError):
+        AdversarialConfig(dropout=1.0)
