@@ -11,6 +11,8 @@ from torch.nn import functional
 
 #: Shorter than this, a vector has no direction.
 _MIN_NORM: Final = 1e-9
+#: From this cosine on two rows are the same text, whose translations are right for both.
+_SAME: Final = 1.0 - 1e-5
 
 
 def unit(A: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def info_nce(A: Tensor, B: Tensor, *, temperature: float = 0.05) -> Tensor:
     Parameters
     ----------
     A, B : Tensor of shape (n, dim)
-        Row i of one translates row i of the other; every other row is a negative.
+        Row i of one translates row i of the other; every row of another text is a negative.
     temperature : float
         Divides cosines; above 0.
 
@@ -48,7 +50,7 @@ def translation_ranking(
     Parameters
     ----------
     A, B : Tensor of shape (n, dim)
-        Row i of one translates row i of the other; every other row is a negative.
+        Row i of one translates row i of the other; every row of another text is a negative.
     margin : float
         Taken from the cosine of a translation.
     temperature : float
@@ -69,6 +71,9 @@ def translation_ranking(
     scores = A @ B.T
     scores = scores - margin * torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
     own = scores.diagonal() / temperature
+    # One sentence in two languages, or one that stands twice: its translation is right for both.
+    same = ((A @ A.T >= _SAME) | (B @ B.T >= _SAME)).fill_diagonal_(False)  # noqa: FBT003 (a value)
+    scores = scores.masked_fill(same, float("-inf"))
     forward, backward = scores / temperature, scores.T / temperature
     if hard is not None:
         wrong = torch.einsum("nd,nkd->nk", A, unit(hard)) / temperature

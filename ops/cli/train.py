@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from alignstream.ops.cli.console import AsJson, console, print_json
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
 from alignstream.ops.cli.export import ExtraMissing
 from alignstream.ops.cli.fit_pairs import (
     PAIRS_HELP,
@@ -21,6 +21,7 @@ from alignstream.ops.cli.fit_pairs import (
 )
 
 if TYPE_CHECKING:
+    from alignstream.export.training.curves import Point
     from alignstream.export.training.loop import Refined
     from alignstream.models.alignment.adapter import Adapter
 
@@ -89,7 +90,7 @@ def train(
         check_overlap(fit, held_out)
         adapter, refined = train_on_pairs(
             loss, base, embed_pairs(cache, fit, "pairs"), judged, config=PairConfig(epochs=epochs, seed=seed),
-            device=device, checkpoint=checkpoint,
+            device=device, checkpoint=checkpoint, on_epoch=_tell,
         )  # fmt: skip
     else:
         from alignstream.export.training.adapters import train_without_pairs
@@ -99,7 +100,7 @@ def train(
         vectors = cache.embed_with_progress(named, title="encoding texts")
         adapter, refined = train_without_pairs(
             base, vectors["train.source"], vectors["train.target"], judged,
-            config=AdversarialConfig(epochs=epochs, seed=seed), device=device, checkpoint=checkpoint,
+            config=AdversarialConfig(epochs=epochs, seed=seed), device=device, checkpoint=checkpoint, on_epoch=_tell,
         )  # fmt: skip
     write_adapter(adapter, output, overwrite=overwrite)
     if curves is not None:
@@ -116,6 +117,12 @@ def train(
         f"[bold]{output}[/]  version {adapter.version}; {verdict}; {escape(refined.reason)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _tell(point: "Point") -> None:
+    """Say on standard error how an epoch went: a run may take minutes, and may be stopped."""
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(point.figures.items()))
+    errors.print(f"epoch {point.epoch:3}  {figures}", highlight=False, soft_wrap=True)
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -65,6 +65,16 @@ def test_a_margin_and_hard_negatives_make_ranking_harder() -> None:
     assert float(losses.translation_ranking(A, B, hard=B[wrong])) > float(losses.translation_ranking(A, B))
 
 
+@pytest.mark.parametrize("loss", [losses.info_nce, losses.translation_ranking])
+def test_the_translation_of_the_same_text_is_no_wrong_answer(loss: "type[losses.info_nce]") -> None:  # type: ignore[valid-type]
+    A, B = (torch.from_numpy(side) for side in sides(16, seed=3, turn=0.1))
+    noisy = A + 0.003 * torch.randn(A.shape, generator=torch.Generator().manual_seed(0))
+    twice = loss(torch.cat([A, noisy]), torch.cat([B, B]))  # type: ignore[operator]
+    once = loss(A, B)  # type: ignore[operator]
+    # A right answer taken for a wrong one would cost at least log 2.
+    assert float(twice) < float(once) + 0.3
+
+
 def test_a_gradient_reaches_the_map() -> None:
     A, B = (torch.from_numpy(side) for side in sides(32, seed=3))
     W = torch.eye(DIM, requires_grad=True)
