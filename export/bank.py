@@ -12,10 +12,17 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from alignstream.export.evaluate import LABELS, LabelledTexts, measure, neighbours_kept, transform_of
-from alignstream.export.evaluation.statistics import spearman
+from alignstream.export.evaluate import (
+    LABELS,
+    LabelledTexts,
+    ScoredVectors,
+    measure,
+    neighbours_kept,
+    similarity,
+    transform_of,
+)
 from alignstream.export.fit import DevTexts
-from alignstream.export.sources import ScoredPairs, Sources
+from alignstream.export.sources import Sources
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import Array64, PairSums, ridge, total
 from alignstream.models.alignment.context import Context
@@ -176,14 +183,14 @@ class BankDev:
         Raw vectors of commands to an assistant: a domain that nothing is fitted on.
     intents : LabelledTexts
         Their labels.
-    similarity : mapping of str to ScoredPairs
+    similarity : mapping of str to ScoredVectors
         The guard.
     """
 
     texts: DevTexts
     commands: Mapping[str, Matrix]
     intents: LabelledTexts
-    similarity: Mapping[str, ScoredPairs]
+    similarity: Mapping[str, ScoredVectors]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +207,7 @@ class Chosen:
 def choose_bank(bank: Bank, dev: BankDev) -> Chosen:
     """Try every choice on development texts; the best score among those that pass the guard wins."""
     means = np.stack([mean for mean, _ in bank.prototypes.values()])
-    raw = _similarities(Adapter(encoder="", dim=means.shape[1]), dev.similarity)
+    raw = similarity(dev.similarity, transform_of(Adapter(encoder="", dim=means.shape[1])))
     made: dict[str, tuple[tuple[Member, ...], Settings]] = {}
     plain = attention(bank, common=0.0, temperature=TEMPERATURES[0])
     trials = [
@@ -250,7 +257,7 @@ def try_members(members: tuple[Member, ...], name: str, dev: BankDev, raw: Mappi
             aligned = {language: transform(X, language) for language, X in texts.items()}
             found[kind] = measure(aligned, labelled=labels, common=adapter.common_direction())[LABELS]
     measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
-    after = _similarities(adapter, dev.similarity)
+    after = similarity(dev.similarity, transform)
     return BankTrial(
         name=name,
         measures=measures,
@@ -258,16 +265,6 @@ def try_members(members: tuple[Member, ...], name: str, dev: BankDev, raw: Mappi
         worst_similarity=min(after[language] - raw[language] for language in raw),
         kept=statistics.fmean(neighbours_kept(X, parallel[language]) for language, X in vectors.items()),
     )
-
-
-def _similarities(adapter: Adapter, similarity: Mapping[str, ScoredPairs]) -> dict[str, float]:
-    found = {}
-    for language, pairs in similarity.items():
-        context = Context(language=language)
-        first, second = (adapter.transform_many(X, context) for X in (pairs.first, pairs.second))
-        cosines = np.einsum("ij,ij->i", first.astype(np.float64), second.astype(np.float64))
-        found[language] = 100.0 * spearman(cosines, pairs.scores)
-    return found
 
 
 def _mean(X: Matrix) -> Array64:

@@ -19,6 +19,7 @@ import platformdirs
 
 from alignstream.export.bank import ENCYCLOPAEDIC, Bank, attention, gather, pair_sums, pooled_map
 from alignstream.export.comparison_page import LowResource, Row, render
+from alignstream.export.comparison_trained import adversarial_maps, refined_maps
 from alignstream.export.evaluate import (
     FROM_PIVOT,
     LABELS,
@@ -26,10 +27,10 @@ from alignstream.export.evaluate import (
     LabelledTexts,
     Transform,
     measure,
+    similarity,
     transform_of,
 )
 from alignstream.export.evaluate import MIXED_POOL as POOL
-from alignstream.export.evaluation.statistics import spearman
 from alignstream.export.fit_pairs import with_correction
 from alignstream.export.shipped import open_sources
 from alignstream.export.sources import N_TICO_LINES, TICO_LANGUAGES, Sources
@@ -83,17 +84,7 @@ class Comparison:
         self.news, self.topics, self.topic_labels = dev.parallel, dev.topical, dev.labelled
         self.commands, self.intents = sources.commands()
         self.similarity = sources.similarity()
-        self._raw_similarity: dict[str, float] = {}
-        self._raw_similarity = self.similarities(transform_of(Adapter(encoder="", dim=384)))
-
-    def similarities(self, transform: Transform) -> dict[str, float]:
-        """Return Spearman's correlation within each language, in points."""
-        found = {}
-        for language, pairs in self.similarity.items():
-            first, second = transform(pairs.first, language), transform(pairs.second, language)
-            cosines = np.einsum("ij,ij->i", first.astype(np.float64), second.astype(np.float64))
-            found[language] = 100.0 * spearman(cosines, pairs.scores)
-        return found
+        self._raw_similarity = similarity(self.similarity, transform_of(_chain()))
 
     def judge(self, name: str, transform: Transform, *, needs: str, common: Array64 | None = None) -> Row:
         """Judge one method on everything."""
@@ -102,8 +93,8 @@ class Comparison:
         seconds = time.perf_counter() - start
         figures = measure(tico, pivot="en")
         news = measure({language: transform(X, language) for language, X in self.news.items()}, pivot="eng")
-        similarity = self.similarities(transform)
-        changes = {language: similarity[language] - self._raw_similarity[language] for language in similarity}
+        after = similarity(self.similarity, transform)
+        changes = {language: after[language] - self._raw_similarity[language] for language in after}
         return Row(
             name=name,
             needs=needs,
@@ -196,6 +187,7 @@ def methods(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
     yield from _whitened(comparison)
     yield from _own_maps(comparison, full)
     yield from _memory(comparison, shipped)
+    yield from _trained(comparison, full, shipped)
 
 
 def _whitened(comparison: Comparison) -> Iterator[Row]:
@@ -243,7 +235,7 @@ def _self_learned(bank: Bank, base: Adapter, target: Array64) -> dict[str, Array
     """Learn the maps of TICO-19's languages from news whose lines are shuffled."""
     maps = {}
     generator = np.random.Generator(np.random.PCG64(0))
-    for language in sorted({name for name in _TICO_TO_NTREX.values() if name in bank.news}):
+    for language in sorted(_of_tico(bank)):
         X = base.transform_many(bank.news[language], Context(language=language)).astype(np.float64)
         try:
             maps[language] = self_learn(X[generator.permutation(len(X))], target).matrix
@@ -282,6 +274,24 @@ def _memory(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
         needs="pairs",
         common=shipped.common_direction(),
     )
+
+
+def _trained(comparison: Comparison, base: Adapter, shipped: Adapter) -> Iterator[Row]:
+    bank = comparison.bank
+    for found in refined_maps(shipped, bank):
+        yield comparison.judge(
+            found.name, transform_of(found.adapter), needs="pairs", common=shipped.common_direction()
+        )
+    languages = sorted(_of_tico(bank))
+    maps, n_kept = adversarial_maps(base, bank, languages)
+    yield comparison.judge(
+        f"attention, adversarial ({n_kept} of {len(languages)} kept)", _by_language(base, maps), needs="text"
+    )
+
+
+def _of_tico(bank: Bank) -> set[str]:
+    """Return NTREX-128's names of the languages that TICO-19 has too."""
+    return {name for name in _TICO_TO_NTREX.values() if name in bank.news}
 
 
 def low_resource(comparison: Comparison, sources: Sources) -> list[LowResource]:

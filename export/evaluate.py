@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from alignstream.export.evaluation.statistics import spearman
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Matrix, Vector64
@@ -50,6 +51,22 @@ class LabelledTexts(msgspec.Struct, frozen=True):
 
     prototypes: Matrix
     gold: NDArray[np.int64]
+
+
+class ScoredVectors(msgspec.Struct, frozen=True):
+    """Pairs of texts of one language and how alike people found them.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_pairs, dim), float32
+        Vectors as encoded.
+    scores : ndarray of shape (n_pairs,), float64
+        Any increasing scale, such as 0 (unrelated) to 5 (the same).
+    """
+
+    first: Matrix
+    second: Matrix
+    scores: NDArray[np.float64]
 
 
 class SetReport(msgspec.Struct, frozen=True):
@@ -274,6 +291,22 @@ def neighbours_kept(raw: Matrix, aligned: Matrix) -> float:
     k = min(N_NEIGHBOURS, len(raw) - 1)
     before, after = _neighbours(raw, k), _neighbours(aligned, k)
     return _points(np.array([np.isin(a, b).mean() for a, b in zip(before, after, strict=True)]))
+
+
+def similarity(pairs: Mapping[str, ScoredVectors], transform: Transform) -> dict[str, float]:
+    """Compare similarity within each language with people's judgements.
+
+    Returns
+    -------
+    dict of str to float
+        By language, Spearman's rank correlation of cosines with scores, in points.
+    """
+    found = {}
+    for language, scored in pairs.items():
+        first, second = transform(scored.first, language), transform(scored.second, language)
+        cosines = np.einsum("ij,ij->i", first.astype(np.float64), second.astype(np.float64))
+        found[language] = 100.0 * spearman(cosines, scored.scores)
+    return found
 
 
 def label_accuracy(

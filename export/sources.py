@@ -4,17 +4,15 @@ Every subsample is fixed, so that every run reads the same texts.
 """
 
 import csv
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alignstream.export.datasets import PublicSets, TextError, evenly_spaced
 from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.evaluate import LabelledTexts
+from alignstream.export.evaluate import LabelledTexts, ScoredVectors
 from alignstream.export.fit import DevTexts
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.errors import AlignstreamError
@@ -67,23 +65,6 @@ INTENTS: Final = {
     "SearchCreativeWork": "finding a film, a book or a song",
     "SearchScreeningEvent": "film showings at the cinema",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoredPairs:
-    """Pairs of texts of one language and how alike people found them.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (n_pairs, dim), float32
-        Vectors as encoded.
-    scores : ndarray of shape (n_pairs,), float64
-        From 0 (unrelated) to 5 (the same).
-    """
-
-    first: Matrix
-    second: Matrix
-    scores: NDArray[np.float64]
 
 
 class Sources:
@@ -164,7 +145,7 @@ class Sources:
             gold=np.array([labels.index(label) for label in gold], dtype=np.int64),
         )
 
-    def similarity(self) -> dict[str, ScoredPairs]:
+    def similarity(self) -> dict[str, ScoredVectors]:
         """Return development pairs of the STS benchmark by language: a guard, nothing is fitted on them."""
         found = {}
         for language in STS_LANGUAGES:
@@ -174,7 +155,7 @@ class Sources:
             vectors = [
                 self.embed(part, {language: texts}) for part, texts in (("sts-a", first), ("sts-b", second))
             ]
-            found[language] = ScoredPairs(vectors[0][language], vectors[1][language], np.array(scores))
+            found[language] = ScoredVectors(vectors[0][language], vectors[1][language], np.array(scores))
         return found
 
 

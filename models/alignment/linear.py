@@ -1,7 +1,7 @@
 """Linear members: one matrix for all texts, and corrections of it for single languages."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -110,6 +110,17 @@ class LanguageMaps:
         left: Vector64 = self.__dict__["_left64"][position]
         right: Vector64 = self.__dict__["_right64"][position]
         return x + (x @ left) @ right
+
+    def without(self, keys: Collection[str]) -> "LanguageMaps | None":
+        """Return the maps of all other languages; None where none is left."""
+        kept = [index for index, name in enumerate(self.languages) if name not in keys]
+        if not kept:
+            return None
+        return LanguageMaps(
+            left=self.left[kept],
+            right=self.right[kept],
+            languages=tuple(self.languages[index] for index in kept),
+        )
 
     def tensors(self) -> Mapping[str, Matrix]:
         """Return ``left`` and ``right``."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from alignstream.ops.cli.console import AsJson, console, print_json
+from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
     from alignstream.streams.settings import Settings
@@ -49,6 +49,14 @@ def push(
     force: Annotated[
         bool, typer.Option("--force", help="Publish it whatever the gate says; its note will say so.")
     ] = False,
+    scored: Annotated[
+        Path | None,
+        typer.Option(
+            "--similarity",
+            help="Also judge similarity within languages by people's scores: language, score, text and text a line, "
+            "with tabs between them.",
+        ),
+    ] = None,
     expected_revision: Annotated[
         int | None, typer.Option(help="Only if the pointer is at this revision.")
     ] = None,
@@ -57,7 +65,8 @@ def push(
     """Publish an adapter; workers serve it within seconds. Pushing what is there already changes nothing.
 
     First it is judged on the texts of the demonstration in 27 languages, against what is published under the name: an
-    adapter that loses translations or scrambles a language is refused.
+    adapter that loses translations or scrambles a language is refused; a language that its own map makes worse falls
+    back to the map that serves all.
     """
     from alignstream.models.errors import AdapterError
     from alignstream.ops import adapters
@@ -88,14 +97,16 @@ def push(
             _pointer(current, as_json=as_json)
             return
     if not is_shipped:
-        forced = _pass_gate(settings, name, blob, force=force)
-        note = f"{note} (forced past the gate: {forced})".strip() if forced else note
+        blob, told = _pass_gate(settings, name, blob, scored=scored, force=force)
+        note = f"{note} ({told})".strip() if told else note
     pointer = adapters.push_adapter(settings, name, blob, note=note, expected_revision=expected_revision)
     _pointer(pointer, as_json=as_json)
 
 
-def _pass_gate(settings: "Settings", name: str, blob: bytes, *, force: bool) -> str:
-    """Judge an adapter; return what ``--force`` overrode, or nothing.
+def _pass_gate(
+    settings: "Settings", name: str, blob: bytes, *, scored: Path | None, force: bool
+) -> tuple[bytes, str]:
+    """Judge an adapter; return what may be published, and what its note should say of the gate.
 
     Raises
     ------
@@ -115,15 +126,22 @@ def _pass_gate(settings: "Settings", name: str, blob: bytes, *, force: bool) -> 
     except (RegistryError, AdapterError):
         pass  # nothing is published under the name, or nothing that could be compared
     try:
-        report = gate.judge(candidate, incumbent, gate.sample_vectors(settings, candidate.encoder))
+        report = gate.judge(candidate, incumbent, gate.gather(settings, candidate.encoder, scored=scored))
     except AdapterError as error:
         if force:
-            return str(error)
+            return blob, f"forced past the gate: {error}"[:MAX_NOTE]
         raise
-    if report.is_accepted:
-        return ""
+    if report.is_accepted and not report.fell_back:
+        return blob, ""
     if force:
-        return "; ".join(report.reasons)[:MAX_NOTE]
+        return blob, f"forced past the gate: {'; '.join(report.reasons)}"[:MAX_NOTE]
+    if report.is_accepted:
+        for tag, reason in report.fell_back.items():
+            errors.print(
+                f"[yellow]{escape(tag)}[/] falls back to the map that serves all languages: its own {escape(reason)}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return report.adapter.blob, f"without the own maps of {', '.join(report.fell_back)}"[:MAX_NOTE]
     raise AdapterError(
         f"the gate refuses it: {'; '.join(report.reasons)}; nothing was published; --force publishes it anyway"
     )
