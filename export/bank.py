@@ -141,6 +141,7 @@ def attention(bank: Bank, *, common: float, temperature: float) -> PrototypeAtte
         means=np.stack([mean for mean, _ in bank.prototypes.values()]).astype(np.float32),
         languages=tuple(bank.prototypes),
         counts=tuple(count for _, count in bank.prototypes.values()),
+        spreads=np.ones(len(bank.prototypes), dtype=np.float32),
         temperature=temperature,
         tag_evidence=TAG_EVIDENCE,
         common=common,

@@ -32,12 +32,12 @@ from alignstream.export.evaluate import (
 )
 from alignstream.export.evaluate import MIXED_POOL as POOL
 from alignstream.export.fit_pairs import with_correction
+from alignstream.export.onboard import RANK, add_prototype, own_map
 from alignstream.export.shipped import open_sources
 from alignstream.export.sources import N_TICO_LINES, TICO_LANGUAGES, Sources
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import Array64, PairSums, procrustes, ridge
 from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.families import relatives
 from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.linear import LinearMap
 from alignstream.models.alignment.members import Centre, Matrix, Member
@@ -341,30 +341,16 @@ def _left_out(
     english = base.transform_many(bank.news["eng"], Context(language="eng"))
     for n in PAIR_COUNTS[1:]:
         texts = bank.news[language][:n]
-        mean = (texts.sum(axis=0, dtype=np.float64) + 10.0 * _family(bank, language)) / (n + 10.0)
-        grown = dataclasses.replace(
-            first,
-            means=np.vstack([first.means, mean.astype(np.float32)]),
-            languages=(*first.languages, str(key)),
-            counts=(*first.counts, n),
-        )
-        own = _chain(grown, base.members[1])
+        own = _chain(add_prototype(first, str(key), texts), base.members[1])
         judge("prototype", n, own, base)
         X = own.transform_many(texts, Context(language=language))
+        W_own = own_map(X.astype(np.float64), english[:n].astype(np.float64))
+        judge("onboarded", n, with_correction(own, str(key), W_own, rank=RANK), base)
         pairs = PairSums.of(X, english[:n])
-        W_own = ridge(pairs, strength=800.0 / n)
-        judge("onboarded", n, with_correction(own, str(key), W_own, rank=16), base)
         judge(
             "Procrustes", n, with_correction(own, str(key), procrustes(pairs, blend=1.0), rank=own.dim), base
         )
     return found
-
-
-def _family(bank: Bank, language: str) -> Array64:
-    _, related = relatives(language, tuple(bank.prototypes))
-    names = related or list(bank.prototypes)
-    mean: Array64 = np.mean([bank.prototypes[name][0] for name in names], axis=0)
-    return mean
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.linear import LinearMap
 from alignstream.models.alignment.members import Matrix, Member
 from alignstream.models.alignment.projection import language_means
-from alignstream.models.alignment.prototypes import PrototypeAttention
+from alignstream.models.alignment.prototypes import PrototypeAttention, fit_spreads
 from alignstream.models.errors import AdapterError
 
 #: As chosen for the shipped adapter; ``dev`` chooses among the others.
@@ -26,6 +26,8 @@ COMMONS: Final = (0.4, 0.6, 0.8)
 STRENGTHS: Final = (0.3, 1.0, 3.0, 10.0)
 TEMPERATURE: Final = 0.05
 TAG_EVIDENCE: Final = 4.0
+#: Texts that the average spread of the languages is worth.
+SPREAD_TEXTS: Final = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +94,18 @@ def fit_attention(
             raise AdapterError(f"{same} name the same language ({key}); put their texts together")
     commons = COMMONS if dev is not None else (DEFAULT_COMMON,)
     strengths = (STRENGTHS if dev is not None else (DEFAULT_STRENGTH,)) if parallel is not None else (None,)
+    plain = PrototypeAttention(
+        means=means.astype(np.float32),
+        languages=tuple(map(str, keys)),
+        counts=tuple(len(texts[tag]) for tag in tags),
+        spreads=np.ones(len(tags), dtype=np.float32),
+        temperature=TEMPERATURE,
+        tag_evidence=TAG_EVIDENCE,
+    )
+    spreads = _spreads(plain, texts)
     trials: list[tuple[float, float, float | None, Adapter]] = []
     for common in commons:
-        first = PrototypeAttention(
-            means=means.astype(np.float32),
-            languages=tuple(map(str, keys)),
-            counts=tuple(len(texts[tag]) for tag in tags),
-            temperature=TEMPERATURE,
-            tag_evidence=TAG_EVIDENCE,
-            common=common,
-        )
+        first = dataclasses.replace(plain, common=common, spreads=spreads)
         sums = _sums(first, parallel) if parallel is not None else {}
         for strength in strengths:
             members: tuple[Member, ...] = (first,)
@@ -128,6 +132,17 @@ def fit_attention(
     }
     del score
     return dataclasses.replace(adapter, report=report), reports
+
+
+def _spreads(plain: PrototypeAttention, texts: Mapping[str, Matrix]) -> Matrix:
+    """Return the spreads of languages in sorted order of their tags; few texts say little of their language's."""
+    found = fit_spreads(plain, texts)
+    usual = float(np.mean(list(found.values())))
+    shrunk = [
+        (len(texts[tag]) * spread + SPREAD_TEXTS * usual) / (len(texts[tag]) + SPREAD_TEXTS)
+        for tag, spread in sorted(found.items())
+    ]
+    return np.array(shrunk, dtype=np.float32)
 
 
 def _sums(first: PrototypeAttention, parallel: ParallelVectors) -> dict[str, PairSums]:

@@ -21,7 +21,7 @@ from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.families import relatives
 from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix
-from alignstream.models.alignment.prototypes import PrototypeAttention
+from alignstream.models.alignment.prototypes import PrototypeAttention, fit_spreads
 from alignstream.models.errors import AdapterError
 
 #: Texts that the mean of the relatives is worth.
@@ -155,7 +155,7 @@ def _with_prototype(
     if not isinstance(attention, PrototypeAttention):
         raise AdapterError("the base adapter has no prototypes of languages")
     n = len(examples.texts)
-    anchor, weight, borrowed = _anchor(attention, key)
+    _, _, borrowed = _anchor(attention, key)
     if n == 0 and borrowed is None:
         steps.append(
             Step(
@@ -168,9 +168,7 @@ def _with_prototype(
     if n == 0 and key in attention.languages:
         steps.append(Step("prototype", False, "no text, and the adapter has a prototype of it already"))
         return base
-    mean = examples.texts.mean(axis=0, dtype=np.float64) if n else np.zeros(base.dim)
-    prototype = (n * mean + weight * anchor) / (n + weight)
-    candidate = _replace(base, position, _add(attention, key, prototype, n))
+    candidate = _replace(base, position, add_prototype(attention, key, examples.texts))
     told = f"{n} texts" + (f", shrunk toward {borrowed}" if borrowed else "")
     verdict = _judge(base, candidate, candidate, examples)
     is_taken = force or verdict.is_accepted
@@ -196,20 +194,47 @@ def _anchor(attention: PrototypeAttention, key: str) -> tuple[Array64, float, st
     return means.mean(axis=0), FAMILY_TEXTS, None
 
 
-def _add(attention: PrototypeAttention, key: str, prototype: Array64, n: int) -> PrototypeAttention:
-    row = prototype.astype(np.float32)
+def add_prototype(attention: PrototypeAttention, key: str, texts: Matrix) -> PrototypeAttention:
+    """Return an attention that knows a language, or knows it better.
+
+    Parameters
+    ----------
+    key : str
+        The language.
+    texts : ndarray of shape (n, dim), float32
+        Raw vectors of its texts; none makes it like its relatives.
+
+    Notes
+    -----
+    Prototype and spread are shrunk toward what they were, or toward those of related languages.
+    """
+    n = len(texts)
+    anchor, weight, _ = _anchor(attention, key)
+    total = texts.sum(axis=0, dtype=np.float64)
+    row = ((total + weight * anchor) / (n + weight)).astype(np.float32)
     if key in attention.languages:
         index = attention.languages.index(key)
         means, counts = attention.means.copy(), list(attention.counts)
         means[index] = row
         counts[index] += n
         return dataclasses.replace(attention, means=means, counts=tuple(counts))
-    return dataclasses.replace(
-        attention,
-        means=np.vstack([attention.means, row]),
-        languages=(*attention.languages, key),
-        counts=(*attention.counts, n),
-    )
+    _, related = relatives(key, attention.languages)
+    rows = [attention.languages.index(name) for name in related] or list(range(len(attention.languages)))
+    spread = float(attention.spreads[rows].mean())
+
+    def grown(spread: float) -> PrototypeAttention:
+        return dataclasses.replace(
+            attention,
+            means=np.vstack([attention.means, row]),
+            languages=(*attention.languages, key),
+            counts=(*attention.counts, n),
+            spreads=np.append(attention.spreads, np.float32(spread)),
+        )
+
+    if n:
+        own = fit_spreads(grown(spread), {key: texts})[key]
+        spread = (n * own + FAMILY_TEXTS * spread) / (n + FAMILY_TEXTS)
+    return grown(spread)
 
 
 def _with_correction(
@@ -226,13 +251,13 @@ def _with_correction(
     rank = min(RANK, current.dim)
     held_out = n >= SPLIT_PAIRS
     fitted = np.arange(n) % 2 == 0 if held_out else np.ones(n, dtype=bool)
-    candidate = with_correction(current, key, _fit(X[fitted], Y[fitted]), rank=rank)
+    candidate = with_correction(current, key, own_map(X[fitted], Y[fitted]), rank=rank)
     if held_out:
         part = dataclasses.replace(examples, source=examples.source[~fitted], target=examples.target[~fitted])
         verdict = _judge(current, candidate, None, part)
     else:
         before = gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
-        mapped = gate.leave_one_out(n, lambda i: _fit(np.delete(X, i, 0), np.delete(Y, i, 0)), X)
+        mapped = gate.leave_one_out(n, lambda i: own_map(np.delete(X, i, 0), np.delete(Y, i, 0)), X)
         after = gate.margins(mapped.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
         verdict = gate.judge_few(before, after)
     meaning = _meaning(current, candidate, examples)
@@ -246,10 +271,11 @@ def _with_correction(
             f"{n} pairs, {how}; {verdict.reason}; {meaning.reason}{forced}",
         )
     )
-    return with_correction(current, key, _fit(X, Y), rank=rank) if is_taken else current
+    return with_correction(current, key, own_map(X, Y), rank=rank) if is_taken else current
 
 
-def _fit(X: Array64, Y: Array64) -> Array64:
+def own_map(X: Array64, Y: Array64) -> Array64:
+    """Fit a language's own map to aligned pairs of shape (n, dim), shrunk toward none by what pairs are worth."""
     sums = PairSums.of(X, Y)
     return shrunk_by_pairs(sums, strength=STRENGTH, pairs=PRIOR_PAIRS, prior=np.eye(sums.dim))
 

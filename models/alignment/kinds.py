@@ -16,7 +16,7 @@ _KINDS: Final[Mapping[str, tuple[type[Any], tuple[str, ...], Mapping[str, type]]
     LanguageCentre.kind: (LanguageCentre, ("means",), {"languages": list, "counts": list}),
     PrototypeAttention.kind: (
         PrototypeAttention,
-        ("means",),
+        ("means", "spreads"),
         {"languages": list, "counts": list, "temperature": float, "tag_evidence": float, "common": float},
     ),
     LinearMap.kind: (LinearMap, ("matrix",), {}),

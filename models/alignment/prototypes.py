@@ -22,6 +22,9 @@ from alignstream.models.errors import AdapterCorrupt
 
 #: A direction shorter than this says nothing.
 _MIN_NORM: Final = 1e-9
+#: Languages differ in their spread by tens of percent; unit vectors lie at most 2 apart.
+MIN_SPREAD: Final = 0.01
+MAX_SPREAD: Final = 2.0
 
 
 def _check_languages(kind: str, means: Matrix, languages: Sequence[str], counts: Sequence[int]) -> None:
@@ -94,13 +97,15 @@ class LanguageCentre:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PrototypeAttention:
-    """Subtract the language part that attention over prototypes finds: ``x - Σ_k a_k μ_k + c G``.
+    """Subtract the language part that attention over prototypes finds: ``s̄ (x - Σ_k a_k μ_k) / Σ_k a_k s_k + c G``.
 
     ``a = softmax(cos(x - G, μ_k - G) / τ + s β [k is the tagged language])`` with G the mean of the means, τ the
     temperature, s the shrinkage that the context gives and β the evidence of a tag. A language that has no
     prototype is met by those it resembles; a wrong tag is outvoted by the vector. The share c of what all texts
     have in common stays: it keeps how specific a text is, without which similarities within one language lose
-    meaning (``docs/alignment.md``).
+    meaning (``docs/alignment.md``). The spread s of a language is how far its texts lie from its prototype, s̄ the
+    mean over languages: an encoder spreads a language that it hardly knows less, and beside c G all of its texts
+    would seem unspecific.
 
     Parameters
     ----------
@@ -110,6 +115,8 @@ class PrototypeAttention:
         Their keys (``languages.language_key``).
     counts : tuple of int
         Texts behind each prototype.
+    spreads : ndarray of shape (n_languages,), float32
+        s: the mean length of what is left of a language's texts (``fit_spreads``); all the same, they change nothing.
     temperature : float
         τ > 0.
     tag_evidence : float
@@ -126,6 +133,7 @@ class PrototypeAttention:
     means: Matrix
     languages: tuple[str, ...]
     counts: tuple[int, ...]
+    spreads: Matrix
     temperature: float
     tag_evidence: float
     common: float = 0.0
@@ -140,13 +148,21 @@ class PrototypeAttention:
         ):
             if not (isinstance(value, float) and least <= value <= most):
                 raise AdapterCorrupt(f"{self.kind} has a {name} of {value!r}")
+        check_tensor(f"{self.kind} spreads", self.spreads, 1)
+        if len(self.spreads) != len(self.means) or not np.all(
+            (self.spreads >= MIN_SPREAD) & (self.spreads <= MAX_SPREAD)
+        ):
+            raise AdapterCorrupt(
+                f"{self.kind} needs a spread from {MIN_SPREAD} to {MAX_SPREAD} for each of {len(self.means)} languages"
+            )
         wide = self.means.astype(np.float64)
         centre = wide.mean(axis=0)
         keys = wide - centre
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
-        # The weights sum to 1, so that a share of the centre that stays is a share taken from every value.
-        object.__setattr__(self, "_values", wide - self.common * centre)
+        object.__setattr__(self, "_values", wide)
+        object.__setattr__(self, "_relative", (spreads := self.spreads.astype(np.float64)) / spreads.mean())
         object.__setattr__(self, "_centre", centre)
+        object.__setattr__(self, "_kept", self.common * centre)
         # Similarities weigh prototypes: float32 tells them apart, and is read twice as fast.
         object.__setattr__(self, "_keys", (keys / np.maximum(norms, _MIN_NORM)).astype(np.float32))
         object.__setattr__(self, "table", LanguageTable(self.languages))
@@ -159,8 +175,8 @@ class PrototypeAttention:
     @property
     def kept_centre(self) -> Vector64:
         """What of the mean of means stays in every vector, shape (dim,)."""
-        centre: Vector64 = self.__dict__["_centre"]
-        return self.common * centre
+        kept: Vector64 = self.__dict__["_kept"]
+        return kept
 
     def weights(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return the attention over the prototypes, shape (n_languages,); it sums to 1."""
@@ -178,9 +194,11 @@ class PrototypeAttention:
         return normalised
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
-        """Return x less the attended prototype, shape (dim,)."""
-        values: Vector64 = self.__dict__["_values"]
-        return x - self.weights(x, tuning) @ values
+        """Return x less the attended prototype, over the attended spread, with what stays: shape (dim,)."""
+        weights = self.weights(x, tuning)
+        values, spreads, kept = (self.__dict__[name] for name in ("_values", "_relative", "_kept"))
+        aligned: Vector64 = (x - weights @ values) / float(weights @ spreads) + kept
+        return aligned
 
     def nearest(self, x: Vector64, n: int, tuning: Tuning = UNTUNED) -> list[tuple[str, float]]:
         """Return the n languages that are attended to most, with their weights."""
@@ -189,11 +207,11 @@ class PrototypeAttention:
         return [(self.languages[position], float(weights[position])) for position in order]
 
     def tensors(self) -> Mapping[str, Matrix]:
-        """Return ``means``."""
-        return {"means": self.means}
+        """Return ``means`` and ``spreads``."""
+        return {"means": self.means, "spreads": self.spreads}
 
     def parameters(self) -> Mapping[str, Any]:
-        """Return languages, counts, temperature and evidence of a tag."""
+        """Return languages, counts, temperature, evidence of a tag and the common share."""
         return {
             "languages": list(self.languages),
             "counts": list(self.counts),
@@ -208,3 +226,34 @@ class PrototypeAttention:
             f"prototype-attention: subtract what attention over the prototypes of {len(self.languages)} "
             "languages finds of them in the text"
         )
+
+
+def fit_spreads(attention: PrototypeAttention, texts: Mapping[str, Matrix]) -> dict[str, float]:
+    """Measure how far the texts of languages lie from what attention finds of their languages in them.
+
+    Parameters
+    ----------
+    attention : PrototypeAttention
+        Its own spreads and common share do not count.
+    texts : mapping of str to ndarray of shape (n, dim), float32
+        Raw vectors by tag, at least one of each.
+
+    Returns
+    -------
+    dict of str to float
+        By tag, the mean length of what is left of a text, within the bounds of a spread.
+
+    Notes
+    -----
+    O(n_languages · dim) a text. Texts of one kind differ less in it than languages do, but kinds differ too:
+    compare languages on texts of one kind.
+    """
+    plain = dataclasses.replace(
+        attention, common=0.0, spreads=np.ones(len(attention.means), dtype=np.float32)
+    )
+    found = {}
+    for language, X in texts.items():
+        tuning = Tuning(language=language, shrinkage=1.0)
+        lengths = [np.linalg.norm(plain.transform_one(x.astype(np.float64), tuning)) for x in X]
+        found[language] = float(np.clip(np.mean(lengths), MIN_SPREAD, MAX_SPREAD))
+    return found

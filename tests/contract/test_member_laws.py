@@ -80,6 +80,7 @@ def _attention(seed: int, **changes: Any) -> PrototypeAttention:  # noqa: ANN401
         temperature=0.05 + seed % 7 / 10,
         tag_evidence=float(seed % 5),
         common=seed % 3 / 2,
+        spreads=np.random.default_rng(seed).uniform(0.5, 2.0, len(LANGUAGES)).astype(np.float32),
     )
     return dataclasses.replace(made, **changes)
 
@@ -432,6 +433,7 @@ def test_a_withheld_language_falls_back_to_what_the_vector_resembles(seed: int) 
         means=np.ascontiguousarray(whole.means[keep]),
         languages=tuple(LANGUAGES[place] for place in keep),
         counts=tuple(whole.counts[place] for place in keep),
+        spreads=whole.spreads[keep],
     )
     hard = LanguageCentre(less.means, less.languages, less.counts)
     (x,) = unit_rows(seed, 1)

@@ -51,7 +51,8 @@ def world(language: str, n: int, *, seed: int = 0, first: int = 0, turn: float =
 def base(*languages: str) -> Adapter:
     means = np.stack([world(name, 400, first=1000).mean(axis=0) for name in languages]).astype(np.float32)
     attention = PrototypeAttention(
-        means=means, languages=languages, counts=(400,) * len(languages), temperature=0.05, tag_evidence=4.0,
+        means=means, languages=languages, counts=(400,) * len(languages),
+        spreads=np.ones(len(languages), dtype=np.float32), temperature=0.05, tag_evidence=4.0,
         common=0.5,
     )  # fmt: skip
     return Adapter(

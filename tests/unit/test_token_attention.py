@@ -160,7 +160,7 @@ def test_a_token_of_which_nothing_is_left_keeps_its_direction() -> None:
 
 def prototypes() -> PrototypeAttention:
     means = np.random.default_rng(0).standard_normal((2, DIM)).astype(np.float32)
-    return PrototypeAttention(means, ("de-Latn", "en-Latn"), (5, 5), 0.1, 1.0)
+    return PrototypeAttention(means, ("de-Latn", "en-Latn"), (5, 5), np.ones(2, dtype=np.float32), 0.1, 1.0)
 
 
 def test_an_adapter_gives_the_means_of_known_languages_else_the_mean_of_all() -> None:
