@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import platformdirs
 
-from alignstream.export.bank import ENCYCLOPAEDIC, Bank, attention, gather, pair_sums, pooled_map
+from alignstream.export.bank import Bank, attention, bank_sums, gather
 from alignstream.export.comparison_page import LowResource, Row, render
 from alignstream.export.comparison_trained import adversarial_maps, refined_maps
 from alignstream.export.evaluate import (
@@ -33,6 +33,7 @@ from alignstream.export.evaluate import (
 from alignstream.export.evaluate import MIXED_POOL as POOL
 from alignstream.export.fit_pairs import with_correction
 from alignstream.export.onboard import RANK, add_prototype, own_map
+from alignstream.export.pooled_map import pooled_map
 from alignstream.export.shipped import open_sources
 from alignstream.export.sources import N_TICO_LINES, TICO_LANGUAGES, Sources
 from alignstream.models.alignment.adapter import Adapter
@@ -55,6 +56,10 @@ LOW_RESOURCE: Final = {
     "nep": "ne", "ckb-Arab": "ckb",
 }  # fmt: skip
 PAIR_COUNTS: Final = (0, 5, 10, 100, 600)
+#: Settings of attention and map where they are not those of the shipped adapter itself.
+COMMON: Final = 0.7
+TEMPERATURE: Final = 0.05
+STRENGTH: Final = 1.5
 #: Pairs of each language in the translation memory.
 N_MEMORY: Final = 50
 #: NTREX-128's names of TICO-19's languages, where methods need pairs of each.
@@ -170,10 +175,10 @@ def methods(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
     yield judge("attention, no tags", _untagged(full), needs="text")
     yield judge("attention", transform_of(full), needs="text")
     yield judge("attention, all tags wrong", _wrong(full, wrong), needs="text")
-    kept = attention(bank, common=0.6, temperature=0.05)
+    kept = attention(bank, common=COMMON, temperature=TEMPERATURE)
     adapter = _chain(kept)
     yield judge(
-        "attention, 0.6 of the common part kept",
+        f"attention, {COMMON:g} of the common part kept",
         transform_of(adapter),
         needs="text",
         common=adapter.common_direction(),
@@ -302,31 +307,28 @@ def low_resource(comparison: Comparison, sources: Sources) -> list[LowResource]:
     tags = [tag for tag in LOW_RESOURCE.values() if tag is not None]
     other = sources.sets.tico(["en", *tags], n_lines=N_TICO_LINES)
     tico = sources.embed(other.name, other.by_language)
-    whole = attention(bank, common=0.6, temperature=0.05)
-    sums = [pair_sums(whole, *part) for part in (
-        (bank.news, bank.news_pivot), (bank.encyclopaedic, bank.encyclopaedic_pivot),
-    )]  # fmt: skip
     found = []
     for language, tag in LOW_RESOURCE.items():
         tests = [("news", news[language], news["eng"], "eng")]
         if tag is not None:
             tests.append(("TICO-19", tico[tag], tico["en"], "en"))
-        found.append(LowResource(language, _left_out(bank, language, sums, tests)))
+        found.append(LowResource(language, _left_out(bank, language, tests)))
     return found
 
 
 def _left_out(
     bank: Bank,
     language: str,
-    sums: Sequence[Mapping[str, PairSums]],
     tests: Sequence[tuple[str, Matrix, Matrix, str]],
 ) -> dict[tuple[str, str, int], float]:
     key = language_key(language)
-    others = {name: value for name, value in bank.prototypes.items() if name != key}
-    news = {name: value for name, value in sums[0].items() if name != language}
-    W = pooled_map(news, sums[1], strength=1.0, weight=ENCYCLOPAEDIC)
-    first = attention(dataclasses.replace(bank, prototypes=others), common=0.6, temperature=0.05)
-    base = _chain(first, LinearMap(matrix=W.astype(np.float32)))
+    less = dataclasses.replace(
+        bank,
+        prototypes={name: value for name, value in bank.prototypes.items() if name != key},
+        news={name: X for name, X in bank.news.items() if name != language},
+    )
+    first = attention(less, common=COMMON, temperature=TEMPERATURE)
+    base = _chain(first, pooled_map(first, bank_sums(less, first), strength=STRENGTH))
     found: dict[tuple[str, str, int], float] = {}
 
     def judge(name: str, n: int, adapter: Adapter, target: Adapter) -> None:

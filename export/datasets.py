@@ -6,16 +6,21 @@ Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that ev
 import csv
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from alignstream.models.alignment.languages import is_known_tag, language_key, variety_key
 from alignstream.models.errors import AlignstreamError
 
+JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 #: Longer than any tag in use; a longer one is text in the wrong column.
 MAX_TAG_CHARACTERS: Final = 35
 #: Texts of one evaluation pool: similarities of all with all stay at seconds and a few hundred MB.
 MAX_POOL_TEXTS: Final = 12_000
+#: Bytes of a line with its end. A text of a megabyte is a book, and one of 16 MB took 4.8 GB of memory.
+MAX_LINE_BYTES: Final = 1_000_000
 
 
 class TextError(AlignstreamError):
@@ -32,16 +37,38 @@ class Texts:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """The same texts in several languages: line by line translations of each other."""
+    """The same texts in several languages: line by line translations of each other.
+
+    Parameters
+    ----------
+    name : str
+        Of the set, or the file without its folder.
+    pivot : str
+        The language that retrieval is measured to and from.
+    by_language : dict of str to list of str
+        By tag, row by row translations.
+    lines : tuple of int, optional
+        Line of each row in its file, from 1; empty for the public sets.
+    file : Path, optional
+        Where it was read from, for messages.
+    """
 
     name: str
     pivot: str
     by_language: dict[str, list[str]]
+    lines: tuple[int, ...] = ()
+    file: Path | None = None
 
     @property
     def n_lines(self) -> int:
         """Count the lines of one language."""
         return len(self.by_language[self.pivot])
+
+    def where(self, row: int) -> str:
+        """Say where a row stands, from 0: file and line, or set and row."""
+        if not self.lines:
+            return f"{self.name}, row {row + 1}"
+        return f"{self.file or self.name}, line {self.lines[row]}"
 
 
 def evenly_spaced(n: int, wanted: int) -> list[int]:
@@ -51,6 +78,11 @@ def evenly_spaced(n: int, wanted: int) -> list[int]:
     return [position * n // wanted for position in range(wanted)]
 
 
+def normalised(text: str) -> str:
+    """Return a text without what makes no other text of it: case, width and spacing."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def read_texts(paths: Sequence[Path]) -> Texts:
     """Read monolingual texts by language.
 
@@ -58,7 +90,8 @@ def read_texts(paths: Sequence[Path]) -> Texts:
     ----------
     paths : sequence of Path
         Each a folder with one file a language (``<language>.txt``, a text a line), a JSON lines file
-        (``.jsonl``, objects with ``language`` and ``text``), or a file of ``language<TAB>text`` lines.
+        (``.jsonl`` or ``.ndjson``, objects with ``language`` and ``text``), or a file of
+        ``language<TAB>text`` lines.
 
     Returns
     -------
@@ -68,8 +101,8 @@ def read_texts(paths: Sequence[Path]) -> Texts:
     Raises
     ------
     TextError
-        A file is missing, not UTF-8 or malformed, a language has no text, or there are fewer than two
-        languages.
+        A file is missing, not UTF-8 or malformed, a tag is unknown, a language has no text, or there are fewer
+        than two languages.
     """
     found: dict[str, dict[str, None]] = {}
     repeated: dict[str, int] = {}
@@ -84,33 +117,42 @@ def read_texts(paths: Sequence[Path]) -> Texts:
     empty = sorted(language for language, texts in found.items() if not texts)
     if empty:
         raise TextError(f"no text for language {', '.join(empty)}; add texts or leave the language out")
-    if len(found) < 2:
+    n_languages = len({language_key(language) or language for language in found})
+    if n_languages < 2:
         raise TextError(
             f"texts of at least 2 languages are needed to see how languages differ, but "
-            f"{', '.join(map(str, paths))} hold {len(found)}"
+            f"{', '.join(map(str, paths))} hold {n_languages}"
+            + (f": {', '.join(sorted(found))} are one language" if len(found) > 1 else "")
         )
     return Texts({language: list(found[language]) for language in sorted(found)}, repeated)
 
 
-def read_parallel(path: Path) -> Parallel:
+def read_parallel(path: Path, *, limit: int | None = MAX_POOL_TEXTS) -> Parallel:
     """Read parallel texts: a header of language tags, then one tab-separated row a line; no cell is blank.
 
-    The first column is the pivot that retrieval is measured to and from.
+    The first column is the pivot that retrieval is measured to and from. A row may stand twice: ``check_rows``
+    refuses that.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    limit : int or None
+        Texts to keep of all languages together: rows are thinned evenly, to two at least. None: every row.
 
     Raises
     ------
     TextError
-        The file is missing, not UTF-8 or malformed, or has fewer than two languages or two rows.
+        The file is missing, not UTF-8 or malformed, a tag is unknown, two tags name one language, or there are
+        fewer than two languages or two rows.
     """
-    lines = read_lines(path)
-    _, header = next(lines, (1, ""))
-    languages = [check_language(tag, path, 1) for tag in header.split("\t")]
-    if len(languages) < 2 or len(set(languages)) < len(languages):
-        raise TextError(
-            f"{path}, line 1: the header must name at least two languages, each once, with tabs between them"
-        )
+    rows = read_lines(path)
+    _, header = next(rows, (1, ""))
+    languages = [check_language(tag, path, 1, is_header=True) for tag in header.split("\t")]
+    _check_header(languages, path)
     columns: list[list[str]] = [[] for _ in languages]
-    for number, line in lines:
+    lines: list[int] = []
+    for number, line in rows:
         if not line.strip():
             continue
         cells = [cell.strip() for cell in line.split("\t")]
@@ -121,9 +163,10 @@ def read_parallel(path: Path) -> Parallel:
             )
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
-    if len(columns[0]) < 2:
+        lines.append(number)
+    if len(lines) < 2:
         raise TextError(f"{path}: at least two rows of parallel text are needed below the header")
-    keep = evenly_spaced(len(columns[0]), max(2, MAX_POOL_TEXTS // len(languages)))
+    keep = evenly_spaced(len(lines), len(lines) if limit is None else max(2, limit // len(languages)))
     return Parallel(
         name=path.name,
         pivot=languages[0],
@@ -131,13 +174,82 @@ def read_parallel(path: Path) -> Parallel:
             language: [column[position] for position in keep]
             for language, column in zip(languages, columns, strict=True)
         },
+        lines=tuple(lines[position] for position in keep),
+        file=path,
     )
+
+
+def check_rows(parallel: Parallel) -> None:
+    """Refuse parallel texts in which a row stands twice, whatever its case, width or spacing.
+
+    Raises
+    ------
+    TextError
+        All texts of a row are those of an earlier one; the message names both lines.
+    """
+    seen: dict[tuple[str, ...], int] = {}
+    for row, texts in enumerate(zip(*parallel.by_language.values(), strict=True)):
+        first = seen.setdefault(tuple(map(normalised, texts)), row)
+        if first != row:
+            raise TextError(
+                f"{parallel.where(row)}: the row is {parallel.where(first)} again, but for case and spacing at most; "
+                "a row that stands twice counts twice: keep one of them"
+            )
+
+
+def check_no_overlap(fitted: Parallel, held_out: Parallel) -> None:
+    """Refuse parallel texts to judge on that are fitted on, whatever their case, width or spacing.
+
+    Parameters
+    ----------
+    fitted, held_out : Parallel
+        Languages that both have are compared, whatever their tags: ``yo`` with ``yor_Latn``.
+
+    Raises
+    ------
+    TextError
+        A text of one is in the other, in the same language; the message names both lines.
+    """
+    known: dict[str, dict[str, int]] = {}
+    for language, column in held_out.by_language.items():
+        rows = known.setdefault(language_key(language) or language, {})
+        for row, text in enumerate(column):
+            rows.setdefault(normalised(text), row)
+    for language, column in fitted.by_language.items():
+        rows = known.get(language_key(language) or language, {})
+        for row, text in enumerate(column):
+            found = rows.get(normalised(text))
+            if found is not None:
+                raise TextError(
+                    f"{fitted.where(row)}: this {language} text is in {held_out.where(found)} too; figures on text "
+                    "that was fitted on mean nothing: take it out of one of them"
+                )
+
+
+def _check_header(languages: Sequence[str], path: Path) -> None:
+    named: dict[str, str] = {}
+    for language in languages:
+        key = variety_key(language)
+        if key in named:
+            raise TextError(
+                f"{path}, line 1: {named[key]!r} and {language!r} are one language; the header must name each once"
+            )
+        named[key] = language
+    if len(languages) < 2:
+        raise TextError(
+            f"{path}, line 1: the header must name at least two languages, with tabs between them"
+        )
 
 
 def _read_path(path: Path) -> Iterator[tuple[str, str | None]]:
     """Yield language and text; None says that a language's file is there."""
-    if path.is_dir():
-        files = sorted(path.glob("*.txt"))
+    try:
+        is_folder = path.is_dir()
+        names = list(path.iterdir()) if is_folder else []
+    except OSError as error:
+        raise TextError(f"cannot read {path}: {error.strerror or error}") from error
+    if is_folder:
+        files = sorted(file for file in names if file.suffix.lower() == ".txt")
         if not files:
             raise TextError(f"{path} holds no <language>.txt; each language needs a file, with a text a line")
         for file in files:
@@ -146,7 +258,7 @@ def _read_path(path: Path) -> Iterator[tuple[str, str | None]]:
             for _, line in read_lines(file):
                 if line.strip():
                     yield language, line.strip()
-    elif path.suffix in {".jsonl", ".ndjson"}:
+    elif path.suffix.lower() in JSON_SUFFIXES:
         yield from _read_json_lines(path)
     else:
         yield from _read_tab_separated(path)
@@ -181,26 +293,62 @@ def _read_tab_separated(path: Path) -> Iterator[tuple[str, str | None]]:
         yield check_language(language, path, number), text.strip() or None
 
 
-def check_language(tag: str, path: Path, number: int | None) -> str:
+def check_language(tag: str, path: Path, number: int | None, *, is_header: bool = False) -> str:
     """Return a tag without its surrounding blanks.
+
+    Parameters
+    ----------
+    tag : str
+        What stands where a tag is expected.
+    path : Path
+        The file, for the message.
+    number : int or None
+        Its line; None where the file's name holds the tag.
+    is_header : bool
+        The line is the header, so text in it says that there is none.
 
     Raises
     ------
     TextError
-        It is not made of letters, digits, - and _.
+        It is not made of letters, digits, - and _, or its first part is no language that the registry knows.
     """
     tag = tag.strip()
     where = f"{path}, line {number}" if number else str(path)
     if not tag or len(tag) > MAX_TAG_CHARACTERS or not tag.replace("-", "").replace("_", "").isalnum():
-        raise TextError(f"{where}: {tag[:50]!r} is not a language tag (letters, digits, - and _)")
+        raise TextError(
+            f"{where}: {tag[:50]!r} is not a language tag (letters, digits, - and _)"
+            + ("; is the header missing?" if is_header else "")
+        )
+    if not is_known_tag(tag):
+        if is_header:
+            advice = "is the header missing?"
+        elif number:
+            advice = "take its code, or x- and a name where it has none"
+        else:
+            advice = "the file's name must hold it: rename the file, or move it away"
+        raise TextError(
+            f"{where}: {tag!r} is not the tag of a language, such as 'sw' or 'zh-Hant', in IANA's registry; {advice}"
+        )
     return tag
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield lines with their numbers, from 1; only line feeds end a line, as text may hold the others."""
+    """Yield lines with their numbers, from 1; only line feeds end a line, as text may hold the others.
+
+    Raises
+    ------
+    TextError
+        The file cannot be read, is not UTF-8, or has a line of more than ``MAX_LINE_BYTES``.
+    """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            # Never more than a line of the longest size is in memory, whatever the file.
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise TextError(
+                        f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes; a line holds one text: split it, "
+                        "or are the line feeds missing?"
+                    )
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:

@@ -2,28 +2,28 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from alignstream.export.evaluate import SetReport, judge, measure, transform_of
 from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE
+from alignstream.export.pair_checks import PairVectors, check_pairs
+from alignstream.export.pairs import Pairs
+from alignstream.export.pooled_map import pair_sums, pooled_map
 from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.closed_form import PairSums, pooled
-from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.languages import language_key
-from alignstream.models.alignment.linear import LinearMap
 from alignstream.models.alignment.members import Matrix, Member
 from alignstream.models.alignment.projection import language_means
 from alignstream.models.alignment.prototypes import PrototypeAttention, fit_spreads
 from alignstream.models.errors import AdapterError
 
 #: As chosen for the shipped adapter; ``dev`` chooses among the others.
-DEFAULT_COMMON: Final = 0.6
-DEFAULT_STRENGTH: Final = 1.0
-COMMONS: Final = (0.4, 0.6, 0.8)
-STRENGTHS: Final = (0.3, 1.0, 3.0, 10.0)
+DEFAULT_COMMON: Final = 0.7
+DEFAULT_STRENGTH: Final = 1.5
+COMMONS: Final = (0.5, 0.7, 0.9)
+STRENGTHS: Final = (0.5, 1.5, 5.0, 15.0)
 TEMPERATURE: Final = 0.05
 TAG_EVIDENCE: Final = 4.0
 #: Texts that the average spread of the languages is worth.
@@ -42,11 +42,14 @@ class ParallelVectors:
         The language that the others are mapped and compared to.
     vectors : mapping of str to ndarray of shape (n_lines, dim), float32
         By tag, row by row translations.
+    lines : sequence of int
+        Lines of the rows in their file, for errors; none counts from 1.
     """
 
     name: str
     pivot: str
     vectors: Mapping[str, Matrix]
+    lines: Sequence[int] = ()
 
 
 def fit_attention(
@@ -82,7 +85,8 @@ def fit_attention(
     Raises
     ------
     AdapterError
-        A tag names no language, or two tags name the same one.
+        A tag names no language, or two tags name the same one; or lines of parallel texts slipped, or are no
+        translations.
     """
     tags, means = language_means(texts)
     keys = [language_key(tag) for tag in tags]
@@ -102,15 +106,18 @@ def fit_attention(
         temperature=TEMPERATURE,
         tag_evidence=TAG_EVIDENCE,
     )
+    for item in (parallel, dev, test):
+        if item is not None:
+            _check(item, Adapter(encoder=encoder, dim=plain.dim, members=(plain,)))
     spreads = _spreads(plain, texts)
+    sums = pair_sums(plain, parallel.vectors, parallel.pivot) if parallel is not None else {}
     trials: list[tuple[float, float, float | None, Adapter]] = []
     for common in commons:
         first = dataclasses.replace(plain, common=common, spreads=spreads)
-        sums = _sums(first, parallel) if parallel is not None else {}
         for strength in strengths:
             members: tuple[Member, ...] = (first,)
             if strength is not None:
-                members = (first, LinearMap(matrix=pooled(sums, strength=strength).astype(np.float32)))
+                members = (first, pooled_map(first, [(sums, 1.0)], strength=strength))
             adapter = Adapter(encoder=encoder, dim=means.shape[1], members=members)
             trials.append((_score(adapter, dev) if dev is not None else 0.0, common, strength, adapter))
     score, common, strength, adapter = max(trials, key=lambda trial: trial[0])
@@ -145,14 +152,16 @@ def _spreads(plain: PrototypeAttention, texts: Mapping[str, Matrix]) -> Matrix:
     return np.array(shrunk, dtype=np.float32)
 
 
-def _sums(first: PrototypeAttention, parallel: ParallelVectors) -> dict[str, PairSums]:
-    before = Adapter(encoder="", dim=first.dim, members=(first,))
-    target = before.transform_many(parallel.vectors[parallel.pivot], Context(language=parallel.pivot))
-    return {
-        tag: PairSums.of(before.transform_many(X, Context(language=tag)), target)
-        for tag, X in parallel.vectors.items()
-        if tag != parallel.pivot
-    }
+def _check(item: ParallelVectors, adapter: Adapter) -> None:
+    """Refuse what pairs of the pivot with each other language are refused for."""
+    pivot = item.vectors[item.pivot]
+    lines = list(item.lines) or list(range(1, len(pivot) + 1))
+    blank = [""] * len(pivot)
+    for tag, X in item.vectors.items():
+        if tag != item.pivot:
+            check_pairs(
+                PairVectors(Pairs(item.name, tag, item.pivot, blank, blank, lines), X, pivot), adapter
+            )
 
 
 def _score(adapter: Adapter, dev: ParallelVectors) -> float:

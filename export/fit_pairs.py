@@ -1,18 +1,12 @@
-"""Fit a map, or a memory, to translations: closed forms that start from another adapter.
-
-What can be told of pairs only from their vectors is refused here: columns that are swapped, and lines that
-slipped against each other.
-"""
+"""Fit a map, or a memory, to translations: closed forms that start from another adapter."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alignstream.export.pairs import Pairs
-from alignstream.models.alignment import gate
+from alignstream.export.pair_checks import PairVectors, check_dev, check_pairs
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import (
     MAX_BLEND,
@@ -28,7 +22,7 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.linear import LanguageMaps, low_rank
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.memory import TranslationMemory
-from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention
+from alignstream.models.alignment.prototypes import LanguageCentre
 from alignstream.models.alignment.self_learning import self_learn
 from alignstream.models.errors import AdapterError
 
@@ -38,26 +32,8 @@ PairMethod = Literal["ridge", "procrustes", "memory"]
 STRENGTHS: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 #: Without development pairs: the strength that did no harm in another domain.
 DEFAULT_STRENGTH: Final = 3.0
-#: Lines that a misalignment may have slipped by.
-_MAX_SLIP: Final = 3
 
 Warn = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class PairVectors:
-    """Pairs and their raw vectors.
-
-    Parameters
-    ----------
-    pairs : Pairs
-    source, target : ndarray of shape (n, dim), float32
-        Unit vectors as encoded, row by row translations.
-    """
-
-    pairs: Pairs
-    source: Matrix
-    target: Matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +85,10 @@ def fit_pairs(
         Columns are swapped, lines slipped, numbers are not finite, or a value is out of range.
     """
     check_pairs(fit, start)
+    if dev is not None:
+        check_dev(fit, dev, start)
     start = start if start.members else centred(start, fit)
-    X, Y = aligned_pairs(start, fit)
+    X, Y = fit.aligned(start)
     key = key_of(fit.pairs.source_language)
     how = "given"
     if method == "memory":
@@ -165,31 +143,22 @@ def with_correction(adapter: Adapter, key: str, W: Array64, *, rank: int) -> Ada
     key : str
         The language.
     W : ndarray of shape (dim, dim)
-        From the space that the adapter leads to into itself.
+        From the space that the adapter leads to into itself: fitted behind everything that is there already, maps
+        of this language included.
     rank : int
         Of what is kept of ``W - I``.
     """
     left, right = low_rank(W - np.eye(len(W)), rank)
-    kept = next((item for item in adapter.members if isinstance(item, LanguageMaps)), None)
-    members = [item for item in adapter.members if item is not kept]
-    found = {key: (left, right)}
-    if kept is not None and kept.left.shape[2] == rank:
-        found |= {
-            name: (kept.left[index], kept.right[index])
-            for index, name in enumerate(kept.languages)
-            if name != key
-        }
-    elif kept is not None and set(kept.languages) != {key}:
-        raise AdapterError(
-            f"the adapter has maps of rank {kept.left.shape[2]} for {', '.join(kept.languages)}; one of rank {rank} "
-            "cannot join them: start from another adapter"
+    last = adapter.members[-1] if adapter.members else None
+    if isinstance(last, LanguageMaps) and last.left.shape[2] == rank and key not in last.languages:
+        maps = LanguageMaps(
+            left=np.concatenate([last.left, left[None]]),
+            right=np.concatenate([last.right, right[None]]),
+            languages=(*last.languages, key),
         )
-    maps = LanguageMaps(
-        left=np.stack([item[0] for item in found.values()]),
-        right=np.stack([item[1] for item in found.values()]),
-        languages=tuple(found),
-    )
-    return dataclasses.replace(adapter, members=(*members, maps), report={})
+        return dataclasses.replace(adapter, members=(*adapter.members[:-1], maps), report={})
+    maps = LanguageMaps(left=left[None], right=right[None], languages=(key,))
+    return dataclasses.replace(adapter, members=(*adapter.members, maps), report={})
 
 
 def fit_unpaired(
@@ -221,77 +190,11 @@ def fit_unpaired(
         "languages": list(languages),
         "texts": [len(source), len(target)],
         "comparable": round(learned.comparable, 3),
+        "margin": round(learned.margin, 3),
         "pairs_by_round": list(learned.n_pairs),
     }
     adapter = with_correction(start, key_of(languages[0]), learned.matrix, rank=start.dim)
     return dataclasses.replace(adapter, report=report)
-
-
-def check_pairs(fit: PairVectors, start: Adapter) -> None:
-    """Refuse pairs whose columns are swapped or whose lines slipped.
-
-    Raises
-    ------
-    AdapterError
-        With the file, the line and what to do.
-    """
-    pairs = fit.pairs
-    attention = next((item for item in start.members if isinstance(item, PrototypeAttention)), None)
-    if attention is not None and len(pairs):
-        own = [_nearer(attention, V, pairs) for V in (fit.source, fit.target)]
-        if own == ["target", "source"]:
-            raise AdapterError(
-                f"{pairs.name}: the {pairs.source_language} texts look like {pairs.target_language} and the other "
-                "way round; were the columns swapped?"
-            )
-    if len(pairs) >= gate.MIN_TRANSLATION_PAIRS:
-        X, Y = aligned_pairs(start, fit)
-        _check_slip(pairs, X.astype(np.float64), Y.astype(np.float64))
-        check_translations(X, Y, pairs.name)
-
-
-def check_translations(X: Matrix, Y: Matrix, name: str) -> None:
-    """Refuse pairs that do not translate each other.
-
-    Parameters
-    ----------
-    X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors of the pairs; few are believed.
-    """
-    if len(X) >= gate.MIN_TRANSLATION_PAIRS and gate.translation_score(X, Y) < gate.MIN_TRANSLATION_SCORE:
-        raise AdapterError(
-            f"{name}: the two sides are no nearer to each other than to other lines; these are not translations, or "
-            "the encoder does not know the language"
-        )
-
-
-def _nearer(attention: PrototypeAttention, vectors: Matrix, pairs: Pairs) -> str | None:
-    keys = [language_key(tag) for tag in (pairs.source_language, pairs.target_language)]
-    if any(key not in attention.languages for key in keys):
-        return None
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    found = dict(zip(attention.languages, attention.weights(mean), strict=True))
-    source, target = (found[str(key)] for key in keys)
-    return "source" if source >= target else "target"
-
-
-def _check_slip(pairs: Pairs, X: Array64, Y: Array64) -> None:
-    slips = [slip for slip in range(-_MAX_SLIP, _MAX_SLIP + 1) if abs(slip) < len(X)]
-    cosines = np.full((len(slips), len(X)), -np.inf)
-    for row, slip in enumerate(slips):
-        rows = np.arange(max(0, -slip), min(len(X), len(X) - slip))
-        cosines[row, rows] = np.einsum("ij,ij->i", X[rows], Y[rows + slip])
-    best: NDArray[np.int64] = np.array(slips)[cosines.argmax(axis=0)]
-    for slip in slips:
-        share = float((best == slip).mean())
-        if slip != 0 and share > 0.5:
-            run = np.convolve(best == slip, np.ones(3), mode="valid") == 3
-            first = int(np.argmax(run)) if run.any() else int(np.argmax(best == slip))
-            raise AdapterError(
-                f"{pairs.name}, line {pairs.lines[first]}: from here on, translations stand {abs(slip)} "
-                f"line{'s' if abs(slip) > 1 else ''} {'later' if slip > 0 else 'earlier'} on the other side in "
-                f"{share:.0%} of the pairs; a line is missing on one side"
-            )
 
 
 def key_of(tag: str) -> str:
@@ -300,14 +203,6 @@ def key_of(tag: str) -> str:
     if key is None:
         raise AdapterError(f"{tag!r} is not a tag of a language, such as 'sw' or 'zh-Hant'")
     return key
-
-
-def aligned_pairs(adapter: Adapter, fit: PairVectors) -> tuple[Matrix, Matrix]:
-    """Return both sides of pairs as an adapter aligns them, each of shape (n, dim)."""
-    return (
-        adapter.transform_many(fit.source, Context(language=fit.pairs.source_language)),
-        adapter.transform_many(fit.target, Context(language=fit.pairs.target_language)),
-    )
 
 
 def centred(start: Adapter, fit: PairVectors) -> Adapter:
@@ -324,7 +219,7 @@ def _centre(start: Adapter, source: Matrix, target: Matrix, tags: tuple[str, str
 
 
 def _accuracy(adapter: Adapter, dev: PairVectors) -> tuple[float, float]:
-    X, Y = aligned_pairs(adapter, dev)
+    X, Y = dev.aligned(adapter)
     cosines, rows = X @ Y.T, np.arange(len(X))
     return (
         100.0 * float((cosines.argmax(axis=1) == rows).mean()),

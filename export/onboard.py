@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignstream.export.evaluate import neighbours_kept
-from alignstream.export.fit_pairs import check_translations, with_correction
+from alignstream.export.fit_pairs import with_correction
+from alignstream.export.pair_checks import check_translations
 from alignstream.models.alignment import gate
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import Array64, PairSums, shrunk_by_pairs
 from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.families import relatives
+from alignstream.models.alignment.families import ancestry, relatives
 from alignstream.models.alignment.languages import language_key
-from alignstream.models.alignment.members import Matrix
+from alignstream.models.alignment.members import Matrix, Tuning
 from alignstream.models.alignment.prototypes import PrototypeAttention, fit_spreads
 from alignstream.models.errors import AdapterError
 
@@ -34,6 +36,12 @@ STRENGTH: Final = 1.0
 RANK: Final = 16
 #: Pairs from which on half are held out; below, each is left out of its own fit.
 SPLIT_PAIRS: Final = 2 * gate.MANY_PAIRS
+#: Rows of similarities held at once.
+_BLOCK_ROWS: Final = 1024
+#: Texts from which on their mean says which language they are in.
+MIN_LANGUAGE_TEXTS: Final = 10
+#: Cosine of that mean with another language's prototype from which on they are in that language.
+SAME_LANGUAGE: Final = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +63,16 @@ class Onboarded:
         The base where no step was taken.
     steps : list of Step
     figures : dict of str to (float, float)
-        On pairs, before and after: accuracy both ways, in points. Not held out from the prototype.
+        On pairs, before and after: accuracy both ways, in points. After is that of two folds, each with a prototype
+        and a map that the other half gave: nothing is judged on what it was fitted to.
+    attention : tuple of list of (str, float)
+        Before and after: the languages that its texts attend to most, with the mean weight of each.
     """
 
     adapter: Adapter
     steps: list[Step]
     figures: dict[str, tuple[float, float]]
+    attention: tuple[list[tuple[str, float]], list[tuple[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +100,21 @@ class Examples:
     target_language: str
     distractors: Matrix
 
+    def pairs(self, rows: NDArray[np.bool_]) -> "Examples":
+        """Return the same with some of the pairs."""
+        return dataclasses.replace(self, source=self.source[rows], target=self.target[rows])
+
+    def without(self, rows: NDArray[np.bool_]) -> "Examples":
+        """Return the same without some of the pairs, and without the texts that are their sources."""
+        held_back = {row.tobytes() for row in self.source[rows]}
+        keep = [row.tobytes() not in held_back for row in self.texts]
+        return dataclasses.replace(self.pairs(~rows), texts=self.texts[keep])
+
+    def folds(self) -> list[NDArray[np.bool_]]:
+        """Return which pairs each of two folds holds back; a fold without a pair is left out."""
+        folds = [np.arange(len(self.source)) % 2 == turn for turn in (0, 1)]
+        return [fold for fold in folds if fold.any()]
+
 
 def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboarded:
     """Add a language to an adapter.
@@ -103,7 +130,7 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
     Raises
     ------
     AdapterError
-        The tag names no language, or the base knows no languages.
+        The tag names no language, the base knows no languages, or the texts are in another language.
     """
     key = language_key(examples.language)
     if key is None:
@@ -117,20 +144,18 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
         )
     X, Y = _aligned(base, examples)
     check_translations(X.astype(np.float32), Y.astype(np.float32), "the pairs")
+    if not force:
+        _check_language(_attention(base), key, examples.texts)
     steps: list[Step] = []
     current = _with_prototype(base, position, key, examples, steps, force=force)
+    has_prototype = current is not base
     current = _with_correction(current, key, examples, steps, force=force)
+    has_map = steps[-1].is_taken
     figures = {}
-    if len(examples.source):
-        figures = {
-            name: (before, after)
-            for name, before, after in zip(
-                ("to target", "from target"),
-                _accuracy(base, examples),
-                _accuracy(current, examples),
-                strict=True,
-            )
-        }
+    if len(examples.source) > 1:
+        before = _directions(_finds(base, examples), _finds_back(base, examples))
+        after = _held_out(base, position, key, examples, has_prototype=has_prototype, has_map=has_map)
+        figures = {name: (before[name], after[name]) for name in before}
     if current is not base:
         report: Mapping[str, Any] = {
             "method": "onboarded",
@@ -145,7 +170,60 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
             },
         }
         current = dataclasses.replace(current, report=report)
-    return Onboarded(current, steps, figures)
+    attended = tuple(_attended(adapter, examples) for adapter in (base, current))
+    return Onboarded(current, steps, figures, (attended[0], attended[1]))
+
+
+def _attention(adapter: Adapter) -> PrototypeAttention:
+    return next(item for item in adapter.members if isinstance(item, PrototypeAttention))
+
+
+def _check_language(attention: PrototypeAttention, key: str, texts: Matrix) -> None:
+    """Refuse texts that lie where another, unrelated language does."""
+    if len(texts) < MIN_LANGUAGE_TEXTS:
+        return
+    mean = texts.mean(axis=0, dtype=np.float64) - attention.centre
+    prototypes = attention.means.astype(np.float64) - attention.centre
+    lengths = np.linalg.norm(prototypes, axis=1) * np.linalg.norm(mean)
+    cosines = prototypes @ mean / np.maximum(lengths, 1e-9)
+    nearest = int(np.argmax(cosines))
+    found = attention.languages[nearest]
+    if found != key and cosines[nearest] >= SAME_LANGUAGE and not set(ancestry(found)) & set(ancestry(key)):
+        raise AdapterError(
+            f"the texts look like {found}, not like {key} (cosine {cosines[nearest]:.2f} with its prototype); check "
+            "file and tag, or add --force"
+        )
+
+
+def _attended(adapter: Adapter, examples: Examples) -> list[tuple[str, float]]:
+    if not len(examples.texts):
+        return []
+    attention = _attention(adapter)
+    tuning = Tuning(language=examples.language, shrinkage=1.0)
+    weights = np.mean([attention.weights(x.astype(np.float64), tuning) for x in examples.texts], axis=0)
+    order = np.argsort(-weights, kind="stable")[:3]
+    return [(attention.languages[position], float(weights[position])) for position in order]
+
+
+def _held_out(
+    base: Adapter, position: int, key: str, examples: Examples, *, has_prototype: bool, has_map: bool
+) -> dict[str, float]:
+    """Return the accuracy of pairs, each with what the fold without it gave."""
+    there, back = (np.zeros(len(examples.source), dtype=bool) for _ in range(2))
+    for fold in examples.folds():
+        rest = examples.without(fold)
+        adapter = base
+        if has_prototype:
+            adapter = _replace(base, position, add_prototype(_attention(base), key, rest.texts))
+        if has_map and len(rest.source):
+            adapter = with_correction(adapter, key, own_map(*_aligned(adapter, rest)), rank=RANK)
+        there[fold] = _finds(adapter, examples)[fold]
+        back[fold] = _finds_back(adapter, examples)[fold]
+    return _directions(there, back)
+
+
+def _directions(there: NDArray[np.bool_], back: NDArray[np.bool_]) -> dict[str, float]:
+    return {"to target": 100.0 * float(there.mean()), "from target": 100.0 * float(back.mean())}
 
 
 def _with_prototype(
@@ -170,7 +248,7 @@ def _with_prototype(
         return base
     candidate = _replace(base, position, add_prototype(attention, key, examples.texts))
     told = f"{n} texts" + (f", shrunk toward {borrowed}" if borrowed else "")
-    verdict = _judge(base, candidate, candidate, examples)
+    verdict = _judge_prototype(base, position, key, candidate, examples)
     is_taken = force or verdict.is_accepted
     forced = " (forced)" if force and not verdict.is_accepted else ""
     steps.append(Step("prototype", is_taken, f"{told}; {verdict.reason}{forced}"))
@@ -253,10 +331,9 @@ def _with_correction(
     fitted = np.arange(n) % 2 == 0 if held_out else np.ones(n, dtype=bool)
     candidate = with_correction(current, key, own_map(X[fitted], Y[fitted]), rank=rank)
     if held_out:
-        part = dataclasses.replace(examples, source=examples.source[~fitted], target=examples.target[~fitted])
-        verdict = _judge(current, candidate, None, part)
+        verdict = _judge(current, candidate, examples.pairs(~fitted))
     else:
-        before = gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
+        before = _margins(current, examples)
         mapped = gate.leave_one_out(n, lambda i: own_map(np.delete(X, i, 0), np.delete(Y, i, 0)), X)
         after = gate.margins(mapped.astype(np.float32), Y.astype(np.float32), _distractors(current, examples))
         verdict = gate.judge_few(before, after)
@@ -296,24 +373,32 @@ def _distractors(adapter: Adapter, examples: Examples) -> Matrix:
     return adapter.transform_many(examples.distractors, Context(language=examples.target_language))
 
 
-def _judge(before: Adapter, after: Adapter, guarded: Adapter | None, examples: Examples) -> gate.Verdict:
-    """Judge a candidate on pairs as far as there are any, then on meaning within the language."""
-    verdicts = []
-    n = len(examples.source)
-    if n >= gate.MANY_PAIRS:
-        verdicts.append(gate.judge_many(_finds(before, examples), _finds(after, examples)))
-    elif n > 0:
-        margins = []
-        for adapter in (before, after):
-            X, Y = _aligned(adapter, examples)
-            margins.append(
-                gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(adapter, examples))
-            )
-        verdicts.append(gate.judge_few(*margins))
-    if guarded is not None:
-        verdicts.append(_meaning(before, guarded, examples))
-    refused = [verdict for verdict in verdicts if not verdict.is_accepted]
-    return refused[0] if refused else verdicts[0]
+def _judge_prototype(
+    base: Adapter, position: int, key: str, candidate: Adapter, examples: Examples
+) -> gate.Verdict:
+    """Judge a prototype on pairs, each with the prototype that the fold without it gave, and guard meaning."""
+    meaning = _meaning(base, candidate, examples)
+    if not len(examples.source) or not meaning.is_accepted:
+        return meaning
+    margins = np.zeros(len(examples.source))
+    finds = np.zeros(len(examples.source), dtype=bool)
+    for fold in examples.folds():
+        texts = examples.without(fold).texts
+        adapter = _replace(base, position, add_prototype(_attention(base), key, texts))
+        margins[fold] = _margins(adapter, examples.pairs(fold))
+        finds[fold] = _finds(adapter, examples)[fold]
+    if len(examples.source) >= gate.MANY_PAIRS:
+        return gate.judge_many(_finds(base, examples), finds)
+    return gate.judge_few(_margins(base, examples), margins)
+
+
+def _judge(before: Adapter, after: Adapter, held_out: Examples) -> gate.Verdict:
+    return gate.judge_many(_finds(before, held_out), _finds(after, held_out))
+
+
+def _margins(adapter: Adapter, examples: Examples) -> Array64:
+    X, Y = _aligned(adapter, examples)
+    return gate.margins(X.astype(np.float32), Y.astype(np.float32), _distractors(adapter, examples))
 
 
 def _meaning(before: Adapter, after: Adapter, examples: Examples) -> gate.Verdict:
@@ -328,15 +413,20 @@ def _meaning(before: Adapter, after: Adapter, examples: Examples) -> gate.Verdic
     return gate.judge_meaning(kept / 100.0)
 
 
-def _finds(adapter: Adapter, examples: Examples) -> Any:  # noqa: ANN401 (an array of bool)
-    X, Y = _aligned(adapter, examples)
-    return (X @ Y.T).argmax(axis=1) == np.arange(len(X))
+def _finds(adapter: Adapter, examples: Examples) -> NDArray[np.bool_]:
+    """Return which sources find their translation among all targets."""
+    return _first(*_aligned(adapter, examples))
 
 
-def _accuracy(adapter: Adapter, examples: Examples) -> tuple[float, float]:
+def _finds_back(adapter: Adapter, examples: Examples) -> NDArray[np.bool_]:
+    """Return which targets find their translation among all sources."""
     X, Y = _aligned(adapter, examples)
-    cosines, rows = X @ Y.T, np.arange(len(X))
-    return (
-        100.0 * float((cosines.argmax(axis=1) == rows).mean()),
-        100.0 * float((cosines.argmax(axis=0) == rows).mean()),
-    )
+    return _first(Y, X)
+
+
+def _first(X: Array64, Y: Array64) -> NDArray[np.bool_]:
+    found = np.empty(len(X), dtype=np.int64)
+    for start in range(0, len(X), _BLOCK_ROWS):
+        found[start : start + _BLOCK_ROWS] = (X[start : start + _BLOCK_ROWS] @ Y.T).argmax(axis=1)
+    hits: NDArray[np.bool_] = found == np.arange(len(X))
+    return hits

@@ -6,7 +6,6 @@ that are missing, pairs that stand twice, the same text on both sides, text that
 
 import dataclasses
 import json
-import unicodedata
 import xml.sax
 import xml.sax.handler
 import xml.sax.xmlreader
@@ -14,9 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from alignstream.export.datasets import TextError, check_language, read_lines
+from alignstream.export.datasets import (
+    JSON_SUFFIXES,
+    MAX_LINE_BYTES,
+    TextError,
+    check_language,
+    normalised,
+    read_lines,
+)
+from alignstream.models.alignment.languages import same_language
 
-JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson"})
 #: More pairs than this change a closed-form map no more; they would only cost encoding.
 MAX_PAIRS: Final = 1_000_000
 #: So many pairs whose two sides are equal are names and numbers; more are a column that was copied.
@@ -66,18 +72,19 @@ def read_pairs(path: Path, *, target: str | None = None) -> Pairs:
         ``target``, ``source_language`` and ``target_language``. ``.tmx``: translation units. Anything else: the
         common beginning of Moses' two plain files, ``<path>.<language>`` each.
     target : str, optional
-        Which of the two languages is the target. Default: the second one; of Moses' files, ``en`` or the
-        second by name.
+        Which of the two languages is the target, by any of its tags: ``en`` for ``eng_Latn``. Default: the
+        second one; of Moses' files, English or the second by name.
 
     Raises
     ------
     TextError
-        A file is missing, not UTF-8, malformed or empty, holds other than two languages, or a pair twice.
+        A file is missing, not UTF-8, malformed or empty, holds other than two languages, an unknown tag, or a
+        pair twice.
     """
     name, rows = _open(path)
     pairs = _collect(name, rows)
-    if target is not None and target != pairs.target_language:
-        if target != pairs.source_language:
+    if target is not None and not same_language(target, pairs.target_language):
+        if not same_language(target, pairs.source_language):
             raise TextError(
                 f"{name}: pairs of {pairs.source_language} and {pairs.target_language}; "
                 f"neither is the target language {target!r}"
@@ -102,11 +109,11 @@ def check_overlap(fit: Pairs, dev: Pairs) -> None:
         A source or a target text of one is in the other; the message names both lines.
     """
     for side in ("source", "target"):
-        known = {_normal(text): line for text, line in zip(getattr(dev, side), dev.lines, strict=True)}
+        known = {normalised(text): line for text, line in zip(getattr(dev, side), dev.lines, strict=True)}
         for text, line in zip(getattr(fit, side), fit.lines, strict=True):
-            if _normal(text) in known:
+            if normalised(text) in known:
                 raise TextError(
-                    f"{fit.name}, line {line}: this {side} text is line {known[_normal(text)]} of {dev.name} too; "
+                    f"{fit.name}, line {line}: this {side} text is line {known[normalised(text)]} of {dev.name} too; "
                     "figures on text that was fitted on mean nothing: take it out of one of them"
                 )
 
@@ -116,7 +123,11 @@ def _open(path: Path) -> tuple[str, Iterator[_Row]]:
         return str(path), iter(_read_tmx(path))
     if path.suffix.lower() in JSON_SUFFIXES:
         return str(path), _read_json_lines(path)
-    if path.suffix.lower() in {".tsv", ".tab"} or path.is_file():
+    try:
+        is_table = path.suffix.lower() in {".tsv", ".tab"} or path.is_file()
+    except OSError as error:
+        raise TextError(f"cannot read {path}: {error.strerror or error}") from error
+    if is_table:
         return str(path), _read_tsv(path)
     first, second = _moses_files(path)
     return f"{first} and {second.name}", _read_moses(first, second)
@@ -131,34 +142,40 @@ def _collect(name: str, rows: Iterator[_Row]) -> Pairs:
     for line, source_language, target_language, one, other in rows:
         if languages is None:
             languages = (source_language, target_language)
-        if languages != (source_language, target_language):
+            _check_two_languages(*languages, f"{name}, line {line}")
+        if not all(map(same_language, languages, (source_language, target_language))):
             raise TextError(
                 f"{name}, line {line}: a pair of {source_language} and {target_language} among pairs of "
                 f"{languages[0]} and {languages[1]}; one file holds two languages, always in the same order"
             )
-        if (one, other) in seen:
+        pair = (normalised(one), normalised(other))
+        if pair in seen:
             raise TextError(
-                f"{name}, line {line}: the pair of line {seen[one, other]} again; a pair that stands twice "
-                "counts twice: keep one of them"
+                f"{name}, line {line}: the pair of line {seen[pair]} again, but for case and spacing at most; a pair "
+                "that stands twice counts twice: keep one of them"
             )
         if len(lines) == MAX_PAIRS:
             raise TextError(f"{name}: more than {MAX_PAIRS} pairs; a sample of them gives the same map")
-        seen[one, other] = line
+        seen[pair] = line
         source.append(one)
         target.append(other)
         lines.append(line)
     if languages is None:
         raise TextError(f"{name}: there are no pairs")
-    if languages[0] == languages[1]:
-        raise TextError(f"{name}: both sides are {languages[0]!r}; pairs of two languages are needed")
     return Pairs(name, *languages, source, target, lines)
+
+
+def _check_two_languages(one: str, other: str, where: str) -> None:
+    if same_language(one, other):
+        both = repr(one) if one == other else f"one language, {one!r} and {other!r}"
+        raise TextError(f"{where}: both sides are {both}; pairs of two languages are needed")
 
 
 def _check_columns(pairs: Pairs) -> None:
     equal = [
         line
         for one, other, line in zip(pairs.source, pairs.target, pairs.lines, strict=True)
-        if _normal(one) == _normal(other)
+        if normalised(one) == normalised(other)
     ]
     if len(equal) > MAX_EQUAL_SHARE * len(pairs):
         raise TextError(
@@ -175,7 +192,8 @@ def _read_tsv(path: Path) -> Iterator[_Row]:
         raise TextError(
             f"{path}, line 1: a header of two language tags with a tab between them is needed, such as 'sw<TAB>en'"
         )
-    source_language, target_language = (check_language(tag, path, 1) for tag in tags)
+    source_language, target_language = (check_language(tag, path, 1, is_header=True) for tag in tags)
+    _check_two_languages(source_language, target_language, f"{path}, line 1")
     for number, line in lines:
         if not line.strip():
             continue
@@ -216,7 +234,7 @@ def _moses_files(prefix: Path) -> tuple[Path, Path]:
         raise TextError(
             f"{prefix} is no file, and of Moses' plain files {prefix.name}.<language> there must be two: {found}"
         )
-    english = [path for path in files if path.suffix[1:].lower() in {"en", "eng"}]
+    english = [path for path in files if same_language(path.suffix[1:], "en")]
     if english and english[0] == files[0]:
         files.reverse()
     return files[0], files[1]
@@ -251,6 +269,7 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
         self._variants: list[tuple[str, str]] = []
         self._language = ""
         self._text: list[str] | None = None
+        self._n_bytes = 0
         self._line = 0
         self._codes = 0
 
@@ -266,12 +285,19 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
             self._language = check_language(tag, self._path, self._line)
         elif name == "seg":
             self._text = []
+            self._n_bytes = 0
         elif name in {"bpt", "ept", "it", "ph", "ut"}:
             self._codes += 1
 
     def characters(self, content: str) -> None:
         """Take text of a segment."""
         if self._text is not None and self._codes == 0:
+            self._n_bytes += len(content.encode())
+            if self._n_bytes > MAX_LINE_BYTES:
+                raise TextError(
+                    f"{self._path}, line {self._line}: a segment longer than {MAX_LINE_BYTES} bytes; a unit holds one "
+                    "text and its translation: split it"
+                )
             self._text.append(content)
 
     def endElement(self, name: str) -> None:  # noqa: N802 (the library's name)
@@ -292,8 +318,8 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
                 f"but has {sum(bool(text) for _, text in self._variants)}"
             )
         # Tools write variants in any order; the header says which language is the source.
-        source = self._header_language.lower()
-        first, second = sorted(self._variants, key=lambda item: item[0].lower() != source)
+        source = self._header_language
+        first, second = sorted(self._variants, key=lambda item: not same_language(item[0], source))
         self.rows.append((self._line, first[0], second[0], first[1], second[1]))
 
 
@@ -312,11 +338,12 @@ def _read_tmx(path: Path) -> list[_Row]:
         raise TextError(f"cannot read {path}: {error.strerror or error}") from error
     except xml.sax.SAXParseException as error:
         raise TextError(f"{path}, line {error.getLineNumber()}: not TMX: {error.getMessage()}") from error
+    except (LookupError, ValueError) as error:
+        # Expat asks Python for an encoding that it does not know itself.
+        raise TextError(
+            f"{path}, line 1: the encoding that the file declares cannot be read ({error}); convert the file to UTF-8"
+        ) from error
     return handler.rows
-
-
-def _normal(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def subsample(pairs: Pairs, positions: Sequence[int]) -> Pairs:

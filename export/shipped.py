@@ -30,11 +30,13 @@ from alignstream.export.embedded import cached_artifact
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluate import LabelledTexts, SetReport, judge, transform_of
 from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE, DevTexts, write_adapter
+from alignstream.export.pooled_map import CONSENSUS
 from alignstream.export.sources import (
     N_NTREX_LINES,
     N_SIB_TEXTS,
     N_TICO_LINES,
     TICO_LANGUAGES,
+    XSID_LANGUAGES,
     Sources,
 )
 from alignstream.models import alignment
@@ -65,13 +67,21 @@ def fit_shipped(sources: Sources) -> Fitted:
     bank, dev = gather(sources), sources.dev()
     commands, intents = sources.commands()
     choice = choose_bank(
-        bank, BankDev(texts=dev, commands=commands, intents=intents, similarity=sources.similarity())
+        bank,
+        BankDev(
+            texts=dev,
+            commands=commands,
+            commands_pivot=XSID_LANGUAGES[0],
+            intents=intents,
+            similarity=sources.similarity(),
+        ),
     )
     adapter = Adapter(encoder=sources.encoder, dim=choice.members[0].dim, members=choice.members)
     reports = _judge(sources, dev, adapter)
     report = {
         "method": "attention over language prototypes, and one map pooled over all translations",
-        "settings": dataclasses.asdict(choice.settings) | {"tag_evidence": TAG_EVIDENCE},
+        "settings": dataclasses.asdict(choice.settings)
+        | {"tag_evidence": TAG_EVIDENCE, "consensus": CONSENSUS},
         "languages": len(bank.prototypes),
         "texts_per_language": {"NTREX-128": N_NTREX_LINES, "SIB-200": N_SIB_TEXTS},
         "pairs": {

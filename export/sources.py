@@ -26,7 +26,7 @@ N_BRIDGE_TEXTS: Final = 100
 N_DEV_LINES: Final = 100
 N_TICO_LINES: Final = 120
 N_XSID_TEXTS: Final = 100
-N_STS_PAIRS: Final = 300
+N_STS_PAIRS: Final = 1500
 
 #: Languages of the development texts, by NTREX-128's names: 14 families, 16 scripts, many low-resource.
 DEV_LANGUAGES: Final = (

@@ -1,5 +1,6 @@
 """What a training run went through, epoch by epoch: as JSON, and as a picture. No torch."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -89,19 +90,27 @@ def write_curves(points: Sequence[Point], folder: Path, *, title: str, best_epoc
         raise TrainingError(f"cannot write curves to {folder}: {error.strerror or error}") from error
     finally:
         for path in part:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
     return written
 
 
-def check_picture() -> None:
-    """Refuse pictures where matplotlib is missing, before any work is done.
+def check_curves(folder: Path) -> None:
+    """Refuse a folder that curves cannot be written to, before any work is done; it is made where it is missing.
 
     Raises
     ------
     TrainingError
-        It is not installed.
+        matplotlib is not installed, or the folder cannot be made or written to.
     """
     _figure_class()
+    probe = folder / f".{JSON_FILE}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrainingError(f"cannot write curves to {folder}: {error.strerror or error}") from error
 
 
 def _figure_class() -> Any:  # noqa: ANN401 (untyped library)

@@ -233,11 +233,11 @@ def _verdict(
         reason = f"epoch {best_epoch}: on {n} {change(before, after)}"
     elif best_epoch > 0:
         reason = (
-            f"epoch {best_epoch} was chosen, but on {n} it does not beat the start: {change(before, after)}"
+            f"epoch {best_epoch} was chosen, but on {n} it does not beat epoch 0: {change(before, after)}"
         )
     else:
         reason = (
-            f"none of {len(points) - 1} epochs beats the start, judged with {n}: "
+            f"none of {len(points) - 1} epochs beats epoch 0, judged with {n}: "
             f"accuracy {before[ACCURACY]:.1f}, margin {before[MARGIN]:.4f}"
         )
     if diverged:

@@ -6,6 +6,7 @@ and ``ar``, ``swh`` and ``sw``). Scripts do not: an encoder places ``sr-Cyrl`` a
 """
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,6 +49,46 @@ def language_key(tag: str) -> str | None:
         return None
     script = language.script or language.maximize().script or "Zyyy"
     return f"{language.language}-{_SCRIPT_ALIASES.get(script, script)}"
+
+
+def same_language(one: str, other: str) -> bool:
+    """Tell whether two tags stand for one language and script, such as ``yo`` and ``yor_Latn``.
+
+    Tags that name no language are compared as they are.
+    """
+    return (language_key(one) or one) == (language_key(other) or other)
+
+
+def variety_key(tag: str) -> str:
+    """Return a name that tells regions and dialects apart too: ``pt-Latn-br``; the tag itself if it names no language."""
+    key = language_key(tag)
+    if key is None:
+        return tag
+    later = [part.lower() for part in re.split("[-_]", tag)[1:] if not (len(part) == 4 and part.isalpha())]
+    return "-".join([key, *later])
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def is_known_tag(tag: str) -> bool:
+    """Tell whether the first subtag of a tag is a language of the registry, or one for private use.
+
+    Parameters
+    ----------
+    tag : str
+        As for ``language_key``.
+
+    Returns
+    -------
+    bool
+        True for ``de-muc`` and ``es_LA``, as later subtags need not be registered; for ``qaa`` to ``qtz`` and for
+        ``x-`` with a name; and for old tags that are registered whole, such as ``i-klingon``.
+
+    Notes
+    -----
+    The registry is IANA's, as the ``langcodes`` library knows it. Pure.
+    """
+    first = re.split("[-_]", tag, maxsplit=1)[0]
+    return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)
 
 
 class LanguageTable:

@@ -173,6 +173,12 @@ class PrototypeAttention:
         return int(self.means.shape[1])
 
     @property
+    def centre(self) -> Vector64:
+        """The mean of the prototypes, G, shape (dim,)."""
+        centre: Vector64 = self.__dict__["_centre"]
+        return centre
+
+    @property
     def kept_centre(self) -> Vector64:
         """What of the mean of means stays in every vector, shape (dim,)."""
         kept: Vector64 = self.__dict__["_kept"]

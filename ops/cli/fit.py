@@ -70,7 +70,7 @@ def default(
     """
     if rank is not None and dev is not None:
         raise typer.BadParameter("give --rank or --dev, not both: --dev is there to choose the rank")
-    from alignstream.export.datasets import read_parallel, read_texts
+    from alignstream.export.datasets import check_no_overlap, read_parallel, read_texts
     from alignstream.export.embedded import cached_artifact
     from alignstream.export.embedding_cache import EmbeddingCache
     from alignstream.export.fit import check_output, fit_from_texts, write_adapter
@@ -82,6 +82,8 @@ def default(
     _warn_repeated(texts)
     dev_texts: Parallel | None = read_parallel(dev) if dev else None
     test_texts: Parallel | None = read_parallel(test) if test else None
+    if dev_texts is not None and test_texts is not None:
+        check_no_overlap(dev_texts, test_texts)
     values = settings.load()
     with errors.status("loading the encoder"):
         folder = artifact or values.artifact or cached_artifact(values.cache_dir)
@@ -137,14 +139,29 @@ def attention(
 
     Text alone gives the prototypes; translations, in any of the languages, give a map that serves all of them.
     """
-    from alignstream.export.datasets import read_parallel, read_texts
+    from alignstream.export.datasets import (
+        MAX_POOL_TEXTS,
+        check_no_overlap,
+        check_rows,
+        read_parallel,
+        read_texts,
+    )
     from alignstream.export.fit import check_output, write_adapter
     from alignstream.export.fit_attention import ParallelVectors, fit_attention
 
     check_output(output, overwrite=overwrite)
     texts = read_texts(text)
     _warn_repeated(texts)
-    read = [read_parallel(path) if path is not None else None for path in (parallel, dev, test)]
+    # All rows are fitted on; those that are judged are compared all with all, and thinned where they are many.
+    read = [
+        read_parallel(path, limit=limit) if path is not None else None
+        for path, limit in ((parallel, None), (dev, MAX_POOL_TEXTS), (test, MAX_POOL_TEXTS))
+    ]
+    given = [item for item in read if item is not None]
+    for position, texts_of in enumerate(given):
+        check_rows(texts_of)
+        for earlier in given[:position]:
+            check_no_overlap(earlier, texts_of)
     cache, encoder, _ = fit_pairs.open_cache(artifact)
 
     def embed(part: str, by_language: dict[str, list[str]]) -> "dict[str, Matrix]":
@@ -153,8 +170,12 @@ def attention(
         return {tag: vectors[f"{part}.{tag}"] for tag in by_language}
 
     sets = [
-        None if item is None else ParallelVectors(item.name, item.pivot, embed(part, item.by_language))
-        for part, item in zip(("parallel", "dev", "test"), read, strict=True)
+        None
+        if item is None
+        else ParallelVectors(
+            item.name, item.pivot, embed(f"parallel.{item.name}", item.by_language), item.lines
+        )
+        for item in read
     ]
     adapter, reports = fit_attention(
         embed("fit", texts.by_language), encoder=encoder, parallel=sets[0], dev=sets[1], test=sets[2]
@@ -174,8 +195,8 @@ def attention(
         highlight=False,
         soft_wrap=True,
     )
-    for item in reports:
-        _print_set(item)
+    for found in reports:
+        _print_set(found)
     if not reports:
         console.print("no parallel texts, so nothing was measured: give --dev or --test", highlight=False)
 

@@ -10,7 +10,8 @@ from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
     from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.fit_pairs import FittedPairs, PairMethod, PairVectors
+    from alignstream.export.fit_pairs import FittedPairs, PairMethod
+    from alignstream.export.pair_checks import PairVectors
     from alignstream.export.pairs import Pairs
     from alignstream.models.alignment.adapter import Adapter
 
@@ -81,13 +82,19 @@ def open_cache(artifact: Path | None) -> "tuple[EmbeddingCache, str, int]":
     return cache, encoder.fingerprint, encoder.dim
 
 
-def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs", part: str) -> "PairVectors":
+def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs") -> "PairVectors":
     """Return pairs with their vectors."""
-    from alignstream.export.fit_pairs import PairVectors
+    from alignstream.export.pair_checks import PairVectors
 
-    named = {f"{part}.source": pairs.source, f"{part}.target": pairs.target}
-    vectors = cache.embed_with_progress(named, title=f"encoding {part}")
-    return PairVectors(pairs, vectors[f"{part}.source"], vectors[f"{part}.target"])
+    # A set of its own for each file and language: one set for all would grow, and be read whole, for ever.
+    source, target = (
+        f"pairs.{side}.{language}.{pairs.name}"
+        for side, language in (("source", pairs.source_language), ("target", pairs.target_language))
+    )
+    vectors = cache.embed_with_progress(
+        {source: pairs.source, target: pairs.target}, title=f"encoding {Path(pairs.name).name}"
+    )
+    return PairVectors(pairs, vectors[source], vectors[target])
 
 
 def _warn(message: str) -> None:
@@ -117,16 +124,32 @@ def _fit(
     if held_out is not None:
         check_overlap(fit, held_out)
     cache, encoder, dim = open_cache(artifact)
+    if method == "memory":
+        _check_memory(len(fit), dim)
     found = fit_pairs(
         method,
         open_start(start, encoder=encoder, dim=dim),
-        embed_pairs(cache, fit, "pairs"),
-        dev=None if held_out is None else embed_pairs(cache, held_out, "dev-pairs"),
+        embed_pairs(cache, fit),
+        dev=None if held_out is None else embed_pairs(cache, held_out),
         warn=_warn,
         **options,
     )
     write_adapter(found.adapter, output, overwrite=overwrite)
     _show(found, output, as_json=as_json)
+
+
+def _check_memory(n_pairs: int, dim: int) -> None:
+    """Refuse a memory that no adapter file could hold, before anything is encoded."""
+    from alignstream.models.alignment.adapter import MAX_ADAPTER_BYTES
+    from alignstream.models.errors import AdapterError
+
+    # Keys and values, float32; a quarter is left for what comes before.
+    most = MAX_ADAPTER_BYTES * 3 // 4 // (8 * dim)
+    if n_pairs > most:
+        raise AdapterError(
+            f"{n_pairs} pairs are more than the {most} that a memory of {dim} dimensions holds within an adapter's "
+            f"{MAX_ADAPTER_BYTES // 2**20} MiB; take the most important ones, or 'fit ridge'"
+        )
 
 
 def _show(found: "FittedPairs", output: Path, *, as_json: bool) -> None:
@@ -162,7 +185,7 @@ def ridge(
     dev: DevFile = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help="λ. Default: chosen on --dev; without it 3.", min=1e-6),
+        typer.Option("--strength", help="λ. Default: chosen on --dev; without it 3.", min=1e-6, max=1e6),
     ] = None,
     target: Target = None,
     artifact: Artifact = None,
@@ -227,7 +250,7 @@ def self_learning(
     output: Output,
     target: Annotated[str, typer.Option("--target", help="Which of the two languages is the target.")] = "en",
     start: Start = "shipped",
-    strength: Annotated[float, typer.Option("--strength", help="λ of the ridge.", min=1e-6)] = 1.0,
+    strength: Annotated[float, typer.Option("--strength", help="λ of the ridge.", min=1e-6, max=1e6)] = 1.0,
     artifact: Artifact = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -239,14 +262,19 @@ def self_learning(
     from alignstream.export.datasets import TextError, read_texts
     from alignstream.export.fit import check_output, write_adapter
     from alignstream.export.fit_pairs import fit_unpaired
+    from alignstream.models.alignment.languages import same_language
 
     check_output(output, overwrite=overwrite)
     texts = read_texts(text).by_language
-    if len(texts) != 2 or target not in texts:
+    targets = [language for language in texts if same_language(language, target)]
+    if len(texts) != 2 or len(targets) != 1:
         raise TextError(
             f"texts of two languages are needed, one of them {target!r}, but there are: {', '.join(texts)}"
         )
+    target = targets[0]
     source = next(language for language in texts if language != target)
+    if len(same := set(texts[source]) & set(texts[target])) > min(map(len, texts.values())) // 2:
+        raise TextError(f"{len(same)} texts stand on both sides; is one file a copy of the other?")
     cache, encoder, dim = open_cache(artifact)
     vectors = cache.embed_with_progress(
         {f"fit.{name}": lines for name, lines in texts.items()}, title="encoding"

@@ -11,7 +11,8 @@ from alignstream.ops.cli.fit_pairs import PAIRS_HELP, Artifact, Overwrite, embed
 
 if TYPE_CHECKING:
     from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.onboard import Examples
+    from alignstream.export.onboard import Examples, Onboarded
+    from alignstream.export.pair_checks import PairVectors
     from alignstream.export.pairs import Pairs
     from alignstream.models.alignment.adapter import Adapter
     from alignstream.models.alignment.members import Matrix
@@ -46,47 +47,47 @@ def onboard(
     """
     from alignstream.export.fit import check_output, write_adapter
     from alignstream.export.onboard import onboard as run
+    from alignstream.export.pair_checks import check_pairs
+    from alignstream.models.alignment.languages import is_known_tag
 
+    if not is_known_tag(language):
+        raise typer.BadParameter(
+            f"no registry knows the language {language!r}; for one without a code take qaa to qtz, which are private",
+            param_hint="LANGUAGE",
+        )
     if output is not None:
         check_output(output, overwrite=overwrite)
     translations = _translations(pairs, language)
     lines = _lines(text)
     cache, encoder, dim = open_cache(artifact)
+    # Whoever published meanwhile is not overwritten.
+    revision = _revision(base) if push is not None and push == base else None
     adapter = _base(base, encoder=encoder, dim=dim)
-    examples = _examples(language, lines, translations, cache, dim)
+    vectors = None if translations is None else embed_pairs(cache, translations)
+    if vectors is not None:
+        check_pairs(vectors, adapter)
+    examples = _examples(language, lines, vectors, cache, dim)
     found = run(adapter, examples, force=force)
     changed = found.adapter.version != adapter.version
     pushed = None
     if changed and output is not None:
         write_adapter(found.adapter, output, overwrite=overwrite)
     if changed and push is not None:
-        from alignstream.ops.adapters import push_adapter
+        from alignstream.ops.cli.registry import show_fallen_back
+        from alignstream.ops.publish import publish
         from alignstream.streams.settings import load
 
-        note = f"onboarded {language}" + (" (forced past the gate)" if force else "")
-        pushed = push_adapter(load(), push, found.adapter.blob, note=note)
+        published = publish(
+            load(), push, found.adapter.blob, note=f"onboarded {language}", force=force,
+            expected_revision=revision,
+        )  # fmt: skip
+        show_fallen_back(published.fell_back)
+        pushed = published.pointer
     if as_json:
-        print_json(
-            {
-                "language": language,
-                "changed": changed,
-                "version": found.adapter.version,
-                "base": adapter.version,
-                "steps": [
-                    {"name": step.name, "taken": step.is_taken, "reason": step.reason} for step in found.steps
-                ],
-                "figures": found.figures,
-                "revision": None if pushed is None else pushed.revision,
-            }
-        )
+        _print_json(found, language, adapter, None if pushed is None else pushed.revision)
         return
-    _show(examples, adapter.version, found.adapter.version)
-    for step in found.steps:
-        mark = "[green]taken[/]  " if step.is_taken else "[yellow]not taken[/]"
-        console.print(f"  {step.name:10} {mark} {escape(step.reason)}", highlight=False, soft_wrap=True)
-    for name, (before, after) in found.figures.items():
-        console.print(f"  {name:12} {before:5.1f} -> {after:5.1f} on its own pairs", highlight=False)
-    if not changed:
+    _print(found, examples, adapter)
+    if found.adapter.version == adapter.version:
         console.print("the adapter stays as it is: nothing was written", highlight=False)
     elif output is not None:
         console.print(f"[bold]{output}[/] written", highlight=False, soft_wrap=True)
@@ -94,18 +95,51 @@ def onboard(
         console.print(f"[bold]{pushed.name}[/] is at revision {pushed.revision}", highlight=False)
 
 
+def _print_json(found: "Onboarded", language: str, base: "Adapter", revision: int | None) -> None:
+    print_json(
+        {
+            "language": language,
+            "changed": found.adapter.version != base.version,
+            "version": found.adapter.version,
+            "base": base.version,
+            "steps": [
+                {"name": step.name, "taken": step.is_taken, "reason": step.reason} for step in found.steps
+            ],
+            "figures": found.figures,
+            "attention": {"before": found.attention[0], "after": found.attention[1]},
+            "revision": revision,
+        }
+    )
+
+
+def _print(found: "Onboarded", examples: "Examples", base: "Adapter") -> None:
+    _show(examples, base.version, found.adapter.version)
+    for step in found.steps:
+        mark = "[green]taken[/]  " if step.is_taken else "[yellow]not taken[/]"
+        console.print(f"  {step.name:10} {mark} {escape(step.reason)}", highlight=False, soft_wrap=True)
+    for name, (before, after) in found.figures.items():
+        console.print(
+            f"  {name:12} {before:5.1f} -> {after:5.1f} (each pair with what the others gave)",
+            highlight=False,
+        )
+    for name, attended in zip(("before", "after"), found.attention, strict=True):
+        if attended:
+            told = ", ".join(f"{tag} {weight:.0%}" for tag, weight in attended)
+            console.print(f"  {name:12} its texts attend to {told}", highlight=False, soft_wrap=True)
+
+
 def _translations(path: Path | None, language: str) -> "Pairs | None":
     """Read pairs with the language as their source, whichever way round they stand."""
     from alignstream.export.datasets import TextError
     from alignstream.export.pairs import read_pairs
-    from alignstream.models.alignment.languages import language_key
+    from alignstream.models.alignment.languages import same_language
 
     if path is None:
         return None
     pairs = read_pairs(path)
-    if language_key(pairs.source_language) != language_key(language):
+    if not same_language(pairs.source_language, language):
         pairs = read_pairs(path, target=pairs.source_language)
-    if language_key(pairs.source_language) != language_key(language):
+    if not same_language(pairs.source_language, language):
         raise TextError(
             f"{pairs.name}: pairs of {pairs.target_language} and {pairs.source_language}, but {language} is to be "
             "onboarded"
@@ -125,22 +159,34 @@ def _lines(path: Path | None) -> list[str]:
 
 
 def _examples(
-    language: str, lines: list[str], pairs: "Pairs | None", cache: "EmbeddingCache", dim: int
+    language: str, lines: list[str], vectors: "PairVectors | None", cache: "EmbeddingCache", dim: int
 ) -> "Examples":
     import numpy as np
 
     from alignstream.export.onboard import Examples
 
     empty = np.empty((0, dim), dtype=np.float32)
-    unique = list(dict.fromkeys([*lines, *([] if pairs is None else pairs.source)]))
-    texts = (
-        cache.embed_with_progress({"onboard": unique}, title="encoding texts")["onboard"] if unique else empty
-    )
-    if pairs is None:
+    unique = list(dict.fromkeys([*lines, *([] if vectors is None else vectors.pairs.source)]))
+    part = f"onboard.{language}"
+    texts = cache.embed_with_progress({part: unique}, title="encoding texts")[part] if unique else empty
+    if vectors is None:
         return Examples(language, texts, empty, empty, "en", empty)
-    vectors = embed_pairs(cache, pairs, "pairs")
+    pairs = vectors.pairs
     distractors = _distractors(cache, pairs.target_language, vectors.target)
     return Examples(language, texts, vectors.source, vectors.target, pairs.target_language, distractors)
+
+
+def _revision(name: str) -> int | None:
+    """Return the revision of a name in the registry, None where nothing is published under it."""
+    from alignstream.streams.connections import open_store
+    from alignstream.streams.settings import load
+
+    store = open_store(load())
+    try:
+        pointer = store.pointer("adapter", name)
+    finally:
+        store.close()
+    return None if pointer is None else pointer.revision
 
 
 def _base(base: str, *, encoder: str, dim: int) -> "Adapter":

@@ -9,15 +9,12 @@ from rich.markup import escape
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.streams.settings import Settings
+    from collections.abc import Mapping
 
 adapters_app = typer.Typer(
     no_args_is_help=True, help="Adapters in the registry (Redis): push, list, roll back."
 )
 labels_app = typer.Typer(no_args_is_help=True, help="Named label sets in the registry (Redis).")
-
-#: Characters of the gate's reasons that a note keeps: the pointer that holds it is small.
-MAX_NOTE = 300
 
 Note = Annotated[str, typer.Option(help="A few words kept with this version.")]
 
@@ -70,6 +67,7 @@ def push(
     """
     from alignstream.models.errors import AdapterError
     from alignstream.ops import adapters
+    from alignstream.ops.publish import publish
     from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
 
@@ -96,55 +94,24 @@ def push(
         if current.sha256 == hashlib.sha256(blob).hexdigest():
             _pointer(current, as_json=as_json)
             return
-    if not is_shipped:
-        blob, told = _pass_gate(settings, name, blob, scored=scored, force=force)
-        note = f"{note} ({told})".strip() if told else note
-    pointer = adapters.push_adapter(settings, name, blob, note=note, expected_revision=expected_revision)
+    if is_shipped:
+        pointer = adapters.push_adapter(settings, name, blob, note=note, expected_revision=expected_revision)
+    else:
+        published = publish(
+            settings, name, blob, note=note, scored=scored, force=force, expected_revision=expected_revision
+        )
+        show_fallen_back(published.fell_back)
+        pointer = published.pointer
     _pointer(pointer, as_json=as_json)
 
 
-def _pass_gate(
-    settings: "Settings", name: str, blob: bytes, *, scored: Path | None, force: bool
-) -> tuple[bytes, str]:
-    """Judge an adapter; return what may be published, and what its note should say of the gate.
-
-    Raises
-    ------
-    AdapterError
-        The gate refuses, or cannot judge, and nobody forces it.
-    """
-    from alignstream.models.alignment.adapter import from_bytes
-    from alignstream.models.errors import AdapterError, RegistryError
-    from alignstream.ops import gate
-    from alignstream.ops.adapters import fetch
-
-    candidate = from_bytes(blob)
-    incumbent = None
-    try:
-        published = from_bytes(fetch(settings, "adapter", name)[1])
-        incumbent = published if published.encoder == candidate.encoder else None
-    except (RegistryError, AdapterError):
-        pass  # nothing is published under the name, or nothing that could be compared
-    try:
-        report = gate.judge(candidate, incumbent, gate.gather(settings, candidate.encoder, scored=scored))
-    except AdapterError as error:
-        if force:
-            return blob, f"forced past the gate: {error}"[:MAX_NOTE]
-        raise
-    if report.is_accepted and not report.fell_back:
-        return blob, ""
-    if force:
-        return blob, f"forced past the gate: {'; '.join(report.reasons)}"[:MAX_NOTE]
-    if report.is_accepted:
-        for tag, reason in report.fell_back.items():
-            errors.print(
-                f"[yellow]{escape(tag)}[/] falls back to the map that serves all languages: its own {escape(reason)}",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
-        return report.adapter.blob, f"without the own maps of {', '.join(report.fell_back)}"[:MAX_NOTE]
-    raise AdapterError(
-        f"the gate refuses it: {'; '.join(report.reasons)}; nothing was published; --force publishes it anyway"
-    )
+def show_fallen_back(fell_back: "Mapping[str, str]") -> None:
+    """Say on standard error which languages lost their own map, and why."""
+    for tag, reason in fell_back.items():
+        errors.print(
+            f"[yellow]{escape(tag)}[/] falls back to the map that serves all languages: its own {escape(reason)}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, imported lazily)

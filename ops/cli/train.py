@@ -21,9 +21,8 @@ from alignstream.ops.cli.fit_pairs import (
 )
 
 if TYPE_CHECKING:
+    from alignstream.export.training.adapters import Trained
     from alignstream.export.training.curves import Point
-    from alignstream.export.training.loop import Refined
-    from alignstream.models.alignment.adapter import Adapter
 
 Loss = Literal["contrastive", "ranking", "adversarial"]
 
@@ -46,7 +45,7 @@ def train(
     start: Start = "shipped",
     target: Target = None,
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="At most.")] = 20,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1)] = 0,
     device: Annotated[str | None, typer.Option("--device", help="Default: a GPU where there is one.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Folder that the run is kept in, and goes on from.")
@@ -58,7 +57,7 @@ def train(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Refine a map of one language by a loss, from the closed form on; it is kept only if --dev improves."""
+    """Refine a map of one language by a loss; of start, closed form and refined map the best on --dev is written."""
     try:
         import torch  # noqa: F401 (the extra is there)
     except ImportError as error:
@@ -67,7 +66,8 @@ def train(
         ) from error
     from alignstream.export.fit import check_output, write_adapter
     from alignstream.export.pairs import read_pairs
-    from alignstream.export.training.curves import write_curves
+    from alignstream.export.training.curves import check_curves, write_curves
+    from alignstream.export.training.texts import check_texts
 
     is_paired = loss != "adversarial"
     has_texts = source is not None or target_text is not None
@@ -75,12 +75,13 @@ def train(
         needed = "--pairs" if is_paired else "--source and --target-text"
         raise typer.BadParameter(f"{loss} needs {needed}, and no other texts to train on")
     check_output(output, overwrite=overwrite)
+    if curves is not None:
+        check_curves(curves)
     held_out = read_pairs(dev, target=target)
     cache, encoder, dim = open_cache(artifact)
-    judged = embed_pairs(cache, held_out, "dev-pairs")
+    judged = embed_pairs(cache, held_out)
     base = open_start(start, encoder=encoder, dim=dim)
-    adapter: Adapter
-    refined: Refined
+    found: Trained
     if pairs is not None and loss != "adversarial":
         from alignstream.export.pairs import check_overlap
         from alignstream.export.training.adapters import train_on_pairs
@@ -88,8 +89,8 @@ def train(
 
         fit = read_pairs(pairs, target=held_out.target_language)
         check_overlap(fit, held_out)
-        adapter, refined = train_on_pairs(
-            loss, base, embed_pairs(cache, fit, "pairs"), judged, config=PairConfig(epochs=epochs, seed=seed),
+        found = train_on_pairs(
+            loss, base, embed_pairs(cache, fit), judged, config=PairConfig(epochs=epochs, seed=seed),
             device=device, checkpoint=checkpoint, on_epoch=_tell,
         )  # fmt: skip
     else:
@@ -97,26 +98,36 @@ def train(
         from alignstream.export.training.adversarial import AdversarialConfig
 
         named = {"train.source": _lines(source), "train.target": _lines(target_text)}
+        check_texts(named["train.source"], named["train.target"], held_out)
         vectors = cache.embed_with_progress(named, title="encoding texts")
-        adapter, refined = train_without_pairs(
+        found = train_without_pairs(
             base, vectors["train.source"], vectors["train.target"], judged,
             config=AdversarialConfig(epochs=epochs, seed=seed), device=device, checkpoint=checkpoint, on_epoch=_tell,
         )  # fmt: skip
-    write_adapter(adapter, output, overwrite=overwrite)
+    write_adapter(found.adapter, output, overwrite=overwrite)
     if curves is not None:
-        write_curves(refined.curves, curves, title=loss, best_epoch=refined.best_epoch)
+        write_curves(found.refined.curves, curves, title=loss, best_epoch=found.refined.best_epoch)
+    _show(found, output, as_json=as_json)
+
+
+def _show(found: "Trained", output: Path, *, as_json: bool) -> None:
+    adapter = found.adapter
     if as_json:
         print_json(
             {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
         )
         return
-    verdict = (
-        "[green]kept[/]" if refined.accepted else "[yellow]not kept: the map is that of the closed form[/]"
-    )
     console.print(
-        f"[bold]{output}[/]  version {adapter.version}; {verdict}; {escape(refined.reason)}",
+        f"[bold]{output}[/]  version {adapter.version}; on the development pairs the best is the "
+        f"[bold]{found.kept}[/], and the file holds it",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for name, figures in found.figures.items():
+        console.print(
+            f"  {name:12} accuracy {figures['accuracy']:5.1f}  margin {figures['margin']:.4f}",
+            highlight=False,
+        )
+    console.print(escape(found.refined.reason), highlight=False, soft_wrap=True)
 
 
 def _tell(point: "Point") -> None:

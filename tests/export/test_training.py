@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from alignstream.export.datasets import TextError
+from alignstream.export.fit_pairs import with_correction
+from alignstream.export.pair_checks import PairVectors
+from alignstream.export.pairs import Pairs
 from alignstream.export.training import judge, losses
+from alignstream.export.training.adapters import train_on_pairs, train_without_pairs
 from alignstream.export.training.adversarial import AdversarialConfig, refine_unpaired
-from alignstream.export.training.curves import write_curves
+from alignstream.export.training.curves import check_curves, write_curves
 from alignstream.export.training.judge import TrainingError
 from alignstream.export.training.loop import Refined
 from alignstream.export.training.refine import PairConfig, PairLoss, refine
+from alignstream.export.training.texts import check_texts
+from alignstream.models.alignment.adapter import Adapter, from_bytes
+from alignstream.models.alignment.linear import LinearMap
 from alignstream.models.alignment.members import Matrix
+from alignstream.models.errors import AdapterError
 
 pytestmark = pytest.mark.export
 
@@ -165,6 +174,80 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         trained(
             "contrastive", config=PairConfig(epochs=1, batch_size=64, lr=1e-3), checkpoint=tmp_path / "run"
         )
+
+
+# -- from pairs to an adapter ----------------------------------------------------------------------
+
+
+def pair_vectors(n: int, *, seed: int, turn: float = 1.5, language: str = "sw") -> PairVectors:
+    X, Y = sides(n, seed=seed, turn=turn)
+    pairs = Pairs(f"{seed}.tsv", language, "en", [""] * n, [""] * n, list(range(2, n + 2)))
+    return PairVectors(pairs, X, Y)
+
+
+def start_of(matrix: Matrix) -> Adapter:
+    return Adapter(encoder="e" * 64, dim=DIM, members=(LinearMap(matrix=matrix),))
+
+
+def test_a_trained_map_is_kept_where_it_beats_the_start_and_the_closed_form() -> None:
+    start = start_of(IDENTITY)
+    found = train_on_pairs(
+        "contrastive", start, pair_vectors(400, seed=1), pair_vectors(150, seed=2), config=FAST, device="cpu"
+    )
+    assert list(found.figures) == ["start", "closed form", "trained"]
+    best = max(found.figures, key=lambda name: judge.dev_rank(found.figures[name]))
+    assert found.kept == best != "start"
+    X, Y = pair_vectors(150, seed=2).aligned(found.adapter)
+    assert judge.figures(X, Y)["accuracy"] == pytest.approx(found.figures[best]["accuracy"], abs=0.4)
+    assert from_bytes(found.adapter.blob).report["kept"] == best
+
+
+def test_a_start_that_is_better_than_what_was_trained_is_what_is_written() -> None:
+    # Fitted to the very pairs that judge: nothing that is fitted to others can be better.
+    judged = pair_vectors(40, seed=2)
+    good, _, _, _ = np.linalg.lstsq(judged.source, judged.target, rcond=None)
+    start = with_correction(start_of(IDENTITY), "sw-Latn", good.astype(np.float64), rank=DIM)
+    config = PairConfig(epochs=2, batch_size=8, lr=0.3, patience=1)
+    found = train_on_pairs(
+        "ranking",
+        start,
+        pair_vectors(20, seed=1, turn=1.1),
+        judged,
+        config=config,
+        device="cpu",
+    )
+    assert found.kept == "start"
+    assert found.adapter.members == start.members
+    assert found.adapter.report["kept"] == "start"
+
+
+def test_without_pairs_only_development_pairs_are_paired_and_two_languages_are_needed() -> None:
+    X, _ = sides(200, seed=1, turn=0.1)
+    _, Y = sides(200, seed=9, turn=0.1)
+    config = AdversarialConfig(epochs=1, hidden=16)
+    dev = pair_vectors(100, seed=2, turn=0.1)
+    found = train_without_pairs(start_of(IDENTITY), X, Y, dev, config=config, device="cpu")
+    assert list(found.figures) == ["start", "trained"]
+    same = pair_vectors(100, seed=2, turn=0.1, language="en")
+    with pytest.raises(AdapterError, match="two languages are needed"):
+        train_without_pairs(start_of(IDENTITY), X, Y, same, config=config, device="cpu")
+
+
+def test_texts_to_train_on_share_none_with_the_pairs_that_judge_nor_with_each_other() -> None:
+    dev = Pairs("dev.tsv", "sw", "en", ["habari", "asante"], ["news", "thanks"], [2, 3])
+    check_texts(["kitabu", "nyumba"], ["book", "house"], dev)
+    with pytest.raises(TextError, match=r"dev\.tsv, line 3: this target text"):
+        check_texts(["kitabu"], ["book", "  THANKS "], dev)
+    with pytest.raises(TextError, match="2 texts stand on both sides"):
+        check_texts(["book", "house"], ["house", "book"], dev)
+
+
+def test_a_folder_for_curves_is_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write curves"):
+        check_curves(tmp_path / "file" / "curves")
+    check_curves(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_cannot_be_trained_is_refused() -> None:

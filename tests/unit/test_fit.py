@@ -114,7 +114,8 @@ def test_a_folder_a_table_and_json_lines_hold_the_same_texts(tmp_path: Path) -> 
         ),
     )
     expected = {"de": ["Eins", "zwei"], "fr": ["un\u2028deux"]}
-    for path in (folder, table, lines):
+    shouted = write(tmp_path / "SHOUTED.JSONL", lines.read_text(encoding="utf-8"))
+    for path in (folder, table, lines, shouted):
         assert read_texts([path]).by_language == expected
     assert read_texts([folder, table, lines]).by_language == expected
 
@@ -133,6 +134,12 @@ def test_a_repeated_text_counts_once_and_is_counted(tmp_path: Path) -> None:
         ("t.tsv", b"de\teins\nfr\tu\xffn\n", r"t\.tsv, line 2: not UTF-8 at byte 5"),
         ("t.tsv", b"de\teins\n\tun\n", r"t\.tsv, line 2: '' is not a language tag"),
         ("t.tsv", b"two words\teins\n", r"t\.tsv, line 1: 'two words' is not a language tag"),
+        (
+            "t.tsv",
+            b"language\ttext\nde\teins\n",
+            r"t\.tsv, line 1: 'language' .*; take its code, or x- and a name",
+        ),
+        ("t.tsv", b"de\teins\ndeu\tzwei\n", "at least 2 languages .* hold 1: de, deu are one language"),
         ("t.tsv", b"de\teins\nde\tzwei\n", "at least 2 languages are needed.* hold 1"),
         ("t.tsv", b"", "at least 2 languages are needed.* hold 0"),
         ("t.tsv", b"de\teins\nfr\t \n", "no text for language fr"),
@@ -155,7 +162,7 @@ def test_a_malformed_file_is_refused_with_its_line(
 
 def test_an_empty_language_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a" / "de.txt", "eins\n")
-    write(tmp_path / "a" / "fr.txt", "\n \n")
+    write(tmp_path / "a" / "fr.TXT", "\n \n")
     (tmp_path / "b").mkdir()
     with pytest.raises(TextError, match="no text for language fr"):
         read_texts([tmp_path / "a"])
@@ -180,6 +187,8 @@ def test_parallel_text_is_read_by_column_and_its_first_language_is_the_pivot(tmp
         ("en\tde\none\teins\tun\n", r"line 2: 2 texts .* but there are 3 in 3 cells"),
         ("en\none\n", "line 1: the header must name at least two languages"),
         ("en\ten\none\teins\n", "each once"),
+        ("yo\ten\tyor_Latn\na\tb\tc\n", "line 1: 'yo' and 'yor_Latn' are one language; .* each once"),
+        ("cat\tchat\ndog\tchien\n", r"dev\.tsv, line 1: 'chat' is not the tag .*; is the header missing\?"),
         ("", "line 1: '' is not a language tag"),
         ("en\tde\none\teins\n", "at least two rows"),
     ],
@@ -189,11 +198,16 @@ def test_malformed_parallel_text_is_refused_with_its_line(tmp_path: Path, conten
         read_parallel(write(tmp_path / "dev.tsv", content))
 
 
-def test_long_parallel_text_is_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "MAX_POOL_TEXTS", 10)
-    rows = "".join(f"one {i}\teins {i}\n" for i in range(50))
-    found = read_parallel(write(tmp_path / "dev.tsv", f"en\tde\n{rows}"))
-    assert found.by_language["de"] == [f"eins {i}" for i in (0, 10, 20, 30, 40)]
+def test_long_parallel_text_is_thinned_evenly_unless_every_row_is_asked_for(tmp_path: Path) -> None:
+    rows = "".join(f"one {i}\teins {i}\n" for i in range(datasets.MAX_POOL_TEXTS))
+    path = write(tmp_path / "dev.tsv", f"en\tde\n\n{rows}")
+    assert read_parallel(path).n_lines == datasets.MAX_POOL_TEXTS // 2
+    found = read_parallel(path, limit=10)
+    assert found.by_language["de"] == [f"eins {i}" for i in (0, 2400, 4800, 7200, 9600)]
+    assert found.lines == (3, 2403, 4803, 7203, 9603)
+    everything = read_parallel(path, limit=None)
+    assert everything.n_lines == datasets.MAX_POOL_TEXTS
+    assert everything.lines == tuple(range(3, datasets.MAX_POOL_TEXTS + 3))
 
 
 def test_evenly_spaced_positions_are_distinct_and_start_at_the_first() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from alignstream.export.fit import NOT_USED, USED_TO_CHOOSE
 from alignstream.export.fit_attention import ParallelVectors, fit_attention
-from alignstream.export.fit_pairs import PairVectors, fit_pairs, fit_unpaired
+from alignstream.export.fit_pairs import fit_pairs, fit_unpaired
 from alignstream.export.onboard import Examples, onboard
+from alignstream.export.pair_checks import PairVectors
 from alignstream.export.pairs import Pairs
 from alignstream.models.alignment.adapter import Adapter, from_bytes, identity
 from alignstream.models.alignment.context import Context
@@ -111,28 +112,38 @@ def test_a_memory_holds_the_pairs_behind_the_start() -> None:
     assert np.einsum("ij,ij->i", moved, goal).mean() > np.einsum("ij,ij->i", before, goal).mean()
 
 
-def test_swapped_columns_and_slipped_lines_are_refused_with_the_line() -> None:
-    good = vectors(40)
-    swapped = PairVectors(good.pairs, good.target, good.source)
-    with pytest.raises(AdapterError, match=r"p\.tsv: the sw texts look like en .* were the columns swapped"):
-        fit_pairs("ridge", base(*LANGUAGES), swapped)
-    slipped = PairVectors(
-        good.pairs, good.source, np.concatenate([good.target[:10], good.target[11:], good.target[:1]])
+def test_a_second_fit_of_a_language_builds_on_the_first_and_touches_no_other() -> None:
+    start = fit_pairs("ridge", base(*LANGUAGES), vectors(300, turn=0.2), strength=1.0).adapter
+    again = fit_pairs("ridge", start, vectors(300, first=300, turn=0.2), strength=1e6).adapter
+    X = world("sw-Latn", 20, first=900, turn=0.2)
+    # So strong a prior is no change at all: the first map must still be there.
+    np.testing.assert_allclose(
+        again.transform_many(X, Context("sw")), start.transform_many(X, Context("sw")), atol=1e-4
     )
-    with pytest.raises(
-        AdapterError, match=r"p\.tsv, line 13: from here on, translations stand 1 line earlier"
-    ):
-        fit_pairs("ridge", base(*LANGUAGES), slipped)
-    fit_pairs("ridge", base(*LANGUAGES), good)
+    memory = fit_pairs("memory", start, vectors(20)).adapter
+    behind = fit_pairs("ridge", memory, renamed(vectors(300), "zu"), strength=1.0).adapter
+    assert (
+        behind.transform_many(X, Context("sw")).tobytes() == memory.transform_many(X, Context("sw")).tobytes()
+    )
+
+
+def renamed(pairs: PairVectors, language: str) -> PairVectors:
+    return dataclasses.replace(pairs, pairs=dataclasses.replace(pairs.pairs, source_language=language))
+
+
+def test_development_pairs_of_another_language_are_refused() -> None:
+    dev = renamed(vectors(60, first=500, name="dev.tsv"), "zu")
+    with pytest.raises(AdapterError, match=r"dev\.tsv holds pairs of zu and en, but p\.tsv of sw and en"):
+        fit_pairs("ridge", base(*LANGUAGES), vectors(60), dev=dev)
 
 
 def test_self_learning_finds_the_pairs_of_comparable_texts_and_refuses_others() -> None:
     start = base(*LANGUAGES)
-    X, Y = world("sw-Latn", 300, turn=0.08), world("en-Latn", 300)
+    X, Y = world("sw-Latn", 300, turn=0.12), world("en-Latn", 300)
     order = np.random.default_rng(0).permutation(300)
     adapter = fit_unpaired(start, X, Y[order], ("sw", "en"))
     assert adapter.report["comparable"] > 0.3
-    dev = vectors(150, first=500, turn=0.08)
+    dev = vectors(150, first=500, turn=0.12)
     figures = [
         (item.transform_many(dev.source, Context("sw")) @ item.transform_many(dev.target, Context("en")).T)
         .argmax(axis=1)
@@ -143,6 +154,9 @@ def test_self_learning_finds_the_pairs_of_comparable_texts_and_refuses_others() 
     assert right[1] > right[0]
     with pytest.raises(NotComparable, match="use comparable texts, or pairs"):
         fit_unpaired(start, X, world("en-Latn", 300, first=1300), ("sw", "en"))
+    for n in (50, 120, 300):
+        with pytest.raises(NotComparable):
+            fit_unpaired(start, X[:n], world("en-Latn", n, first=1300), ("sw", "en"))
     with pytest.raises(AdapterError, match="at least 50 texts"):
         fit_unpaired(start, X[:10], Y, ("sw", "en"))
 
@@ -226,6 +240,31 @@ def test_what_cannot_be_onboarded_is_said() -> None:
         onboard(identity(ENCODER, DIM), examples(5, 0))
 
 
+def test_texts_of_an_unrelated_language_are_refused_unless_forced() -> None:
+    start = base("en-Latn", "zu-Latn", "xh-Latn", "de-Latn")
+    english = dataclasses.replace(examples(0, 0), texts=world("en-Latn", 60))
+    with pytest.raises(AdapterError, match="the texts look like en-Latn, not like sw-Latn"):
+        onboard(start, english)
+    assert onboard(start, english, force=True).steps[0].is_taken
+    # A sister language is near, and may well be what its speakers write.
+    onboard(start, dataclasses.replace(examples(0, 0), texts=world("zu-Latn", 60)))
+
+
+def test_no_pair_is_judged_with_what_it_gave_itself() -> None:
+    """A source that appears in its own prototype or map alone gains nothing: each fold is fitted without it."""
+    start = base("en-Latn", "zu-Latn", "xh-Latn")
+    given = examples(0, 40, turn=0.2)
+    found = onboard(start, given)
+    rows = np.arange(40) % 2 == 0
+    rest = given.without(rows)
+    assert len(rest.source) == 20
+    assert not {row.tobytes() for row in rest.texts} & {row.tobytes() for row in given.source[rows]}
+    assert set(found.figures) == {"to target", "from target"}
+    before, after = found.attention
+    assert before[0][0] != "sw-Latn"
+    assert after[0][0] == "sw-Latn"
+
+
 def test_relatives_come_from_the_groups_of_cldr() -> None:
     assert ancestry("swa")[0] == "bnt"
     assert ancestry("sw-KE") == ancestry("swh_Latn")
@@ -258,6 +297,16 @@ def test_attention_is_fitted_to_text_and_a_pooled_map_to_translations() -> None:
     assert adapter.report["settings_from"] == "chosen on dev"
     assert len(adapter.report["trials"]) == 12
     assert from_bytes(adapter.blob, encoder=ENCODER).version == adapter.version
+
+
+def test_parallel_lines_that_slipped_are_refused() -> None:
+    texts = {tag: world(f"{tag}-Latn", 200, first=800) for tag in ("en", "sw", "zu", "xh")}
+    whole = parallel("fit.tsv", 60, first=0)
+    slipped = np.concatenate([whole.vectors["zu"][:30], whole.vectors["zu"][31:], whole.vectors["zu"][:1]])
+    broken = dataclasses.replace(whole, vectors={**whole.vectors, "zu": slipped}, lines=range(2, 62))
+    with pytest.raises(AdapterError, match=r"fit\.tsv, line 32: from here to line 60"):
+        fit_attention(texts, encoder=ENCODER, parallel=broken)
+    fit_attention(texts, encoder=ENCODER, parallel=whole)
 
 
 def test_tags_that_name_one_language_or_none_are_refused() -> None:

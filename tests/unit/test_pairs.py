@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignstream.export.datasets import TextError
+from alignstream.export.datasets import MAX_LINE_BYTES, TextError
 from alignstream.export.pairs import Pairs, check_overlap, read_pairs
 
 ROWS = [
@@ -70,14 +70,99 @@ def test_text_in_inline_codes_is_left_out_and_spaces_are_one(tmp_path: Path) -> 
     assert (pairs.source, pairs.target) == (["Asante sana"], ["Thank you"])
 
 
+def test_a_target_is_found_by_any_of_its_tags(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("yor_Latn\teng_Latn\nE kaaro\tGood morning\n", encoding="utf-8")
+    for target in ("en", "eng", "EN", "en-US"):
+        assert read_pairs(path, target=target).target == ["Good morning"]
+    turned = read_pairs(path, target="yo")
+    assert (turned.source_language, turned.target_language) == ("eng_Latn", "yor_Latn")
+    with pytest.raises(TextError, match="neither is the target language 'de'"):
+        read_pairs(path, target="de")
+
+
+def test_the_target_of_plain_files_is_english_by_any_of_its_tags(tmp_path: Path) -> None:
+    (tmp_path / "corpus.swh_Latn").write_text("Habari\n", encoding="utf-8")
+    (tmp_path / "corpus.eng_Latn").write_text("Hello\n", encoding="utf-8")
+    assert read_pairs(tmp_path / "corpus").target == ["Hello"]
+
+
+def test_a_memory_may_write_the_tags_of_one_language_in_many_ways(tmp_path: Path) -> None:
+    path = tmp_path / "m.tmx"
+    units = [
+        unit("Habari", "Hello", ("SW", "EN")),
+        unit("Thank you", "Asante", ("en-US", "sw-KE")),
+        unit("Kwaheri", "Goodbye", ("swh_Latn", "en")),
+    ]
+    path.write_text(
+        TMX.replace('srclang="sw"', 'srclang="Sw"').format(units="\n".join(units)), encoding="utf-8"
+    )
+    pairs = read_pairs(path)
+    assert (pairs.source_language, pairs.target_language) == ("SW", "EN")
+    assert pairs.source == ["Habari", "Asante", "Kwaheri"]
+
+
+@pytest.mark.parametrize("encoding", ["foo-9", "shift_jis"])
+def test_an_encoding_that_cannot_be_read_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "m.tmx"
+    path.write_text(TMX.replace("UTF-8", encoding).format(units=unit("A", "B")), encoding="utf-8")
+    with pytest.raises(TextError, match=r"m\.tmx, line 1: the encoding .* convert the file to UTF-8"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "tmx", "moses"])
+def test_a_text_of_megabytes_is_refused_with_its_line(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    file = tmp_path / "corpus.sw" if kind == "moses" else path
+    long = "Ninakuja " * (MAX_LINE_BYTES // 9 + 1)
+    file.write_text(file.read_text(encoding="utf-8").replace("Ninakuja", long), encoding="utf-8")
+    line = {"tsv": 4, "jsonl": 3, "tmx": 5, "moses": 3}[kind]
+    with pytest.raises(TextError, match=rf"{file.name}, line {line}: .*longer than 1000000 bytes"):
+        read_pairs(path)
+
+
 BAD = {
     "a cell is missing": ("x.tsv", "sw\ten\nHabari\tHello\nAsante\n", r"x\.tsv, line 3: two texts"),
     "a cell is blank": ("x.tsv", "sw\ten\nHabari\t \n", "line 2: two texts"),
     "three columns": ("x.tsv", "sw\ten\tde\nA\tB\tC\n", "line 1: a header of two language tags"),
-    "no header": ("x.tsv", "Habari ya asubuhi\tGood morning\n", "line 1: .* is not a language tag"),
+    "no header": (
+        "x.tsv",
+        "Habari ya asubuhi\tGood morning\n",
+        r"line 1: .* is not a language tag .* is the header missing\?",
+    ),
+    "no header, but words": (
+        "x.tsv",
+        "chat\tcat\nchien\tdog\n",
+        r"x\.tsv, line 1: 'chat' is not the tag of a language.*; is the header missing\?",
+    ),
+    "a tag that nobody knows": (
+        "x.jsonl",
+        '{"source": "a", "target": "b", "source_language": "sw", "target_language": "english"}\n',
+        "line 1: 'english' is not the tag of a language.*; take its code, or x- and a name",
+    ),
+    "a variant that nobody knows": (
+        "x.tmx",
+        TMX.format(units=unit("A", "B", ("sw", "jp"))),
+        "line 3: 'jp' is not the tag of a language",
+    ),
     "a pair twice": ("x.tsv", "sw\ten\nA\tB\nC\tD\nA\tB\n", "line 4: the pair of line 2 again"),
+    "a pair twice, but for case and blanks": (
+        "x.tsv",
+        "sw\ten\nAsante sana\tThanks\nC\tD\nasante  SANA\tTHANKS\n",
+        "line 4: the pair of line 2 again, but for case and spacing at most",
+    ),
     "a copied column": ("x.tsv", "sw\ten\nA b\tA b\nC\tc\nD\tE\n", "line 2: sw and en are the same text"),
-    "one language": ("x.tsv", "en\ten\nA\tB\n", "both sides are 'en'"),
+    "one language": ("x.tsv", "en\ten\nA\tB\n", r"x\.tsv, line 1: both sides are 'en'"),
+    "one language by two tags": (
+        "x.tsv",
+        "yo\tyor_Latn\nA\tB\n",
+        r"x\.tsv, line 1: both sides are one language, 'yo' and 'yor_Latn'",
+    ),
+    "one language by two tags of a memory": (
+        "x.tmx",
+        TMX.format(units=unit("A", "B", ("en-US", "EN"))),
+        "line 3: both sides are one language, 'en-US' and 'EN'",
+    ),
     "no pairs": ("x.tsv", "sw\ten\n", "there are no pairs"),
     "not JSON": ("x.jsonl", "{\n", "line 1: not JSON"),
     "a field is missing": ("x.jsonl", '{"source": "a", "target": "b"}\n', "line 1: an object with strings"),
@@ -133,6 +218,9 @@ def test_moses_files_of_different_length_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="cannot read"):
         read_pairs(tmp_path / "none.tsv")
+    for suffix in ("", ".tsv", ".jsonl", ".tmx"):
+        with pytest.raises(TextError, match=r"cannot read .*File name too long"):
+            read_pairs(tmp_path / ("x" * 300 + suffix))
     (tmp_path / "x.tsv").write_bytes(b"sw\ten\nabc\t\xff\n")
     with pytest.raises(TextError, match="line 2: not UTF-8"):
         read_pairs(tmp_path / "x.tsv")
