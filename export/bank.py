@@ -40,7 +40,7 @@ TAG_EVIDENCE: Final = 4.0
 ENCYCLOPAEDIC: Final = 0.6
 #: What is tried: the share of the common part that stays, the temperature of the attention, and the strength of
 #: the ridge.
-COMMONS: Final = (0.5, 0.6, 0.65, 0.7, 0.8)
+COMMONS: Final = (0.55, 0.65, 0.7, 0.8)
 TEMPERATURES: Final = (0.05, 0.1)
 STRENGTHS: Final = (1.0, 1.5, 2.0, 3.0)
 #: The guard: Spearman's correlation within a language may fall by so many points in no language, and so many of

@@ -82,7 +82,7 @@ class Sources:
 
     def __init__(self, root: Path, cache: EmbeddingCache, *, encoder: str) -> None:
         self.sets = PublicSets(root)
-        self._root = root
+        self.root = root
         self.encoder = encoder
         self._cache = cache
 
@@ -150,7 +150,7 @@ class Sources:
         found = {}
         for language in STS_LANGUAGES:
             first, second, scores = _read_sts(
-                self._root / "stsb_multi_mt" / "data" / f"stsb-{language}-dev.csv"
+                self.root / "stsb_multi_mt" / "data" / f"stsb-{language}-dev.csv"
             )
             vectors = [
                 self.embed(part, {language: texts}) for part, texts in (("sts-a", first), ("sts-b", second))

@@ -97,13 +97,13 @@ class LanguageCentre:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PrototypeAttention:
-    """Subtract the language part that attention over prototypes finds: ``s̄ (x - Σ_k a_k μ_k) / Σ_k a_k s_k + c G``.
+    """Subtract the language part that attention over prototypes finds: ``s̄ P (x - Σ_k a_k μ_k) / Σ_k a_k s_k + c G``.
 
     ``a = softmax(cos(x - G, μ_k - G) / τ + s β [k is the tagged language])`` with G the mean of the means, τ the
     temperature, s the shrinkage that the context gives and β the evidence of a tag. A language that has no
-    prototype is met by those it resembles; a wrong tag is outvoted by the vector. The share c of what all texts
-    have in common stays: it keeps how specific a text is, without which similarities within one language lose
-    meaning (``docs/alignment.md``). The spread s of a language is how far its texts lie from its prototype, s̄ the
+    prototype is met by those it resembles; a wrong tag is outvoted by the vector. P removes what is left along G,
+    and the share c of G, the same for every text, takes its place: beside it the length of the rest keeps how
+    specific a text is, without which similarities within one language lose meaning (``docs/alignment.md``). The spread s of a language is how far its texts lie from its prototype, s̄ the
     mean over languages: an encoder spreads a language that it hardly knows less, and beside c G all of its texts
     would seem unspecific.
 
@@ -163,6 +163,7 @@ class PrototypeAttention:
         object.__setattr__(self, "_relative", (spreads := self.spreads.astype(np.float64)) / spreads.mean())
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_kept", self.common * centre)
+        object.__setattr__(self, "_axis", centre / max(float(np.linalg.norm(centre)), _MIN_NORM))
         # Similarities weigh prototypes: float32 tells them apart, and is read twice as fast.
         object.__setattr__(self, "_keys", (keys / np.maximum(norms, _MIN_NORM)).astype(np.float32))
         object.__setattr__(self, "table", LanguageTable(self.languages))
@@ -202,8 +203,11 @@ class PrototypeAttention:
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return x less the attended prototype, over the attended spread, with what stays: shape (dim,)."""
         weights = self.weights(x, tuning)
-        values, spreads, kept = (self.__dict__[name] for name in ("_values", "_relative", "_kept"))
-        aligned: Vector64 = (x - weights @ values) / float(weights @ spreads) + kept
+        values, relative, kept, axis = (
+            self.__dict__[name] for name in ("_values", "_relative", "_kept", "_axis")
+        )
+        rest = (x - weights @ values) / float(weights @ relative)
+        aligned: Vector64 = rest - (rest @ axis) * axis + kept
         return aligned
 
     def nearest(self, x: Vector64, n: int, tuning: Tuning = UNTUNED) -> list[tuple[str, float]]:

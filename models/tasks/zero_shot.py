@@ -22,7 +22,7 @@ from alignstream.models.tasks.labels import render
 TEMPERATURE: Final = 0.035
 #: Multi-label: the cosine at which a label is as likely as not. The best mean of true positive and true
 #: negative rate on the same texts (0.72): it finds 67 % of the right labels at 2.0 labels a text.
-MULTI_LABEL_MIDPOINT: Final = 0.05
+MULTI_LABEL_MIDPOINT: Final = 0.045
 #: A multi-label score from here on counts as "this label applies".
 MULTI_LABEL_ACCEPT: Final = 0.5
 #: Label sets kept in memory; a set of 64 labels takes 100 kB.
