@@ -20,7 +20,7 @@ from alignstream.models.alignment import gate
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import Array64, PairSums, shrunk_by_pairs
 from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.families import ancestry, relatives
+from alignstream.models.alignment.families import relatives
 from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix, Tuning
 from alignstream.models.alignment.prototypes import PrototypeAttention, fit_spreads
@@ -38,10 +38,6 @@ RANK: Final = 16
 SPLIT_PAIRS: Final = 2 * gate.MANY_PAIRS
 #: Rows of similarities held at once.
 _BLOCK_ROWS: Final = 1024
-#: Texts from which on their mean says which language they are in.
-MIN_LANGUAGE_TEXTS: Final = 10
-#: Cosine of that mean with another language's prototype from which on they are in that language.
-SAME_LANGUAGE: Final = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +62,9 @@ class Onboarded:
         On pairs, before and after: accuracy both ways, in points. After is that of two folds, each with a prototype
         and a map that the other half gave: nothing is judged on what it was fitted to.
     attention : tuple of list of (str, float)
-        Before and after: the languages that its texts attend to most, with the mean weight of each.
+        Before and after: the languages that its texts attend to most, with the mean weight of each. For a person to
+        look at: the mean of some texts says more of their subject than of their language, so that a file in another
+        language than its tag cannot be refused for where it lies.
     """
 
     adapter: Adapter
@@ -130,7 +128,7 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
     Raises
     ------
     AdapterError
-        The tag names no language, the base knows no languages, or the texts are in another language.
+        The tag names no language, or the base knows no languages.
     """
     key = language_key(examples.language)
     if key is None:
@@ -144,8 +142,6 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
         )
     X, Y = _aligned(base, examples)
     check_translations(X.astype(np.float32), Y.astype(np.float32), "the pairs")
-    if not force:
-        _check_language(_attention(base), key, examples.texts)
     steps: list[Step] = []
     current = _with_prototype(base, position, key, examples, steps, force=force)
     has_prototype = current is not base
@@ -176,23 +172,6 @@ def onboard(base: Adapter, examples: Examples, *, force: bool = False) -> Onboar
 
 def _attention(adapter: Adapter) -> PrototypeAttention:
     return next(item for item in adapter.members if isinstance(item, PrototypeAttention))
-
-
-def _check_language(attention: PrototypeAttention, key: str, texts: Matrix) -> None:
-    """Refuse texts that lie where another, unrelated language does."""
-    if len(texts) < MIN_LANGUAGE_TEXTS:
-        return
-    mean = texts.mean(axis=0, dtype=np.float64) - attention.centre
-    prototypes = attention.means.astype(np.float64) - attention.centre
-    lengths = np.linalg.norm(prototypes, axis=1) * np.linalg.norm(mean)
-    cosines = prototypes @ mean / np.maximum(lengths, 1e-9)
-    nearest = int(np.argmax(cosines))
-    found = attention.languages[nearest]
-    if found != key and cosines[nearest] >= SAME_LANGUAGE and not set(ancestry(found)) & set(ancestry(key)):
-        raise AdapterError(
-            f"the texts look like {found}, not like {key} (cosine {cosines[nearest]:.2f} with its prototype); check "
-            "file and tag, or add --force"
-        )
 
 
 def _attended(adapter: Adapter, examples: Examples) -> list[tuple[str, float]]:

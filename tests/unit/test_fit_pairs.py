@@ -240,16 +240,6 @@ def test_what_cannot_be_onboarded_is_said() -> None:
         onboard(identity(ENCODER, DIM), examples(5, 0))
 
 
-def test_texts_of_an_unrelated_language_are_refused_unless_forced() -> None:
-    start = base("en-Latn", "zu-Latn", "xh-Latn", "de-Latn")
-    english = dataclasses.replace(examples(0, 0), texts=world("en-Latn", 60))
-    with pytest.raises(AdapterError, match="the texts look like en-Latn, not like sw-Latn"):
-        onboard(start, english)
-    assert onboard(start, english, force=True).steps[0].is_taken
-    # A sister language is near, and may well be what its speakers write.
-    onboard(start, dataclasses.replace(examples(0, 0), texts=world("zu-Latn", 60)))
-
-
 def test_no_pair_is_judged_with_what_it_gave_itself() -> None:
     """A source that appears in its own prototype or map alone gains nothing: each fold is fitted without it."""
     start = base("en-Latn", "zu-Latn", "xh-Latn")
