@@ -171,11 +171,14 @@ def self_learn(
         pairs = mutual_neighbours(_without(X @ matrix, common), goal)
         good = pairs.margins > margin
         if turn == 0:
-            comparable = float(good.sum()) / min(len(X), len(Y))
-            if comparable < MIN_COMPARABLE:
+            n = min(len(X), len(Y))
+            comparable = float(good.sum()) / n
+            # Of few texts, more than usual may pass by chance: three standard errors of what the null lets through.
+            needed = MIN_COMPARABLE + 3.0 * float(np.sqrt((1.0 - NULL_QUANTILE) / n))
+            if comparable < needed:
                 raise NotComparable(
                     f"only {comparable:.0%} of the texts seem to have a translation on the other side, "
-                    f"{MIN_COMPARABLE:.0%} are needed; use comparable texts, or pairs"
+                    f"{needed:.0%} are needed of {n}; use comparable texts, or pairs"
                 )
         counts.append(int(good.sum()))
         sums = PairSums.of(X[pairs.source[good]], Y[pairs.target[good]])

@@ -17,7 +17,11 @@ _WORD_STARTS: Final = frozenset({"▁", "Ġ"})
 _SHOWN_CHARACTERS: Final = 40
 
 
-class TextWithoutTokens(AlignstreamError):  # noqa: N818 (names the state)
+class TextNotUnicode(AlignstreamError):  # noqa: N818 (names the state)
+    """A text holds half of a surrogate pair: bytes that are no UTF-8 become that on a command line."""
+
+
+class TextWithoutTokens(AlignstreamError):  # noqa: N818
     """No token of a text is left to give a vector of: the text is empty, or cut away."""
 
 
@@ -85,9 +89,16 @@ class PlacingTokenizer(Tokenizer):
 
         Raises
         ------
+        TextNotUnicode
+            A text cannot be written in UTF-8.
         TextWithoutTokens
             No token stands for a character of a text: it is empty or blank, or the prefix fills the limit.
         """
+        for number, text in enumerate(texts):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise TextNotUnicode(
+                    f"text {number} ({_shown(text)}) holds a lone surrogate, so it is not Unicode; write it in UTF-8"
+                )
         encodings = self._tokenizer.encode_batch([self._prefix + text for text in texts])
         shift = len(self._prefix)
         placed = []
@@ -130,7 +141,7 @@ def _with_marks(text: str, spans: Sequence[tuple[int, int]]) -> tuple[tuple[int,
 
 
 def _why(number: int, text: str, ids: Tokens) -> str:
-    shown = repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
+    shown = _shown(text)
     if not text.strip():
         return f"text {number} ({shown}) is empty, so it has no tokens; leave it out"
     if ids.dropped:
@@ -140,3 +151,7 @@ def _why(number: int, text: str, ids: Tokens) -> str:
     return (
         f"the tokenizer drops every character of text {number} ({shown}), so it has no tokens; leave it out"
     )
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
