@@ -60,7 +60,7 @@ def same_language(one: str, other: str) -> bool:
 
 
 def variety_key(tag: str) -> str:
-    """Return a name that tells regions and dialects apart too: ``pt-Latn-br``; the tag itself if it names no language."""
+    """Return a name that tells regions and dialects apart, ``pt-Latn-br``; a tag that names no language as it is."""
     key = language_key(tag)
     if key is None:
         return tag

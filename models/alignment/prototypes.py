@@ -103,9 +103,9 @@ class PrototypeAttention:
     temperature, s the shrinkage that the context gives and β the evidence of a tag. A language that has no
     prototype is met by those it resembles; a wrong tag is outvoted by the vector. P removes what is left along G,
     and the share c of G, the same for every text, takes its place: beside it the length of the rest keeps how
-    specific a text is, without which similarities within one language lose meaning (``docs/alignment.md``). The spread s of a language is how far its texts lie from its prototype, s̄ the
-    mean over languages: an encoder spreads a language that it hardly knows less, and beside c G all of its texts
-    would seem unspecific.
+    specific a text is, without which similarities within one language lose meaning (``docs/alignment.md``). The
+    spread s of a language is how far its texts lie from its prototype, s̄ the mean over languages: an encoder
+    spreads a language that it hardly knows less, and beside c G all of its texts would seem unspecific.
 
     Parameters
     ----------
