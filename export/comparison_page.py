@@ -176,7 +176,7 @@ def _languages(rows: Sequence[Row]) -> str:
         lines.append([language, *cells])
     return (
         "## By language\n\nRetrieval on TICO-19, the mean of both directions; losses against raw cosine are bold.\n\n"
-        + _table(["language", *(row.name.strip("*") for row in shown)], lines)
+        + _table(["language", *(row.name.replace("**", "") for row in shown)], lines)
     )
 
 

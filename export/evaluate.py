@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from alignstream.export.evaluation.search import search
 from alignstream.export.evaluation.statistics import spearman
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import Context
@@ -24,6 +25,8 @@ TIE_POINTS: Final = 0.5
 N_NEIGHBOURS: Final = 10
 #: Rows of similarities held at once: 1,024 against a pool of 12,000 take 50 MB.
 _BLOCK_ROWS: Final = 1024
+#: Similarities held at once where the candidates are more: the same 50 MB.
+_BLOCK_CELLS: Final = 12_500_000
 
 TO_PIVOT: Final = "to pivot"
 FROM_PIVOT: Final = "from pivot"
@@ -233,15 +236,19 @@ def retrieval(vectors: Mapping[str, Matrix], pivot: str) -> dict[str, dict[str, 
     -------
     dict
         For ``TO_PIVOT`` and ``FROM_PIVOT``, by language: texts whose translation came first, in points.
+
+    Notes
+    -----
+    O(n_texts · n_pivot · dim) a language, in blocks of rows. Of equals the first one counts.
     """
     found: dict[str, dict[str, float]] = {TO_PIVOT: {}, FROM_PIVOT: {}}
     for language, X in vectors.items():
         if language == pivot:
             continue
-        similarities = X @ vectors[pivot].T
+        to_pivot, from_pivot = _nearest_both_ways(X, vectors[pivot])
         lines = np.arange(len(X))
-        found[TO_PIVOT][language] = _points(similarities.argmax(axis=1) == lines)
-        found[FROM_PIVOT][language] = _points(similarities.argmax(axis=0) == lines)
+        found[TO_PIVOT][language] = _points(to_pivot == lines)
+        found[FROM_PIVOT][language] = _points(from_pivot == lines)
     return found
 
 
@@ -286,11 +293,18 @@ def neighbours_kept(raw: Matrix, aligned: Matrix) -> float:
     Returns
     -------
     float
-        The mean share of a text's ``N_NEIGHBOURS`` nearest that stay among them, in points.
+        The mean share of a text's ``N_NEIGHBOURS`` nearest that stay among them, in points; 100 for a single text.
+
+    Notes
+    -----
+    O(n² · dim), in blocks: memory grows with n, not with n². Of equals the first ones are neighbours.
     """
     k = min(N_NEIGHBOURS, len(raw) - 1)
-    before, after = _neighbours(raw, k), _neighbours(aligned, k)
-    return _points(np.array([np.isin(a, b).mean() for a, b in zip(before, after, strict=True)]))
+    if k < 1:
+        return 100.0
+    own = np.arange(len(raw), dtype=np.int64)
+    before, after = (search(X, X, k, exclude=own)[0] for X in (raw, aligned))
+    return _points((before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1))
 
 
 def similarity(pairs: Mapping[str, ScoredVectors], transform: Transform) -> dict[str, float]:
@@ -328,10 +342,22 @@ def label_accuracy(
     }
 
 
-def _neighbours(X: Matrix, k: int) -> NDArray[np.intp]:
-    similarities = X @ X.T
-    np.fill_diagonal(similarities, -np.inf)
-    return np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+def _nearest_both_ways(X: Matrix, Y: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row of Y nearest to each row of X, and the other way round, from one product in blocks."""
+    forward = np.empty(len(X), dtype=np.int64)
+    backward = np.zeros(len(Y), dtype=np.int64)
+    best = np.full(len(Y), -np.inf, dtype=np.float32)
+    columns = np.arange(len(Y))
+    n_rows = max(1, min(_BLOCK_ROWS, _BLOCK_CELLS // max(1, len(Y))))
+    for start in range(0, len(X), n_rows):
+        similarities = X[start : start + n_rows] @ Y.T
+        forward[start : start + n_rows] = similarities.argmax(axis=1)
+        rows = similarities.argmax(axis=0)
+        values = similarities[rows, columns]
+        # Only what is nearer replaces an earlier row, so that of equals the first stays.
+        is_nearer = values > best
+        best[is_nearer], backward[is_nearer] = values[is_nearer], rows[is_nearer] + start
+    return forward, backward
 
 
 def _points(values: NDArray[Any]) -> float:

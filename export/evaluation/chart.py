@@ -1,9 +1,18 @@
-"""Draw an evaluation as a picture: every column's mean by kind, and what changes for each language. matplotlib."""
+"""Draw an evaluation as a picture: columns by kind and what changes for each language, or layers. matplotlib."""
 
 from pathlib import Path
 from typing import Any, Final
 
-from alignstream.export.evaluation.report import KINDS, LEGEND, Evaluation, MeasureResult, TaskResult, heading
+from alignstream.export.evaluation.report import (
+    KINDS,
+    LEGEND,
+    Evaluation,
+    LayerReport,
+    MeasureResult,
+    TaskResult,
+    heading,
+)
+from alignstream.export.evaluation.statistics import Interval
 from alignstream.export.evaluation.tasks import ADAPTER, RAW
 from alignstream.models.errors import AlignstreamError
 
@@ -18,6 +27,17 @@ class ChartError(AlignstreamError):
     """The picture cannot be drawn or written."""
 
 
+def check_matplotlib() -> None:
+    """Refuse to draw before any work is done.
+
+    Raises
+    ------
+    ChartError
+        matplotlib is not installed.
+    """
+    _figure()
+
+
 def write_png(evaluation: Evaluation, path: Path) -> None:
     """Write a picture with two panels for each measure.
 
@@ -29,12 +49,7 @@ def write_png(evaluation: Evaluation, path: Path) -> None:
     ChartError
         matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 (in the embedded extra)
-    except ModuleNotFoundError as error:
-        raise ChartError(
-            f"a picture needs {error.name}, which is not installed: pip install 'alignstream[embedded]'"
-        ) from error
+    Figure = _figure()
     panels = [(task, measure) for task in evaluation.tasks for measure in task.measures]
     heights = [max(1.6, 0.32 * len(measure.columns) + 1.0) for _, measure in panels]
     figure: Any = Figure(figsize=(13, sum(heights) + 0.8), layout="constrained")
@@ -42,24 +57,74 @@ def write_png(evaluation: Evaluation, path: Path) -> None:
     for (task, measure), (left, right) in zip(panels, axes, strict=True):
         _draw_means(left, task, measure)
         _draw_changes(right, measure)
-    figure.suptitle(evaluation.headline(), fontsize=8, wrap=True)
+    figure.suptitle(_plain(evaluation.headline()), fontsize=8, wrap=True)
     handles = [_patch(colour) for colour in (_RAW_COLOUR, *_COLOURS.values())]
     names = ["raw cosine (inductive)", *(f"{kind}: {LEGEND[kind]}" for kind in KINDS)]
     figure.legend(handles, names, loc="outside lower left", fontsize=7, ncols=2)
+    _save(figure, path)
+
+
+def write_layers_png(report: LayerReport, path: Path) -> None:
+    """Write a picture of the scores by layer, a line a pooling, with the 95 % interval of the change from the best.
+
+    Raises
+    ------
+    ChartError
+        matplotlib is not installed, or the file cannot be written.
+    """
+    figure: Any = _figure()(figsize=(9, 5), layout="constrained")
+    axis = figure.subplots()
+    colours = (_COLOURS["inductive"], _COLOURS["transductive"])
+    for colour, pooling in zip(colours, sorted({item.pooling for item in report.results}), strict=False):
+        items = [item for item in report.results if item.pooling == pooling]
+        axis.plot([item.layer for item in items], [item.score for item in items], color=colour, marker="o",
+                  markersize=3, label=f"{pooling} pooling")  # fmt: skip
+        for item in items:
+            _draw_interval(axis, item.change, item.layer, item.score, is_upright=True)
+    axis.plot(report.best.layer, report.best.score, marker="*", markersize=13, color=_LOSS_COLOUR, linestyle="",
+              label="best")  # fmt: skip
+    axis.set_xlabel("layer")
+    axis.set_ylabel("score, points; bars: change from the best")
+    axis.legend(fontsize=8)
+    figure.suptitle(_plain(report.headline()), fontsize=8, wrap=True)
+    _save(figure, path)
+
+
+def _figure() -> Any:  # noqa: ANN401 (untyped library)
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 (in the embedded extra)
+    except ModuleNotFoundError as error:
+        raise ChartError(
+            f"a picture needs {error.name}, which is not installed: pip install 'alignstream[embedded]'"
+        ) from error
+    return Figure
+
+
+def _plain(text: str) -> str:
+    # The name of a file may hold dollar signs, which would begin a formula.
+    return text.replace("$", r"\$")
+
+
+def _save(figure: Any, path: Path) -> None:  # noqa: ANN401 (untyped library)
     try:
         figure.savefig(path, dpi=_DOTS_PER_INCH, format="png")
     except OSError as error:
         raise ChartError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def _draw_interval(axis: Any, change: Interval | None, x: float, y: float, *, is_upright: bool) -> None:  # noqa: ANN401
+    if change is None or change.low is None or change.high is None:
+        return
+    around = [[change.mean - change.low], [change.high - change.mean]]
+    sides = {"yerr" if is_upright else "xerr": around}
+    axis.errorbar(x, y, **sides, color="black", capsize=2, linewidth=1)
+
+
 def _draw_means(axis: Any, task: TaskResult, measure: MeasureResult) -> None:  # noqa: ANN401 (untyped library)
     for row, column in enumerate(measure.columns):
         is_raw = (column.name, column.kind) == (RAW.name, RAW.kind)
         axis.barh(row, column.mean, color=_RAW_COLOUR if is_raw else _COLOURS[column.kind], height=0.7)
-        if column.change is not None:
-            change = column.change
-            around = [[change.mean - change.low], [change.high - change.mean]]
-            axis.errorbar(column.mean, row, xerr=around, color="black", capsize=2, linewidth=1)
+        _draw_interval(axis, column.change, column.mean, row, is_upright=False)
         axis.annotate(
             f"{column.mean:.1f}", (0, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7,
             color="white",
@@ -68,7 +133,8 @@ def _draw_means(axis: Any, task: TaskResult, measure: MeasureResult) -> None:  #
         range(len(measure.columns)), [f"{c.name} [{c.kind}]" for c in measure.columns], fontsize=7
     )
     axis.invert_yaxis()
-    axis.set_title(f"{heading(task)}\n{measure.name}: mean over languages, points", fontsize=8, loc="left")
+    title = f"{_plain(heading(task))}\n{measure.name}: mean over languages, points"
+    axis.set_title(title, fontsize=8, loc="left")
     axis.tick_params(axis="x", labelsize=7)
 
 

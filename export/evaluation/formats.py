@@ -6,16 +6,25 @@ here encodes.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from alignstream.export.datasets import Parallel, TextError, check_language, evenly_spaced, read_lines
+from alignstream.export import datasets
+from alignstream.export.datasets import (
+    Parallel,
+    TextError,
+    check_language,
+    evenly_spaced,
+    normalised,
+    read_lines,
+)
 from alignstream.export.evaluation.words import WordPair
-from alignstream.models.alignment.languages import language_key
+from alignstream.models.alignment.languages import language_key, same_language
 
 #: Beside a user's own files, which nobody here chose anything on.
 OWN_FILE: Final = "given by the user"
@@ -23,6 +32,9 @@ OWN_FILE: Final = "given by the user"
 _LINK: Final = re.compile(r"(\d{1,6})-(\d{1,6})")
 #: Third cell of the header where links stand beside their sentences.
 _LINKS: Final = "links"
+#: Names and characters of a name that a message holds at most: it must stay readable.
+_SHOWN_NAMES: Final = 20
+_SHOWN_CHARACTERS: Final = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,32 +123,13 @@ def read_parallel(path: Path, *, pivot: str | None = None) -> Parallel:
     Raises
     ------
     TextError
-        The file is missing, not UTF-8 or malformed, has fewer than two languages or rows, or no such pivot.
+        The file is missing, not UTF-8 or malformed, has fewer than two languages or rows, one language twice, or
+        no such pivot.
     """
-    rows = _rows(path)
-    _, header = next(rows, (1, [""]))
-    languages = [check_language(tag, path, 1) for tag in header]
-    if len(languages) < 2 or len(set(languages)) < len(languages):
-        raise TextError(
-            f"{path}, line 1: the header must name at least two languages, each once, with tabs between them"
-        )
-    columns: list[list[str]] = [[] for _ in languages]
-    for number, cells in rows:
-        if len(cells) != len(languages) or not all(cells):
-            raise TextError(
-                f"{path}, line {number}: {len(languages)} texts with tabs between them are needed, none blank, "
-                f"but there are {sum(map(bool, cells))} in {len(cells)} cells"
-            )
-        for column, cell in zip(columns, cells, strict=True):
-            column.append(cell)
-    if len(columns[0]) < 2:
-        raise TextError(f"{path}: at least two rows of parallel text are needed below the header")
-    found = Parallel(path.name, languages[0], dict(zip(languages, columns, strict=True)))
-    return (
-        found
-        if pivot is None
-        else dataclasses.replace(found, pivot=find_language(pivot, languages, str(path)))
-    )
+    found = datasets.read_parallel(path, limit=None)
+    if pivot is None:
+        return found
+    return dataclasses.replace(found, pivot=find_language(pivot, list(found.by_language), str(path)))
 
 
 def read_labelled(path: Path, *, train: Path | None = None, pivot: str | None = None) -> Labelled:
@@ -154,17 +147,56 @@ def read_labelled(path: Path, *, train: Path | None = None, pivot: str | None = 
     Raises
     ------
     TextError
-        A file is missing, not UTF-8, malformed or empty, has one label only, or no training text of the pivot.
+        A file is missing, not UTF-8, malformed or empty, has one label only, or no training text of the pivot; or a
+        training text is among those to judge on, in the same language.
     """
-    texts, gold = _labelled(path)
+    texts, gold, lines = _labelled(path)
     found = Labelled(path.name, texts, gold, words_of(gold))
     if train is None:
         return found
-    train_texts, train_gold = _labelled(train)
+    train_texts, train_gold, train_lines = _labelled(train)
     language = find_language(pivot or "en", list(train_texts), str(train))
+    for other in texts:
+        if same_language(other, language):
+            check_apart(
+                train_texts[language],
+                texts[other],
+                functools.partial(_line, train, train_lines[language]),
+                functools.partial(_line, path, lines[other]),
+            )
     return dataclasses.replace(
         found, train=(train_texts[language], train_gold[language]), train_language=language
     )
+
+
+def check_apart(
+    train: Sequence[str],
+    test: Sequence[str],
+    where_train: Callable[[int], str],
+    where_test: Callable[[int], str],
+) -> None:
+    """Refuse texts to judge on that are trained on, whatever their case, width or spacing.
+
+    Parameters
+    ----------
+    train, test : sequence of str
+        Texts of one language.
+    where_train, where_test : callable
+        Say where a text of either stands, from 0.
+
+    Raises
+    ------
+    TextError
+        A text stands in both; the message says where.
+    """
+    known = {normalised(text): row for row, text in reversed(list(enumerate(train)))}
+    common = [row for row, text in enumerate(test) if normalised(text) in known]
+    if common:
+        more = f" ({len(common) - 1} more texts are in both)" if len(common) > 1 else ""
+        raise TextError(
+            f"{where_test(common[0])}: this text is trained on, at {where_train(known[normalised(test[common[0]])])}"
+            f"{more}; figures on text that was trained on mean nothing: take it out of one of them"
+        )
 
 
 def read_scored(path: Path) -> ScoredPairs:
@@ -303,7 +335,18 @@ def find_language(wanted: str, languages: list[str], where: str) -> str:
     for name in languages:
         if key is not None and language_key(name) == key:
             return name
-    raise TextError(f"{where} has no language {wanted!r}; it has {', '.join(languages)}")
+    raise TextError(f"{where} has no language {shown(wanted)}; it has {few(languages)}")
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names with commas between them for a message: twenty at most, and how many more there are."""
+    listed = ", ".join(names[:_SHOWN_NAMES])
+    return listed if len(names) <= _SHOWN_NAMES else f"{listed} and {len(names) - _SHOWN_NAMES} more"
+
+
+def shown(name: str) -> str:
+    """Return what a user typed, in quotes, for a message: its beginning where it is long."""
+    return repr(name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…")
 
 
 def choose_languages(languages: list[str], wanted: list[str] | None, where: str) -> list[str]:
@@ -333,6 +376,7 @@ def limited(texts: Parallel, limit: int | None) -> Parallel:
         by_language={
             language: [column[line] for line in keep] for language, column in texts.by_language.items()
         },
+        lines=tuple(texts.lines[line] for line in keep) if texts.lines else (),
     )
 
 
@@ -342,9 +386,11 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, [cell.strip() for cell in line.split("\t")]
 
 
-def _labelled(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _labelled(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, list[int]]]:
+    """Return texts, labels and lines by language."""
     texts: dict[str, list[str]] = {}
     gold: dict[str, list[str]] = {}
+    lines: dict[str, list[int]] = {}
     for number, line in read_lines(path):
         if not line.strip():
             continue
@@ -365,9 +411,14 @@ def _labelled(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
         language = check_language(cells[1], path, number)
         texts.setdefault(language, []).append(cells[0])
         gold.setdefault(language, []).append(cells[2])
+        lines.setdefault(language, []).append(number)
     if len({label for labels in gold.values() for label in labels}) < 2:
         raise TextError(f"{path}: texts with at least two labels are needed")
-    return texts, gold
+    return texts, gold, lines
+
+
+def _line(path: Path, lines: Sequence[int], row: int) -> str:
+    return f"{path}, line {lines[row]}"
 
 
 def _score(cell: str, path: Path, number: int) -> float:

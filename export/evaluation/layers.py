@@ -9,7 +9,8 @@ import re
 import shlex
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,73 +21,29 @@ import transformers
 
 from alignstream.export import hub, weights
 from alignstream.export.datasets import Parallel
-from alignstream.export.evaluate import FROM_PIVOT, TO_PIVOT, mixed_pool, retrieval
+from alignstream.export.evaluation import tasks
+from alignstream.export.evaluation.report import (
+    POOLINGS,
+    LayerReport,
+    LayerResult,
+    repeated_note,
+    slipped_warning,
+)
+from alignstream.export.evaluation.search import Indices
+from alignstream.export.evaluation.statistics import DRAWS, bootstrap_interval
 from alignstream.export.sentence_transformers import read_recipe
 from alignstream.export.weights import ExportError
 from alignstream.models.alignment.members import Matrix
 
-POOLINGS: Final = ("mean", "cls")
 #: Texts of one forward pass; longer batches gain nothing on a CPU.
 _BATCH: Final = 32
 _MAX_TOKENS: Final = 512
 _E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
 _MIN_NORM: Final = 1e-12
+#: Characters of what a library says of a model that cannot be loaded: some list every model there is.
+_MAX_REASON: Final = 200
 #: transformers annotates some of its functions and not others; taken as untyped throughout.
 _library: Any = transformers
-
-
-class LayerResult(msgspec.Struct, frozen=True):
-    """One layer and pooling: means over languages, raw cosine, in points.
-
-    Parameters
-    ----------
-    layer : int
-        From 1, as ``alignstream export onnx --layer`` counts.
-    pooling : str
-        ``mean`` or ``cls``.
-    to_pivot, from_pivot, mixed_pool : float
-    """
-
-    layer: int
-    pooling: str
-    to_pivot: float
-    from_pivot: float
-    mixed_pool: float
-
-    @property
-    def score(self) -> float:
-        """The mean of both directions, averaged with the mixed pool: what the best is chosen by."""
-        return ((self.to_pivot + self.from_pivot) / 2 + self.mixed_pool) / 2
-
-
-class LayerReport(msgspec.Struct, frozen=True):
-    """What comparing layers found.
-
-    Parameters
-    ----------
-    model : str
-        As it was named.
-    set, pivot : str
-        The parallel text.
-    n_lines : int
-        Of each language.
-    languages : list of str
-    results : list of LayerResult
-        By layer, then pooling.
-    best : LayerResult
-        The highest score; of equals the lowest layer, which is the fastest.
-    command : str
-        Exports that layer.
-    """
-
-    model: str
-    set: str
-    pivot: str
-    n_lines: int
-    languages: list[str]
-    results: list[LayerResult]
-    best: LayerResult
-    command: str
 
 
 class _Model(NamedTuple):
@@ -95,7 +52,9 @@ class _Model(NamedTuple):
     prefix: str
 
 
-def compare_layers(model: str, texts: Parallel, *, poolings: Sequence[str] = POOLINGS) -> LayerReport:
+def compare_layers(
+    model: str, texts: Parallel, *, poolings: Sequence[str] = POOLINGS, seed: int = 0
+) -> LayerReport:
     """Measure retrieval both ways and the mixed pool for every hidden layer and pooling.
 
     Dense layers that a sentence-transformers folder puts after pooling are left out: they belong to its last layer.
@@ -105,9 +64,11 @@ def compare_layers(model: str, texts: Parallel, *, poolings: Sequence[str] = POO
     model : str
         A local folder (transformers or sentence-transformers), a hub name, or ``embedded``.
     texts : Parallel
-        Translations, line by line.
+        Translations, line by line; texts that stand twice cost no points.
     poolings : sequence of str
         Of ``POOLINGS``.
+    seed : int
+        Of the bootstrap over languages.
 
     Raises
     ------
@@ -119,40 +80,78 @@ def compare_layers(model: str, texts: Parallel, *, poolings: Sequence[str] = POO
         raise ExportError(
             f"unknown pooling {', '.join(unknown)!r}; layers are compared by {', '.join(POOLINGS)}"
         )
+    started = time.monotonic()
     by_language = texts.by_language
     lines = [text for column in by_language.values() for text in column]
+    same = {language: tasks.first_lines(column) for language, column in by_language.items()}
     with _opened(model) as opened:
         pooled = _encode(opened, lines, poolings)
+    shares = tasks.right_shares(same, texts.pivot)
+    slipped = list(shares)
     results = []
     for (layer, pooling), X in sorted(pooled.items()):
         vectors = {
             language: X[position * texts.n_lines : (position + 1) * texts.n_lines]
             for position, language in enumerate(by_language)
         }
-        results.append(_judge(layer, pooling, vectors, texts.pivot))
+        found = tasks.retrieve(vectors, texts.pivot, is_aligned=False, same=same, with_corrections=False)
+        by_chance = tasks.at_chance(found, tuple(found), shares)
+        slipped = [language for language in slipped if language in by_chance]
+        results.append(_judge(layer, pooling, vectors, found, same))
     best = max(results, key=lambda item: (round(item.score, 6), -item.layer))
+    n_repeated = {language: len(lines) - len(np.unique(lines)) for language, lines in same.items()}
     return LayerReport(
         model=model,
         set=texts.name,
         pivot=texts.pivot,
         n_lines=texts.n_lines,
         languages=list(by_language),
-        results=results,
+        results=[item if item is best else _compared(item, best, seed) for item in results],
         best=best,
         command=f"alignstream export onnx --model {shlex.quote(model)} --layer {best.layer} --pooling {best.pooling} "
         "--output FOLDER",
+        seed=seed,
+        n_draws=DRAWS,
+        seconds=time.monotonic() - started,
+        notes=repeated_note(n_repeated, "a candidate with the text of the right one counts as right"),
+        warnings=slipped_warning(slipped, str(texts.file or texts.name), "at any layer"),
     )
 
 
-def _judge(layer: int, pooling: str, vectors: dict[str, Matrix], pivot: str) -> LayerResult:
-    both = retrieval(vectors, pivot)
+def _judge(
+    layer: int,
+    pooling: str,
+    vectors: Mapping[str, Matrix],
+    found: tasks.Results,
+    same: Mapping[str, Indices],
+) -> LayerResult:
+    to_pivot, from_pivot = (
+        found[measure][tasks.RAW].figures for measure in (tasks.TO_PIVOT, tasks.FROM_PIVOT)
+    )
+    distinct = {language: np.unique(lines, return_inverse=True) for language, lines in same.items()}
+    pool = tasks.find_in_pool(
+        {language: X[distinct[language][0]] for language, X in vectors.items()},
+        is_aligned=False,
+        rows={language: rows.astype(np.int64) for language, (_, rows) in distinct.items()},
+    )[tasks.MIXED_POOL][tasks.RAW].figures
+    # The pivot has no retrieval, so that all is over the other languages.
+    languages = list(to_pivot)
     return LayerResult(
         layer=layer,
         pooling=pooling,
-        to_pivot=statistics.fmean(both[TO_PIVOT].values()),
-        from_pivot=statistics.fmean(both[FROM_PIVOT].values()),
-        mixed_pool=statistics.fmean(mixed_pool(vectors).values()),
+        to_pivot=statistics.fmean(to_pivot.values()),
+        from_pivot=statistics.fmean(from_pivot.values()),
+        mixed_pool=statistics.fmean(pool[language] for language in languages),
+        by_language={
+            language: ((to_pivot[language] + from_pivot[language]) / 2 + pool[language]) / 2
+            for language in languages
+        },
     )
+
+
+def _compared(item: LayerResult, best: LayerResult, seed: int) -> LayerResult:
+    changes = [figure - best.by_language[language] for language, figure in item.by_language.items()]
+    return msgspec.structs.replace(item, change=bootstrap_interval(np.array(changes), seed=seed))
 
 
 @contextlib.contextmanager
@@ -175,7 +174,10 @@ def _opened(name: str) -> Iterator[_Model]:
                 recipe.encoder, local_files_only=True, dtype=torch.float32
             )
         except Exception as error:  # transformers raises whatever its parts raise
-            raise ExportError(f"{name}: no model can be loaded from {recipe.encoder}: {error}") from error
+            reason = " ".join(str(error).split())
+            if len(reason) > _MAX_REASON:
+                reason = f"{reason[:_MAX_REASON]}…"
+            raise ExportError(f"{name}: no model can be loaded from {recipe.encoder}: {reason}") from error
         finally:
             _library.logging.set_verbosity(before)
         model.eval()

@@ -4,15 +4,17 @@ A column stands with its kind wherever it is named, and every column is compared
 candidates of the same run. Pure.
 """
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from alignstream.export.evaluate import TIE_POINTS
+from alignstream.export.evaluation.formats import few
 from alignstream.export.evaluation.statistics import DRAWS, Interval, bootstrap_interval, significantly_worse
-from alignstream.export.evaluation.tasks import RAW, Column, Kind, Results, Scores
+from alignstream.export.evaluation.tasks import ADAPTER, RAW, Column, Kind, Results, Scores
 
 FORMAT: Final = "alignstream.evaluation/1"
 KINDS: Final[tuple[Kind, ...]] = ("inductive", "causal", "transductive")
@@ -28,6 +30,10 @@ _UNITS: Final = {
     "words": ("language pairs", "sentence pairs"),
     "similarity": ("languages", "pairs"),
 }
+#: How the encoder's states of a text become its vector, where layers are compared.
+POOLINGS: Final = ("mean", "cls")
+#: More languages than this are not named where they are all.
+_NAMED: Final = 5
 HEADINGS: Final = (
     "kind",
     "column",
@@ -37,6 +43,16 @@ HEADINGS: Final = (
     "wins",
     "losses",
     "worse beyond chance",
+)
+LAYER_HEADINGS: Final = (
+    "pooling",
+    "layer",
+    "to pivot",
+    "from pivot",
+    "mixed pool",
+    "score",
+    "change from best",
+    "95 % interval",
 )
 
 
@@ -54,13 +70,13 @@ class ColumnResult(msgspec.Struct, frozen=True):
     mean : float
         Over languages, each counting the same.
     change : Interval, optional
-        The mean difference to raw cosine, and its interval over languages. None for raw itself, and where there
-        is no raw column.
+        The mean difference to raw cosine, and its interval over languages; without one for a single language. None
+        for raw itself, and where there is no raw column.
     wins, losses : list of str
         Languages beyond ``TIE_POINTS`` points, most first.
     significantly_worse : list of str, optional
         Languages that lose beyond chance over their texts (``statistics.significantly_worse``). None where the
-        measure is no mean over texts.
+        measure is no mean over texts, or raw is 100 by definition.
     """
 
     name: str
@@ -99,6 +115,10 @@ class TaskResult(msgspec.Struct, frozen=True):
     seconds : float
         With encoding, as far as vectors were not stored.
     measures : list of MeasureResult
+    notes : list of str
+        Sentences on what the figures mean on these texts.
+    warnings : list of str
+        What may be wrong with the texts.
     """
 
     task: str
@@ -108,6 +128,13 @@ class TaskResult(msgspec.Struct, frozen=True):
     n_texts: dict[str, int]
     seconds: float
     measures: list[MeasureResult]
+    notes: list[str] = []
+    warnings: list[str] = []
+
+    @property
+    def uses_adapter(self) -> bool:
+        """Whether there is a column of the adapter."""
+        return any(column.name == ADAPTER.name for measure in self.measures for column in measure.columns)
 
 
 class Evaluation(msgspec.Struct, frozen=True):
@@ -117,8 +144,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     ----------
     encoder : str
         Fingerprint.
-    adapter, adapter_version : str
-        As it was asked for, and its version.
+    adapter, adapter_version : str, optional
+        As it was asked for, and its version. None where no task uses it.
     uses_tags : bool
         Whether the adapter was told the language of each text.
     seed, n_draws : int
@@ -130,8 +157,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     """
 
     encoder: str
-    adapter: str
-    adapter_version: str
+    adapter: str | None
+    adapter_version: str | None
     uses_tags: bool
     seed: int
     limit: int | None
@@ -151,6 +178,8 @@ class Evaluation(msgspec.Struct, frozen=True):
         lines += [f"- **{kind}**: {LEGEND[kind]}" for kind in KINDS]
         for task in self.tasks:
             lines += ["", f"## {heading(task)}", "", facts(task)]
+            lines += [f"\nWarning: {warning}" for warning in task.warnings]
+            lines += [f"\n{note}" for note in notes(task)]
             for measure in task.measures:
                 lines += ["", f"### {measure.name}", "", *_markdown(HEADINGS, summary_rows(measure))]
                 lines += ["", *_markdown(*language_rows(measure))]
@@ -160,10 +189,128 @@ class Evaluation(msgspec.Struct, frozen=True):
         """Say in a sentence what was evaluated."""
         tags = "told the language of each text" if self.uses_tags else "without language tags"
         limit = "all texts" if self.limit is None else f"at most {self.limit} texts a language"
-        return (
-            f"Encoder {self.encoder[:12]}, adapter {self.adapter} (version {self.adapter_version}), {tags}; {limit}; "
-            f"seed {self.seed}, {self.n_draws} draws; {self.seconds:.1f} s."
+        adapter = (
+            "no adapter"
+            if self.adapter is None
+            else f"adapter {self.adapter} (version {self.adapter_version}), {tags}"
         )
+        return (
+            f"Encoder {self.encoder[:12]}, {adapter}; {limit}; seed {self.seed}, {self.n_draws} draws; "
+            f"{self.seconds:.1f} s."
+        )
+
+
+class LayerResult(msgspec.Struct, frozen=True):
+    """One layer and pooling: means over the languages other than the pivot, raw cosine, in points.
+
+    Parameters
+    ----------
+    layer : int
+        From 1, as ``alignstream export onnx --layer`` counts.
+    pooling : str
+        Of ``POOLINGS``.
+    to_pivot, from_pivot, mixed_pool : float
+    by_language : dict of str to float
+        The mean of both directions, averaged with the mixed pool.
+    change : Interval, optional
+        The mean difference to the best layer, and its interval over languages; without one for a single language.
+        None for the best itself.
+    """
+
+    layer: int
+    pooling: str
+    to_pivot: float
+    from_pivot: float
+    mixed_pool: float
+    by_language: dict[str, float]
+    change: Interval | None = None
+
+    @property
+    def score(self) -> float:
+        """The mean over languages: what the best is chosen by."""
+        return statistics.fmean(self.by_language.values())
+
+
+class LayerReport(msgspec.Struct, frozen=True):
+    """What comparing layers found.
+
+    Parameters
+    ----------
+    model : str
+        As it was named.
+    set, pivot : str
+        The parallel text.
+    n_lines : int
+        Of each language.
+    languages : list of str
+    results : list of LayerResult
+        By layer, then pooling.
+    best : LayerResult
+        The highest score; of equals the lowest layer, which is the fastest.
+    command : str
+        Exports that layer.
+    seed, n_draws : int
+        Of the bootstrap.
+    seconds : float
+        With encoding.
+    notes, warnings : list of str
+        As in ``TaskResult``.
+    """
+
+    model: str
+    set: str
+    pivot: str
+    n_lines: int
+    languages: list[str]
+    results: list[LayerResult]
+    best: LayerResult
+    command: str
+    seed: int
+    n_draws: int
+    seconds: float
+    notes: list[str] = []
+    warnings: list[str] = []
+
+    def headline(self) -> str:
+        """Say in a sentence what was compared."""
+        return (
+            f"{self.model} on {self.set}: {len(self.languages)} languages, {self.n_lines} lines each, pivot "
+            f"{self.pivot}; raw cosine, means over languages in points; seed {self.seed}, {self.n_draws} draws; "
+            f"{self.seconds:.1f} s."
+        )
+
+    def advice(self) -> str:
+        """Name the best layer, and the command that exports it."""
+        best = self.best
+        return f"best: layer {best.layer} with {best.pooling} pooling (half retrieval, half mixed pool)\n{self.command}"
+
+    def rows(self) -> list[list[str]]:
+        """Return a row a layer and pooling, under ``LAYER_HEADINGS``."""
+        found = []
+        for item in sorted(self.results, key=lambda item: item.pooling):
+            figures = (item.to_pivot, item.from_pivot, item.mixed_pool, item.score)
+            found.append(
+                [item.pooling, str(item.layer), *(f"{n:.1f}" for n in figures), *_change(item.change)]
+            )
+        return found
+
+    def all_notes(self) -> list[str]:
+        """Return all that belongs below the table."""
+        return [*self.notes, *_interval_notes([item.change for item in self.results], "language")]
+
+    def to_markdown(self) -> str:
+        """Return a page: every layer, then the scores of every language."""
+        lines = ["# Layers", "", self.headline()]
+        lines += [f"\nWarning: {warning}" for warning in self.warnings]
+        lines += [f"\n{note}" for note in self.all_notes()]
+        lines += ["", *_markdown(LAYER_HEADINGS, self.rows()), "", *self.advice().splitlines(), ""]
+        ordered = sorted(self.results, key=lambda item: item.pooling)
+        names = ["language", *(f"layer {item.layer}, {item.pooling}" for item in ordered)]
+        rows = [
+            [language, *(f"{item.by_language[language]:.1f}" for item in ordered)]
+            for language in sorted(self.best.by_language)
+        ]
+        return "\n".join([*lines, *_markdown(names, rows), ""])
 
 
 def measures(results: Results, *, seed: int) -> list[MeasureResult]:
@@ -186,6 +333,36 @@ def measures(results: Results, *, seed: int) -> list[MeasureResult]:
     return found
 
 
+def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
+    """Say how many texts stand more than once and what follows; nothing where there are none.
+
+    Parameters
+    ----------
+    n_repeated : mapping of str to int
+        By language, lines whose text stands in an earlier one.
+    effect : str
+        What is made of them.
+    """
+    counts = {language: n for language, n in n_repeated.items() if n}
+    if not counts:
+        return []
+    total = sum(counts.values())
+    by_language = few([f"{language} {n}" for language, n in counts.items()])
+    what = "1 line repeats" if total == 1 else f"{total} lines repeat"
+    return [f"{what} the text of an earlier one in the same language ({by_language}): {effect}."]
+
+
+def slipped_warning(languages: Sequence[str], where: str, how: str) -> list[str]:
+    """Warn of languages whose translations do not find each other; nothing where there are none."""
+    if not languages:
+        return []
+    message = (
+        f"{where}: translations of {few(languages)} find each other no more often than by chance, {how}; have lines "
+        "slipped, or are columns mixed up? If not, the encoder does not know the language"
+    )
+    return [message]
+
+
 def heading(task: TaskResult) -> str:
     """Name a task and its set."""
     return f"{task.task}: {task.set}"
@@ -200,17 +377,26 @@ def facts(task: TaskResult) -> str:
     return f"{len(task.n_texts)} {what}, {n} {of} each{pivot}; {task.seconds:.1f} s. {task.use}."
 
 
+def notes(task: TaskResult) -> list[str]:
+    """Return all that belongs below a task's facts."""
+    what, _ = _UNITS.get(task.task, ("languages", "texts"))
+    changes = [column.change for measure in task.measures for column in measure.columns]
+    return [*task.notes, *_interval_notes(changes, what.removesuffix("s"))]
+
+
 def summary_rows(measure: MeasureResult) -> list[list[str]]:
     """Return a row a column, under ``HEADINGS``: figures in points, losing languages by name."""
     rows = []
     for column in measure.columns:
         change, interval, wins, losses, worse = "", "", "", "", ""
         if column.change is not None:
-            change = f"{column.change.mean:+.1f}"
-            interval = f"{column.change.low:+.1f} to {column.change.high:+.1f}"
+            change, interval = _change(column.change)
             wins = str(len(column.wins))
-            losses = _named(column.losses)
-            worse = "not tested" if column.significantly_worse is None else _named(column.significantly_worse)
+            n = len(column.by_language)
+            losses = _named(column.losses, n)
+            worse = (
+                "not tested" if column.significantly_worse is None else _named(column.significantly_worse, n)
+            )
         rows.append([column.kind, column.name, f"{column.mean:.1f}", change, interval, wins, losses, worse])
     return rows
 
@@ -239,7 +425,7 @@ def _compared(column: Column, scores: Scores, raw: Scores | None, *, seed: int) 
         return ColumnResult(column.name, column.kind, figures, mean, None, [], [], None)
     gains = {language: figure - raw.figures[language] for language, figure in figures.items()}
     worse = None
-    if scores.per_text:
+    if scores.per_text and raw.per_text:
         worse = significantly_worse(raw.per_text, scores.per_text, seed=seed)
     return ColumnResult(
         name=column.name,
@@ -258,11 +444,29 @@ def _beyond(gains: Mapping[str, float], sign: float) -> list[str]:
     return sorted(found, key=lambda language: (-sign * gains[language], language))
 
 
-def _named(languages: list[str]) -> str:
-    return f"{len(languages)} ({', '.join(languages)})" if languages else "0"
+def _change(change: Interval | None) -> tuple[str, str]:
+    """Return a change and its interval as cells."""
+    if change is None:
+        return "", ""
+    if change.low is None or change.high is None:
+        return f"{change.mean:+.1f}", "none"
+    return f"{change.mean:+.1f}", f"{change.low:+.1f} to {change.high:+.1f}"
 
 
-def _markdown(headings: tuple[str, ...] | list[str], rows: list[list[str]]) -> list[str]:
+def _interval_notes(changes: Sequence[Interval | None], what: str) -> list[str]:
+    if all(change is None or change.low is not None for change in changes):
+        return []
+    return [f"There is no 95 % interval: it is drawn over {what}s, and there is one {what}."]
+
+
+def _named(languages: list[str], n: int) -> str:
+    """Count languages and name them; that all n of many lose needs no names."""
+    if not languages:
+        return "0"
+    return f"{len(languages)} ({'all' if len(languages) == n > _NAMED else ', '.join(languages)})"
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     table = [list(headings), ["---"] * len(headings), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
 

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 
 from alignstream.export.datasets import Parallel, TextError, evenly_spaced
 from alignstream.export.evaluation import formats, tasks
-from alignstream.export.evaluation.report import Evaluation, TaskResult, measures
-from alignstream.export.evaluation.session import Data, EvaluationError, Session
+from alignstream.export.evaluation.report import (
+    Evaluation,
+    TaskResult,
+    measures,
+    repeated_note,
+    slipped_warning,
+)
+from alignstream.export.evaluation.search import Indices
+from alignstream.export.evaluation.session import Data, EvaluationError, Session, WrongUsage
 from alignstream.export.evaluation.sets import N_DEFAULT, SETS, USE, Choice, NamedSets
-from alignstream.export.evaluation.words import WordTokens, judge_words, text_of, word_tokens
+from alignstream.export.evaluation.words import Means, WordTokens, judge_words, text_of, word_tokens
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.tasks.labels import check_template, render
 
@@ -27,18 +34,58 @@ TASKS: Final = tuple(SETS)
 DEFAULT_LIMIT: Final = 100
 #: Sentences whose token vectors are asked for at once.
 _SENTENCES: Final = 64
+_NO_TRAIN: Final = (
+    "'head' needs texts of the pivot to train on: give --train FILE beside the file to judge on"
+)
 #: Names in the cache that fitting uses too, so that nothing is encoded twice.
 _PARTS: Final = {"xsid-valid": "xsid"}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """What a task gave: the set's name, its pivot, its sizes by language, and the figures."""
+    """What a task gave: the set's name, its pivot, its sizes by language, the figures, and what to say of them."""
 
     name: str
     pivot: str
     n_texts: dict[str, int]
     results: tasks.Results
+    notes: list[str]
+    warnings: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """Parallel text as vectors: raw ones until ``align`` has run, as there is memory for one copy alone.
+
+    Parameters
+    ----------
+    name, pivot : str
+    vectors : dict of str to ndarray of shape (n_lines, dim) or (n_distinct, dim), float32
+    same : dict of str to ndarray of shape (n_lines,), int64
+        By language, the first line with the text of each line; or the row of its text, where each has one.
+    n_repeated : dict of str to int
+        By language, the lines whose text stood before; languages without any are left out.
+    """
+
+    name: str
+    pivot: str
+    vectors: dict[str, Matrix]
+    same: dict[str, Indices]
+    n_repeated: dict[str, int]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Lines of each language."""
+        return {language: len(lines) for language, lines in self.same.items()}
+
+    def align(self, session: Session) -> None:
+        """Replace raw vectors by aligned ones."""
+        for language, X in self.vectors.items():
+            session.align_in_place(X, language)
+
+    def notes(self, effect: str) -> list[str]:
+        """Say how many texts stand more than once, and what follows."""
+        return repeated_note(self.n_repeated, effect)
 
 
 def evaluate(session: Session, task: str, data: Data) -> Evaluation:
@@ -68,10 +115,11 @@ def evaluate(session: Session, task: str, data: Data) -> Evaluation:
     results = [
         _run(session, item, data, name) for item in wanted for name in _names(item, data, is_all=task == ALL)
     ]
+    is_used = any(result.uses_adapter for result in results)
     return Evaluation(
         encoder=session.adapter.encoder,
-        adapter=session.adapter_name,
-        adapter_version=session.adapter.version,
+        adapter=session.adapter_name if is_used else None,
+        adapter_version=session.adapter.version if is_used else None,
         uses_tags=session.uses_tags,
         seed=session.seed,
         limit=data.choice.limit,
@@ -85,25 +133,49 @@ def check(task: str, data: Data) -> None:
 
     Raises
     ------
+    WrongUsage
+        The task or a set is unknown, choices contradict each other, or the task makes no use of one.
     EvaluationError
-        The task is unknown, or has no texts or no such set.
+        The task has no texts.
     """
     if task not in {*SETS, ALL}:
-        raise EvaluationError(f"there is no task {task!r}; tasks are {', '.join(TASKS)} and {ALL}")
+        raise WrongUsage(f"there is no task {formats.shown(task)}; tasks are {', '.join(TASKS)} and {ALL}")
     if task == ALL and data.path is not None:
-        raise EvaluationError("'all' runs on the named sets, as no one file serves every task; name a task")
+        raise WrongUsage("'all' runs on the named sets, as no one file serves every task; name a task")
+    if data.path is not None and data.names:
+        raise WrongUsage("give a file or --set, not both")
     known = {name for names in SETS.values() for name in names}
     if unknown := [name for name in data.names if name not in known]:
-        raise EvaluationError(f"there is no set {unknown[0]!r}; sets are {', '.join(sorted(known))}")
+        raise WrongUsage(
+            f"there is no set {formats.shown(unknown[0])}; sets are {formats.few(sorted(known))}"
+        )
+    if data.choice.languages == []:
+        raise WrongUsage("--languages names no language; give tags with commas between them, such as de,sw")
+    if ignored := _ignored(task, data):
+        raise WrongUsage(ignored)
+    if task == "head" and data.path is not None and data.train is None:
+        raise WrongUsage(_NO_TRAIN)
     for item in TASKS if task == ALL else (task,):
         _names(item, data, is_all=task == ALL)
+
+
+def _ignored(task: str, data: Data) -> str | None:
+    """Return why a choice would be without effect, the first there is."""
+    is_file = data.path is not None
+    if data.train is not None and not (task == "head" and is_file):
+        return "--train is for 'head' with a file; leave it out"
+    if data.alignments is not None and not (task == "words" and is_file):
+        return "--alignments is for 'words' with a file; leave it out"
+    if data.choice.languages is not None and task == "words" and is_file:
+        return "'words' takes both languages from the file's header; leave --languages out"
+    if data.choice.pivot is not None and (task in {"words", "similarity"} or (task == "labels" and is_file)):
+        return f"'{task}' has no pivot; leave --pivot out"
+    return None
 
 
 def _names(task: str, data: Data, *, is_all: bool) -> list[str | None]:
     """Return the sets to run a task on; None stands for the user's own file."""
     if data.path is not None:
-        if data.names:
-            raise EvaluationError("give a file or --set, not both")
         return [None]
     if data.root is None:
         raise EvaluationError(
@@ -115,7 +187,7 @@ def _names(task: str, data: Data, *, is_all: bool) -> list[str | None]:
     names = [name for name in data.names if name in known]
     if not is_all and len(names) < len(data.names):
         wrong = next(name for name in data.names if name not in known)
-        raise EvaluationError(f"'{task}' has no set {wrong!r}; it has {', '.join(known)}")
+        raise WrongUsage(f"'{task}' has no set {wrong!r}; it has {', '.join(known)}")
     return list(names)
 
 
@@ -130,25 +202,84 @@ def _run(session: Session, task: str, data: Data, name: str | None) -> TaskResul
         n_texts=outcome.n_texts,
         measures=measures(outcome.results, seed=session.seed),
         seconds=time.monotonic() - started,
+        notes=outcome.notes,
+        warnings=outcome.warnings,
     )
 
 
 def _retrieval(session: Session, data: Data, name: str | None) -> _Outcome:
-    texts, raw, aligned = _parallel(session, data, name)
-    found = tasks.retrieval(raw, aligned, texts.pivot, block_bytes=session.block_bytes)
-    return _outcome(texts.name, _sizes(raw), found, pivot=texts.pivot)
+    lines = _embedded(session, data, name)
+    block_bytes = session.block_bytes
+    raw = tasks.retrieve(
+        lines.vectors, lines.pivot, is_aligned=False, same=lines.same, block_bytes=block_bytes
+    )
+    lines.align(session)
+    aligned = tasks.retrieve(
+        lines.vectors, lines.pivot, is_aligned=True, same=lines.same, block_bytes=block_bytes
+    )
+    found = tasks.joined(raw, aligned)
+    shares = tasks.right_shares(lines.same, lines.pivot)
+    return _outcome(
+        lines.name,
+        lines.sizes,
+        found,
+        pivot=lines.pivot,
+        notes=lines.notes("a candidate with the text of the right one counts as right"),
+        warnings=_slipped(
+            tasks.at_chance(found, (tasks.TO_PIVOT, tasks.FROM_PIVOT), shares), data, lines.name
+        ),
+    )
 
 
 def _pool(session: Session, data: Data, name: str | None) -> _Outcome:
-    texts, raw, aligned = _parallel(session, data, name)
-    found = tasks.mixed_pool(raw, aligned, block_bytes=session.block_bytes)
-    return _outcome(texts.name, _sizes(raw), found)
+    lines = _embedded(session, data, name, is_distinct=True)
+    block_bytes = session.block_bytes
+    gold = {
+        language: np.stack([rows, lines.same[lines.pivot]], axis=1)
+        for language, rows in lines.same.items()
+        if language != lines.pivot
+    }
+
+    def with_pivot(*, is_aligned: bool) -> tasks.Results:
+        # Whether lines belong together shows in retrieval: the pool may be hard where they do.
+        sides = {language: (lines.vectors[language], lines.vectors[lines.pivot]) for language in gold}
+        return tasks.find_terms(
+            sides, gold, is_aligned=is_aligned, with_corrections=False, block_bytes=block_bytes
+        )
+
+    raw = tasks.find_in_pool(lines.vectors, is_aligned=False, rows=lines.same, block_bytes=block_bytes)
+    checked = with_pivot(is_aligned=False)
+    lines.align(session)
+    aligned = tasks.find_in_pool(lines.vectors, is_aligned=True, rows=lines.same, block_bytes=block_bytes)
+    checked = tasks.joined(checked, with_pivot(is_aligned=True))
+    return _outcome(
+        lines.name,
+        lines.sizes,
+        tasks.joined(raw, aligned),
+        notes=lines.notes("each text stands in the pool once"),
+        warnings=_slipped(_lists_at_chance(checked, gold), data, lines.name),
+    )
 
 
 def _neighbours(session: Session, data: Data, name: str | None) -> _Outcome:
-    texts, raw, aligned = _parallel(session, data, name)
-    found = tasks.neighbours(raw, aligned, block_bytes=session.block_bytes)
-    return _outcome(texts.name, _sizes(raw), found)
+    lines = _embedded(session, data, name, is_distinct=True)
+    if few := [language for language, X in lines.vectors.items() if len(X) < 2]:
+        raise TextError(f"{lines.name}: at least two texts that differ are needed in {formats.few(few)}")
+    before = {
+        language: tasks.nearest_within(X, block_bytes=session.block_bytes)
+        for language, X in lines.vectors.items()
+    }
+    lines.align(session)
+    after = {
+        language: tasks.nearest_within(X, block_bytes=session.block_bytes)
+        for language, X in lines.vectors.items()
+    }
+    notes = [
+        "Raw is 100 by definition: what counts is the neighbours that raw vectors have.",
+        *lines.notes("each counts once"),
+    ]
+    sizes = {language: len(X) for language, X in lines.vectors.items()}
+    return _outcome(lines.name, sizes, tasks.kept(before, after), notes=notes)
 
 
 def _labels(session: Session, data: Data, name: str | None) -> _Outcome:
@@ -171,9 +302,7 @@ def _labels(session: Session, data: Data, name: str | None) -> _Outcome:
 def _head(session: Session, data: Data, name: str | None) -> _Outcome:
     texts = _labelled(data, name)
     if texts.train is None:
-        raise EvaluationError(
-            "'head' needs texts of the pivot to train on: give --train FILE beside the file to judge on"
-        )
+        raise WrongUsage(_NO_TRAIN)
     train_texts, train_gold = texts.train
     labels = sorted(set(train_gold) | {label for gold in texts.gold.values() for label in gold})
     raw = session.embed(_part(name, texts.name), texts.texts)
@@ -194,20 +323,29 @@ def _terms(session: Session, data: Data, name: str | None) -> _Outcome:
     if not lists.lists:
         raise TextError(f"{lists.name}: at least two pairs of terms that differ are needed")
     part = _part(name, lists.name)
-    raw, aligned, gold = {}, {}, {}
+    gold = {key: np.array(item.pairs, dtype=np.int64) for key, item in lists.lists.items()}
+    found: tasks.Results = {}
     for key, item in lists.lists.items():
         sides = session.embed(part, {f"{key}.source": item.source, f"{key}.target": item.target})
-        source, target = sides[f"{key}.source"], sides[f"{key}.target"]
-        raw[key] = source, target
-        aligned[key] = (
-            session.align(source, item.source_language),
-            session.align(target, item.target_language),
-        )
-        gold[key] = np.array(item.pairs, dtype=np.int64)
-    found = tasks.terms(raw, aligned, gold, block_bytes=session.block_bytes)
+        vectors = {key: (sides[f"{key}.source"], sides[f"{key}.target"])}
+        raw = tasks.find_terms(vectors, gold, is_aligned=False, block_bytes=session.block_bytes)
+        session.align_in_place(vectors[key][0], item.source_language)
+        session.align_in_place(vectors[key][1], item.target_language)
+        aligned = tasks.find_terms(vectors, gold, is_aligned=True, block_bytes=session.block_bytes)
+        for measure, columns in tasks.joined(raw, aligned).items():
+            for column, scores in columns.items():
+                whole = found.setdefault(measure, {}).setdefault(column, tasks.Scores({}))
+                whole.figures.update(scores.figures)
+                whole.per_text.update(scores.per_text)
     pivots = {item.target_language for item in lists.lists.values()}
-    sizes = {key: len(item.pairs) for key, item in lists.lists.items()}
-    return _outcome(lists.name, sizes, found, pivot=pivots.pop() if len(pivots) == 1 else "")
+    return _outcome(
+        lists.name,
+        {key: len(item.pairs) for key, item in lists.lists.items()},
+        found,
+        pivot=pivots.pop() if len(pivots) == 1 else "",
+        notes=["A term that stands more than once counts once, and any of its translations is right."],
+        warnings=_slipped(_lists_at_chance(found, gold), data, lists.name),
+    )
 
 
 def _words(session: Session, data: Data, name: str | None) -> _Outcome:
@@ -218,6 +356,7 @@ def _words(session: Session, data: Data, name: str | None) -> _Outcome:
     else:
         texts = _sets(data).words(data.choice)
     tokens, gold = {}, {}
+    means: dict[str, Means] = {}
     for (source, target), pairs in texts.pairs.items():
         keep = [pairs[line] for line in evenly_spaced(len(pairs), data.choice.limit or len(pairs))]
         key = f"{source}-{target}"
@@ -227,8 +366,21 @@ def _words(session: Session, data: Data, name: str | None) -> _Outcome:
         )
         tokens[key] = list(zip(*sides, strict=True))
         gold[key] = [pair.links for pair in keep]
+        own = session.token_means(source, target)
+        if own is not None:
+            means[key] = own
     sizes = {key: len(pairs) for key, pairs in tokens.items()}
-    return _outcome(texts.name, sizes, judge_words(tokens, gold))
+    note = (
+        "Adapter: tokens less the means of both languages that the adapter's first step subtracts from sentences (of "
+        "all its languages where it does not know both); its other steps play no part."
+        if means
+        else "The adapter plays no part: it holds no means that fit this encoder's tokens."
+    )
+    notes = [
+        note,
+        "Token means removed: each language's tokens less their own mean over the other half of these sentence pairs.",
+    ]
+    return _outcome(texts.name, sizes, judge_words(tokens, gold, means or None), notes=notes)
 
 
 def _similarity(session: Session, data: Data, name: str | None) -> _Outcome:
@@ -261,8 +413,40 @@ _RUN: Final[Mapping[str, Callable[[Session, Data, str | None], _Outcome]]] = {
 }
 
 
-def _outcome(name: str, sizes: dict[str, int], results: tasks.Results, *, pivot: str = "") -> _Outcome:
-    return _Outcome(name=name, pivot=pivot, n_texts=sizes, results=results)
+def _outcome(
+    name: str,
+    sizes: dict[str, int],
+    results: tasks.Results,
+    *,
+    pivot: str = "",
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> _Outcome:
+    return _Outcome(
+        name=name, pivot=pivot, n_texts=sizes, results=results, notes=list(notes), warnings=list(warnings)
+    )
+
+
+def _lists_at_chance(found: tasks.Results, gold: Mapping[str, Indices]) -> list[str]:
+    """Return the lists whose translations are found by chance; a random term is right as often as pairs are many.
+
+    Parameters
+    ----------
+    found : dict
+        Of ``tasks.find_terms``.
+    gold : mapping of str to ndarray of shape (n_pairs, 2), int64
+        As for it: every position stands in a pair.
+    """
+    shares = {}
+    for key, pairs in gold.items():
+        n_source, n_target = pairs.max(axis=0) + 1
+        shares[key] = len(np.unique(pairs[:, 0] * n_target + pairs[:, 1])) / float(n_source * n_target)
+    return tasks.at_chance(found, (tasks.TO_TARGET, tasks.TO_SOURCE), shares)
+
+
+def _slipped(languages: Sequence[str], data: Data, name: str) -> list[str]:
+    where = name if data.path is None else str(data.path)
+    return slipped_warning(languages, where, "raw and with the adapter")
 
 
 def _sets(data: Data) -> NamedSets:
@@ -282,14 +466,22 @@ def _part(name: str | None, own: str) -> str:
     return f"evaluate-{own}" if name is None else _PARTS.get(name, name)
 
 
-def _parallel(
-    session: Session, data: Data, name: str | None
-) -> tuple[Parallel, dict[str, Matrix], dict[str, Matrix]]:
+def _embedded(session: Session, data: Data, name: str | None, *, is_distinct: bool = False) -> _Lines:
+    """Read and encode parallel text, each line or each distinct text; the texts themselves are let go."""
     texts = _own_parallel(data) if name is None else _sets(data).parallel(name, data.choice)
     if len(texts.by_language) < 2 or texts.n_lines < 2:
         raise TextError(f"{texts.name}: at least two languages and two lines are needed")
-    raw = session.embed(_part(name, texts.name), texts.by_language)
-    return texts, raw, session.align_all(raw)
+    same, columns, n_repeated = {}, dict(texts.by_language), {}
+    for language, column in texts.by_language.items():
+        first = tasks.first_lines(column)
+        kept, rows = np.unique(first, return_inverse=True)
+        if len(kept) < len(column):
+            n_repeated[language] = len(column) - len(kept)
+        if is_distinct:
+            columns[language] = [column[line] for line in kept]
+        same[language] = rows.astype(np.int64) if is_distinct else first
+    vectors = session.embed(_part(name, texts.name), columns)
+    return _Lines(texts.name, texts.pivot, vectors, same, n_repeated)
 
 
 def _own_parallel(data: Data) -> Parallel:

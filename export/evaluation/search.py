@@ -1,10 +1,11 @@
 """Find nearest vectors exactly in bounded memory, and the corrections of scores that go with it.
 
-Queries and candidates are taken in blocks, so that one million candidates cost their own vectors and little more.
-Pure: numpy alone.
+Queries and candidates are taken in blocks, so that one million candidates cost their own vectors and little more,
+centred ones too. Pure: numpy alone.
 """
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,94 @@ class SearchError(AlignstreamError):
     """Vectors cannot be searched: shapes differ, numbers are not finite, or there are too few candidates."""
 
 
+class Rows(Protocol):
+    """Vectors that are read a block at a time: an array, or what makes its rows where they are read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and numbers of each."""
+
+    def __len__(self) -> int:
+        """Count the rows."""
+
+    def __getitem__(self, part: slice, /) -> Matrix:
+        """Return some rows; not to be changed."""
+
+
+class Stacked:
+    """Several arrays one below the other, without a copy of the whole.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n, dim), float32
+        At least one.
+    """
+
+    def __init__(self, parts: Sequence[Matrix]) -> None:
+        self._parts = list(parts)
+        #: The first row of each part.
+        self.starts: list[int] = [0, *np.cumsum([len(X) for X in self._parts]).tolist()][:-1]
+        self.shape: tuple[int, ...] = (sum(map(len, self._parts)), self._parts[0].shape[1])
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return self.shape[0]
+
+    def __getitem__(self, part: slice, /) -> Matrix:
+        """Return some rows: a view where they lie in one part, else a copy."""
+        start, stop, _ = part.indices(len(self))
+        found = [
+            X[max(0, start - first) : stop - first]
+            for first, X in zip(self.starts, self._parts, strict=True)
+            if first < stop and start < first + len(X)
+        ]
+        return found[0] if len(found) == 1 else np.concatenate([self._parts[0][:0], *found])
+
+
+class Centred:
+    """A list's unit vectors less the list's own mean, at unit length, made where they are read: transductive.
+
+    A vector that equals the mean stays as it is.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, dim), float32
+        Unit vectors; not changed.
+
+    Notes
+    -----
+    Holds X, a mean, and a number a row. Each read costs two passes over its rows.
+    """
+
+    def __init__(self, X: Matrix) -> None:
+        self._X = X
+        mean = _mean(X)
+        norms = np.empty(len(X))
+        for start in range(0, len(X), _ROWS):
+            norms[start : start + _ROWS] = np.linalg.norm(X[start : start + _ROWS] - mean, axis=1)
+        self._mean = mean.astype(np.float32)
+        self._scale: Vector32 = np.where(norms < _MIN_NORM, 0.0, 1.0 / np.maximum(norms, _MIN_NORM)).astype(
+            np.float32
+        )
+        self.shape: tuple[int, ...] = X.shape
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._X)
+
+    def __getitem__(self, part: slice, /) -> Matrix:
+        """Return some rows, new."""
+        rows, scale = self._X[part], self._scale[part]
+        found: Matrix = rows - self._mean
+        found *= scale[:, None]
+        is_gone = scale == 0.0
+        found[is_gone] = rows[is_gone]
+        return found
+
+
 def search(
-    Q: Matrix,
-    C: Matrix,
+    Q: Rows,
+    C: Rows,
     k: int,
     *,
     block_bytes: int = BLOCK_BYTES,
@@ -47,10 +133,10 @@ def search(
 
     Parameters
     ----------
-    Q : ndarray of shape (n_queries, dim), float32
-        Unit vectors.
-    C : ndarray of shape (n_candidates, dim), float32
-        Unit vectors; may be mapped from a file.
+    Q : Rows of shape (n_queries, dim), float32
+        Unit vectors: an array, or rows that are made where they are read, each once.
+    C : Rows of shape (n_candidates, dim), float32
+        Unit vectors; may be mapped from a file. Read once a block of queries.
     k : int
         At least 1, at most the candidates that a query may find.
     block_bytes : int
@@ -104,14 +190,14 @@ def search(
     return positions, scores
 
 
-def hubness(X: Matrix, bank: Matrix, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
+def hubness(X: Rows, bank: Rows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
     """Measure how near each vector is to a bank of vectors of the other side.
 
     Parameters
     ----------
-    X : ndarray of shape (n, dim), float32
+    X : Rows of shape (n, dim), float32
         Unit vectors.
-    bank : ndarray of shape (n_bank, dim), float32
+    bank : Rows of shape (n_bank, dim), float32
         Unit vectors, at least one.
 
     Returns
@@ -124,7 +210,7 @@ def hubness(X: Matrix, bank: Matrix, *, block_bytes: int = BLOCK_BYTES) -> Vecto
     return mean
 
 
-def csls_penalty(C: Matrix, queries: Matrix, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
+def csls_penalty(C: Rows, queries: Rows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
     """Return what CSLS takes from the cosines with each candidate, given all queries: transductive.
 
     ``2 cos(q, c) - r(q) - r(c)`` orders the candidates of one query as ``cos(q, c) - r(c) / 2`` does.
@@ -134,15 +220,11 @@ def csls_penalty(C: Matrix, queries: Matrix, *, block_bytes: int = BLOCK_BYTES) 
 
 
 def centred(X: Matrix) -> Matrix:
-    """Return a list's unit vectors less the list's own mean, at unit length: transductive.
-
-    A vector that equals the mean stays as it is. The input is not changed.
-    """
-    mean = _mean(X)
+    """Return ``Centred`` whole: a new array."""
+    rows = Centred(X)
     result = np.empty_like(X)
     for start in range(0, len(X), _ROWS):
-        rows = X[start : start + _ROWS]
-        result[start : start + _ROWS] = _unit(rows - mean, rows)
+        result[start : start + _ROWS] = rows[start : start + _ROWS]
     return result
 
 
@@ -164,21 +246,24 @@ def stream_queries(Q: Matrix, index: Matrix) -> Matrix:
     ndarray of shape (n_queries, dim), float32
         Unit vectors.
     """
+    return np.concatenate([Q[:0], *stream_blocks(Q, index)])
+
+
+def stream_blocks(Q: Matrix, index: Matrix) -> Iterator[Matrix]:
+    """Yield ``stream_queries`` in blocks, in order, so that no copy of all queries is needed."""
     goal = _mean(index)
     total = np.zeros(Q.shape[1])
-    result = np.empty_like(Q)
     for start in range(0, len(Q), _ROWS):
         rows = Q[start : start + _ROWS].astype(np.float64)
         before = total + np.cumsum(rows, axis=0) - rows
         counts = np.arange(start, start + len(rows), dtype=np.float64)[:, None]
         shift = (before - counts * goal) / (counts + STREAM_PRIOR_TEXTS)
-        result[start : start + _ROWS] = _unit(rows - shift, rows)
         total += rows.sum(axis=0)
-    return result
+        yield _unit(rows - shift, rows)
 
 
-def _check(Q: Matrix, C: Matrix, k: int, penalty: Vector32 | None, exclude: Indices | None) -> None:
-    if Q.ndim != 2 or C.ndim != 2 or Q.shape[1] != C.shape[1]:
+def _check(Q: Rows, C: Rows, k: int, penalty: Vector32 | None, exclude: Indices | None) -> None:
+    if len(Q.shape) != 2 or len(C.shape) != 2 or Q.shape[1] != C.shape[1]:
         raise SearchError(f"queries of shape {Q.shape} and candidates of shape {C.shape} do not go together")
     n_allowed = len(C) - (exclude is not None)
     if not 1 <= k <= n_allowed:
@@ -224,7 +309,7 @@ def _mean(X: Matrix) -> NDArray[np.float64]:
     return mean
 
 
-def _unit(Y: NDArray[np.float64], fallback: NDArray[np.float64] | Matrix) -> Matrix:
+def _unit(Y: NDArray[np.float64], fallback: NDArray[np.float64]) -> Matrix:
     """Return rows at unit length; a row with nothing left is taken from the fallback."""
     norms = np.linalg.norm(Y, axis=1, keepdims=True)
     unit: Matrix = np.where(norms < _MIN_NORM, fallback, Y / np.maximum(norms, _MIN_NORM)).astype(np.float32)

@@ -10,11 +10,12 @@ import numpy as np
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluation.search import BLOCK_BYTES
 from alignstream.export.evaluation.sets import Choice
-from alignstream.export.evaluation.words import TokenVectors
+from alignstream.export.evaluation.words import Means, TokenVectors
 from alignstream.export.sources import TEMPLATE
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.members import Matrix
+from alignstream.models.alignment.token_attention import language_centres
 from alignstream.models.errors import AlignstreamError
 
 #: Rows that are aligned at once into their place.
@@ -25,6 +26,10 @@ EncodeTokens = Callable[[Sequence[str]], Sequence[TokenVectors]]
 
 class EvaluationError(AlignstreamError):
     """A task cannot be run as it was asked for."""
+
+
+class WrongUsage(EvaluationError):  # noqa: N818 (names the state)
+    """What was asked for contradicts itself, or names what is not there: no texts would help."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Session:
         Memory of a search.
     encode_tokens : callable, optional
         Texts to token vectors; word alignment needs it.
+    is_mean : bool
+        Whether the encoder's vectors are means of its tokens, so that an adapter's means are those of tokens too.
     """
 
     cache: EmbeddingCache
@@ -87,9 +94,10 @@ class Session:
     template: str = TEMPLATE
     block_bytes: int = BLOCK_BYTES
     encode_tokens: EncodeTokens | None = None
+    is_mean: bool = False
 
     def embed(self, part: str, by_name: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:
-        """Return raw vectors by name, encoded or from the cache."""
+        """Return raw vectors by name, encoded or from the cache: new arrays."""
         named = {f"{part}.{name}": texts for name, texts in by_name.items()}
         vectors = self.cache.embed_with_progress(named, title=f"encoding {part}")
         return {name: vectors[f"{part}.{name}"] for name in by_name}
@@ -105,3 +113,19 @@ class Session:
     def align_all(self, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
         """Return aligned vectors by language."""
         return {language: self.align(X, language) for language, X in vectors.items()}
+
+    def align_in_place(self, X: Matrix, language: str | None) -> None:
+        """Replace vectors by aligned ones, so that no second copy is needed; as ``align`` otherwise."""
+        for start in range(0, len(X), _ROWS):
+            X[start : start + _ROWS] = self.align(X[start : start + _ROWS], language)
+
+    def token_means(self, source: str, target: str) -> Means | None:
+        """Return what the adapter subtracts from unit token vectors of two languages, as ``alignstream compare`` does.
+
+        None where the adapter starts with no means, or the encoder's vectors are no means of tokens.
+        """
+        if not self.is_mean:
+            return None
+        one = np.eye(1, self.adapter.dim, dtype=np.float32)
+        tags = (source, target) if self.uses_tags else (None, None)
+        return language_centres(self.adapter, one, one, *tags)

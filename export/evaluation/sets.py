@@ -19,6 +19,7 @@ from alignstream.export.evaluation.formats import (
     ScoredPairs,
     Terms,
     WordPairs,
+    check_apart,
     choose_languages,
     find_language,
     limited,
@@ -131,12 +132,19 @@ class NamedSets:
             return Labelled(name, texts, dict.fromkeys(texts, gold), dict(INTENTS))
         texts, gold = public.sib_dev(languages)
         keep = evenly_spaced(len(gold), choice.limit or len(gold))
+        train = self._sib_train(pivot)
+        check_apart(
+            train[0],
+            texts[pivot],
+            lambda row: f"text {row + 1} of its training part",
+            lambda row: f"{name}, text {row + 1} of {pivot}",
+        )
         return Labelled(
             name,
             {language: [column[line] for line in keep] for language, column in texts.items()},
             {language: [gold[line] for line in keep] for language in texts},
             words_of({pivot: gold}),
-            train=self._sib_train(pivot),
+            train=train,
             train_language=pivot,
         )
 

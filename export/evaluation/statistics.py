@@ -3,6 +3,7 @@
 Pure and seeded: the same figures and seed give the same numbers. numpy alone.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,6 +24,12 @@ _DRAWS_BEYOND: Final = 5
 _ZERO: Final = 1e-12
 #: Numbers of one block of draws: 32 MB of counts.
 _BLOCK_CELLS: Final = 4_000_000
+#: Fewer texts than this cannot be told from chance: a warning would be one itself.
+_MIN_TEXTS: Final = 10
+#: How seldom chance alone may find more, so that a count is called chance.
+_CHANCE: Final = 0.01
+#: Where a random candidate is right as often as this, nothing can be found out.
+_MAX_SHARE: Final = 0.5
 
 
 class StatisticsError(AlignstreamError):
@@ -30,17 +37,20 @@ class StatisticsError(AlignstreamError):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A mean and its 95 % bootstrap interval, all in the unit of what was averaged."""
+    """A mean and its 95 % bootstrap interval, all in the unit of what was averaged.
+
+    ``low`` and ``high`` are None where a single item was averaged: resampling it says nothing.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def bootstrap_interval(
     differences: NDArray[np.float64], *, seed: int = 0, n_draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """Return the mean and its percentile bootstrap interval over items, such as languages.
+    """Return the mean and its percentile bootstrap interval over items, such as languages; none for a single item.
 
     Parameters
     ----------
@@ -59,6 +69,8 @@ def bootstrap_interval(
         There is no item.
     """
     means = _bootstrap_means(differences, seed=seed, n_draws=n_draws)
+    if len(differences) == 1:
+        return Interval(mean=float(differences[0]), low=None, high=None)
     low, high = np.quantile(means, [level / 2, 1 - level / 2])
     return Interval(mean=float(differences.mean()), low=float(low), high=float(high))
 
@@ -133,6 +145,33 @@ def worse_p_value(
         raise StatisticsError(f"{len(raw)} texts were judged raw, but {len(adapter)} with the adapter")
     means = _bootstrap_means(adapter - raw, seed=seed, n_draws=n_draws)
     return float((np.count_nonzero(means >= -_ZERO) + 1) / (n_draws + 1))
+
+
+def is_chance(n_hits: int, n_texts: int, share: float) -> bool:
+    """Tell whether so many hits are what candidates drawn at random would give.
+
+    Parameters
+    ----------
+    n_hits, n_texts : int
+        Texts whose candidate was right, and all texts.
+    share : float
+        How often a random candidate is right.
+
+    Returns
+    -------
+    bool
+        True unless chance alone gives so many hits in less than 1 % of all cases (one-sided exact binomial test).
+        False where there are too few texts to tell.
+    """
+    if n_texts < _MIN_TEXTS or not 0.0 < share < _MAX_SHARE:
+        return False
+    fewer = 0.0
+    for n in range(n_hits):
+        ways = math.lgamma(n_texts + 1) - math.lgamma(n + 1) - math.lgamma(n_texts - n + 1)
+        fewer += math.exp(ways + n * math.log(share) + (n_texts - n) * math.log1p(-share))
+        if fewer > 1.0 - _CHANCE:
+            return False
+    return True
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

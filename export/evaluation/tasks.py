@@ -3,10 +3,13 @@
 Every column of a measure meets the same candidates. Columns are of three kinds that are never mixed: *inductive*
 ones see one text and what was fitted beforehand; *causal* ones also see earlier texts of the same stream;
 *transductive* ones see all test texts of both sides at once, which a live stream never does.
+
+Columns of raw and of aligned vectors can be asked for one after the other (``retrieve``, ``find_terms``,
+``find_in_pool``) and ``joined``, so that vectors may be aligned in their place.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -15,14 +18,16 @@ from numpy.typing import NDArray
 from alignstream.export.evaluate import N_NEIGHBOURS
 from alignstream.export.evaluation.search import (
     BLOCK_BYTES,
+    Centred,
     Indices,
-    centred,
+    Rows,
+    Stacked,
     csls_penalty,
     search,
-    stream_queries,
+    stream_blocks,
 )
-from alignstream.export.evaluation.statistics import spearman
-from alignstream.models.alignment.members import Matrix, Vector32, Vector64
+from alignstream.export.evaluation.statistics import is_chance, spearman
+from alignstream.models.alignment.members import Matrix, Vector64
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.tasks.zero_shot import label_cosines
 
@@ -50,6 +55,10 @@ ADAPTER_CSLS: Final = Column("adapter + CSLS", "transductive")
 RAW_CENTRED: Final = Column("raw + list centring", "transductive")
 ADAPTER_CENTRED: Final = Column("adapter + list centring", "transductive")
 ADAPTER_BOTH: Final = Column("adapter + list centring + CSLS", "transductive")
+#: How columns follow each other in a measure.
+_ORDER: Final = (
+    RAW, ADAPTER, TOKEN_MEANS, STREAM, RAW_CSLS, ADAPTER_CSLS, RAW_CENTRED, ADAPTER_CENTRED, ADAPTER_BOTH
+)  # fmt: skip
 
 TO_PIVOT: Final = "to pivot"
 FROM_PIVOT: Final = "from pivot"
@@ -95,8 +104,22 @@ def mean_scores(per_text: Mapping[str, NDArray[Any]]) -> Scores:
     return Scores({language: 100.0 * float(items.mean()) for language, items in values.items()}, values)
 
 
+def joined(*parts: Results) -> Results:
+    """Put columns of the same measures together, in the order that all tables have."""
+    found: Results = {}
+    for measure in parts[0]:
+        columns = {column: scores for part in parts for column, scores in part[measure].items()}
+        found[measure] = {column: columns[column] for column in sorted(columns, key=_ORDER.index)}
+    return found
+
+
 def retrieval(
-    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], pivot: str, *, block_bytes: int = BLOCK_BYTES
+    raw: Mapping[str, Matrix],
+    aligned: Mapping[str, Matrix],
+    pivot: str,
+    *,
+    same: Mapping[str, Indices] | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Results:
     """Find translations by the nearest vector, from each language to the pivot and back.
 
@@ -106,36 +129,108 @@ def retrieval(
         Unit vectors by language; row i of every language says the same.
     pivot : str
         One of the languages.
+    same : mapping of str to ndarray of shape (n_lines,), int64, optional
+        By language, the first line that has the text of each line (``first_lines``). Default: no text stands twice.
     block_bytes : int
         As in ``search.search``.
 
     Returns
     -------
     dict
-        ``TO_PIVOT`` and ``FROM_PIVOT``, in every column.
+        ``TO_PIVOT`` and ``FROM_PIVOT``, in every column: right where the first has the text of a translation of
+        the same text, so that texts which stand twice cost nothing.
 
     Raises
     ------
     TaskError
         Languages differ in their number of lines, or there is no pivot.
     """
-    _check_parallel(raw, pivot)
+    return joined(
+        retrieve(raw, pivot, is_aligned=False, same=same, block_bytes=block_bytes),
+        retrieve(aligned, pivot, is_aligned=True, same=same, block_bytes=block_bytes),
+    )
+
+
+def retrieve(
+    vectors: Mapping[str, Matrix],
+    pivot: str,
+    *,
+    is_aligned: bool,
+    same: Mapping[str, Indices] | None = None,
+    with_corrections: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> Results:
+    """Return the columns of ``retrieval`` for raw or for aligned vectors; without corrections the plain one alone."""
+    _check_parallel(vectors, pivot)
     found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_PIVOT: {}, FROM_PIVOT: {}}
-    for language in raw:
+    lines = np.arange(len(vectors[pivot]), dtype=np.int64)
+    for language in vectors:
         if language == pivot:
             continue
-        lines = np.arange(len(raw[language]))
-
-        def right(positions: Indices, lines: Indices = lines) -> NDArray[np.bool_]:
-            return np.equal(positions, lines)
-
         for measure, source, target in ((TO_PIVOT, language, pivot), (FROM_PIVOT, pivot, language)):
+            one, other = (lines, lines) if same is None else (same[source], same[target])
+            known = _translations(one, other)
+
+            def right(
+                positions: Indices, one: Indices = one, other: Indices = other, known: Indices = known
+            ) -> NDArray[np.bool_]:
+                return np.isin(one * len(one) + other[positions], known)
+
             columns = _columns(
-                (raw[source], raw[target]), (aligned[source], aligned[target]), right, block_bytes
+                vectors[source],
+                vectors[target],
+                right,
+                is_aligned=is_aligned,
+                with_corrections=with_corrections,
+                block_bytes=block_bytes,
             )
             for column, hits in columns.items():
                 found[measure].setdefault(column, {})[language] = hits
     return _scored(found)
+
+
+def first_lines(texts: Sequence[str]) -> Indices:
+    """Return, for each line, the first line that has the same text; shape (n_lines,)."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(text, line) for line, text in enumerate(texts)], dtype=np.int64)
+
+
+def right_shares(same: Mapping[str, Indices], pivot: str) -> dict[str, float]:
+    """Return how often a line drawn at random is right in ``retrieve``, by language, from ``first_lines``."""
+    n = len(same[pivot])
+    counts = {language: np.bincount(lines, minlength=n) for language, lines in same.items()}
+    shares = {}
+    for language in same:
+        if language != pivot:
+            known = _translations(same[language], same[pivot])
+            n_right = (counts[language][known // n] * counts[pivot][known % n]).sum()
+            shares[language] = float(n_right) / n**2
+    return shares
+
+
+def at_chance(found: Results, measures: Sequence[str], shares: Mapping[str, float]) -> list[str]:
+    """Name the languages whose translations are found by chance alone: in all measures, raw and aligned.
+
+    Parameters
+    ----------
+    found : dict
+        Of a task whose texts are right or wrong; of its columns the plain ones count.
+    measures : sequence of str
+        Of it.
+    shares : mapping of str to float
+        By language, how often a random candidate is right.
+    """
+    plain = [
+        found[measure][column].per_text
+        for measure in measures
+        for column in (RAW, ADAPTER)
+        if column in found[measure]
+    ]
+    return [
+        language
+        for language, share in shares.items()
+        if all(is_chance(int(hits[language].sum()), len(hits[language]), share) for hits in plain)
+    ]
 
 
 def terms(
@@ -161,38 +256,95 @@ def terms(
     dict
         ``TO_TARGET`` and ``TO_SOURCE``, in every column: right where the first is any translation.
     """
+    return joined(
+        find_terms(raw, gold, is_aligned=False, block_bytes=block_bytes),
+        find_terms(aligned, gold, is_aligned=True, block_bytes=block_bytes),
+    )
+
+
+def find_terms(
+    vectors: Mapping[str, tuple[Matrix, Matrix]],
+    gold: Mapping[str, NDArray[np.int64]],
+    *,
+    is_aligned: bool,
+    with_corrections: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> Results:
+    """Return the columns of ``terms`` for raw or for aligned vectors; without corrections the plain one alone."""
     found: dict[str, dict[Column, dict[str, NDArray[np.bool_]]]] = {TO_TARGET: {}, TO_SOURCE: {}}
-    for name, (source, target) in raw.items():
-        back = aligned[name][1], aligned[name][0]
-        for measure, sides, others, links in (
-            (TO_TARGET, (source, target), aligned[name], gold[name]),
-            (TO_SOURCE, (target, source), back, gold[name][:, ::-1]),
+    for name, (source, target) in vectors.items():
+        for measure, queries, candidates, links in (
+            (TO_TARGET, source, target, gold[name]),
+            (TO_SOURCE, target, source, gold[name][:, ::-1]),
         ):
-            n_found = len(sides[1])
+            n_found = len(candidates)
             known = np.unique(links[:, 0] * n_found + links[:, 1])
 
             def right(positions: Indices, known: Indices = known, n: int = n_found) -> NDArray[np.bool_]:
                 return np.isin(np.arange(len(positions)) * n + positions, known)
 
-            for column, hits in _columns(sides, others, right, block_bytes).items():
+            columns = _columns(
+                queries,
+                candidates,
+                right,
+                is_aligned=is_aligned,
+                with_corrections=with_corrections,
+                block_bytes=block_bytes,
+            )
+            for column, hits in columns.items():
                 found[measure].setdefault(column, {})[name] = hits
     return _scored(found)
 
 
 def mixed_pool(
-    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], *, block_bytes: int = BLOCK_BYTES
+    raw: Mapping[str, Matrix],
+    aligned: Mapping[str, Matrix],
+    *,
+    rows: Mapping[str, Indices] | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Results:
     """Find all translations of a text among all texts of all languages: R-precision by the query's language.
 
     With R other languages, the share of a text's R nearest that are its translations: strong alignment in the
     sense of Roy et al. 2020, "LAReQA". Texts that are near for their language alone cost points.
+
+    Parameters
+    ----------
+    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
+        Unit vectors by language, each text once.
+    rows : mapping of str to ndarray of shape (n_lines,), int64, optional
+        By language, the row of the text of each line; line i of every language says the same. Default: a row a line.
+    block_bytes : int
+        As in ``search.search``.
     """
-    _check_parallel(raw, next(iter(raw)))
-    scored = {
-        column: mean_scores(_precision(vectors, block_bytes))
-        for column, vectors in ((RAW, raw), (ADAPTER, aligned))
-    }
-    return {MIXED_POOL: scored}
+    return joined(
+        find_in_pool(raw, is_aligned=False, rows=rows, block_bytes=block_bytes),
+        find_in_pool(aligned, is_aligned=True, rows=rows, block_bytes=block_bytes),
+    )
+
+
+def find_in_pool(
+    vectors: Mapping[str, Matrix],
+    *,
+    is_aligned: bool,
+    rows: Mapping[str, Indices] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Results:
+    """Return the column of ``mixed_pool`` for raw or for aligned vectors."""
+    if rows is None:
+        rows = {language: np.arange(len(X), dtype=np.int64) for language, X in vectors.items()}
+    _check_parallel(rows, next(iter(rows)))
+    pool = Stacked(list(vectors.values()))
+    starts = dict(zip(vectors, pool.starts, strict=True))
+    precision = {}
+    for language, X in vectors.items():
+        own = np.arange(len(X), dtype=np.int64)
+        others = [other for other in vectors if other != language]
+        nearest, _ = search(X, pool, len(others), exclude=own + starts[language], block_bytes=block_bytes)
+        known = np.unique([rows[language] * len(pool) + starts[other] + rows[other] for other in others])
+        hits = np.isin(own[:, None] * len(pool) + nearest, known)
+        precision[language] = hits.mean(axis=1)[rows[language]]
+    return {MIXED_POOL: {ADAPTER if is_aligned else RAW: mean_scores(precision)}}
 
 
 def labels(
@@ -348,52 +500,79 @@ def neighbours(
 ) -> Results:
     """Measure how much of each text's ``N_NEIGHBOURS`` nearest within its language the adapter keeps.
 
-    There is no raw column: raw vectors are what is compared with.
+    Parameters
+    ----------
+    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
+        Unit vectors by language, each text once.
+    block_bytes : int
+        As in ``search.search``.
+
+    Returns
+    -------
+    dict
+        ``NEIGHBOURS``. The raw column is 100 by definition: raw vectors are what is compared with.
     """
-    kept = {}
-    for language, X in raw.items():
-        k = min(N_NEIGHBOURS, len(X) - 1)
-        own = np.arange(len(X), dtype=np.int64)
-        before, _ = search(X, X, k, exclude=own, block_bytes=block_bytes)
-        after, _ = search(aligned[language], aligned[language], k, exclude=own, block_bytes=block_bytes)
-        kept[language] = (before[:, :, None] == after[:, None, :]).any(axis=2).mean(axis=1)
-    return {NEIGHBOURS: {ADAPTER: mean_scores(kept)}}
+    return kept(
+        {language: nearest_within(X, block_bytes=block_bytes) for language, X in raw.items()},
+        {language: nearest_within(X, block_bytes=block_bytes) for language, X in aligned.items()},
+    )
+
+
+def nearest_within(X: Matrix, *, block_bytes: int = BLOCK_BYTES) -> Indices:
+    """Return the ``N_NEIGHBOURS`` nearest other rows of each row, nearest first; all of them where they are fewer."""
+    own = np.arange(len(X), dtype=np.int64)
+    return search(X, X, min(N_NEIGHBOURS, len(X) - 1), exclude=own, block_bytes=block_bytes)[0]
+
+
+def kept(before: Mapping[str, Indices], after: Mapping[str, Indices]) -> Results:
+    """Return ``neighbours`` from what ``nearest_within`` found in raw and in aligned vectors, by language."""
+    shares = {
+        language: (found[:, :, None] == after[language][:, None, :]).any(axis=2).mean(axis=1)
+        for language, found in before.items()
+    }
+    return {NEIGHBOURS: {RAW: Scores(dict.fromkeys(shares, 100.0)), ADAPTER: mean_scores(shares)}}
+
+
+def _translations(one: Indices, other: Indices) -> Indices:
+    """Return the distinct pairs of texts that stand in a line together, each as one number."""
+    pairs: Indices = np.unique(one * len(one) + other)
+    return pairs
 
 
 def _columns(
-    raw: tuple[Matrix, Matrix], aligned: tuple[Matrix, Matrix], right: _Right, block_bytes: int
+    queries: Matrix,
+    candidates: Matrix,
+    right: _Right,
+    *,
+    is_aligned: bool,
+    with_corrections: bool,
+    block_bytes: int,
 ) -> dict[Column, NDArray[np.bool_]]:
-    """Search once for each column; queries are first, candidates second."""
+    """Search once for each column, without a copy of either side."""
 
-    def hits(queries: Matrix, candidates: Matrix, penalty: Vector32 | None = None) -> NDArray[np.bool_]:
-        positions, _ = search(queries, candidates, 1, block_bytes=block_bytes, penalty=penalty)
-        return right(positions[:, 0])
+    def hits(Q: Rows, C: Rows) -> NDArray[np.bool_]:
+        return right(search(Q, C, 1, block_bytes=block_bytes)[0][:, 0])
 
-    def corrected(queries: Matrix, candidates: Matrix) -> NDArray[np.bool_]:
-        return hits(queries, candidates, csls_penalty(candidates, queries, block_bytes=block_bytes))
+    def corrected(Q: Rows, C: Rows) -> NDArray[np.bool_]:
+        penalty = csls_penalty(C, Q, block_bytes=block_bytes)
+        return right(search(Q, C, 1, block_bytes=block_bytes, penalty=penalty)[0][:, 0])
 
-    found = {
-        RAW: hits(*raw),
-        ADAPTER: hits(*aligned),
-        STREAM: hits(stream_queries(*aligned), aligned[1]),
-        RAW_CSLS: corrected(*raw),
-        ADAPTER_CSLS: corrected(*aligned),
-        RAW_CENTRED: hits(centred(raw[0]), centred(raw[1])),
+    found = {ADAPTER if is_aligned else RAW: hits(queries, candidates)}
+    if not with_corrections:
+        return found
+    lists = Centred(queries), Centred(candidates)
+    if not is_aligned:
+        return found | {RAW_CSLS: corrected(queries, candidates), RAW_CENTRED: hits(*lists)}
+    streamed = [
+        search(block, candidates, 1, block_bytes=block_bytes)[0][:, 0]
+        for block in stream_blocks(queries, candidates)
+    ]
+    return found | {
+        STREAM: right(np.concatenate(streamed)),
+        ADAPTER_CSLS: corrected(queries, candidates),
+        ADAPTER_CENTRED: hits(*lists),
+        ADAPTER_BOTH: corrected(*lists),
     }
-    lists = centred(aligned[0]), centred(aligned[1])
-    return found | {ADAPTER_CENTRED: hits(*lists), ADAPTER_BOTH: corrected(*lists)}
-
-
-def _precision(vectors: Mapping[str, Matrix], block_bytes: int) -> dict[str, PerText]:
-    languages: Sequence[str] = list(vectors)
-    pool = np.concatenate([vectors[language] for language in languages])
-    n_lines = len(vectors[languages[0]])
-    found = {}
-    for position, language in enumerate(languages):
-        own = np.arange(position * n_lines, (position + 1) * n_lines, dtype=np.int64)
-        nearest, _ = search(vectors[language], pool, len(languages) - 1, exclude=own, block_bytes=block_bytes)
-        found[language] = (nearest % n_lines == np.arange(n_lines)[:, None]).mean(axis=1)
-    return found
 
 
 def _scored(found: Mapping[str, Mapping[Column, Mapping[str, NDArray[np.bool_]]]]) -> Results:
@@ -403,7 +582,7 @@ def _scored(found: Mapping[str, Mapping[Column, Mapping[str, NDArray[np.bool_]]]
     }
 
 
-def _check_parallel(vectors: Mapping[str, Matrix], pivot: str) -> None:
+def _check_parallel(vectors: Mapping[str, Sized], pivot: str) -> None:
     if pivot not in vectors:
         raise TaskError(f"there is no text in the pivot {pivot!r}")
     lengths = {len(X) for X in vectors.values()}

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.export.evaluation.tasks import RAW, TOKEN_MEANS, Results, Scores
+from alignstream.export.evaluation.tasks import ADAPTER, RAW, TOKEN_MEANS, Results, Scores, joined
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.errors import AlignstreamError
 
@@ -20,6 +20,8 @@ WORDS = "word alignment F1"
 _MIN_NORM = 1e-9
 
 Links = frozenset[tuple[int, int]]
+#: What is subtracted from the tokens of either side; each of shape (dim,).
+Means = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class TokenVectors(Protocol):
@@ -98,7 +100,7 @@ def word_tokens(words: Sequence[str], tokens: TokenVectors) -> WordTokens:
 def align_words(
     source: WordTokens,
     target: WordTokens,
-    means: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    means: Means | None = None,
 ) -> Links:
     """Link words whose tokens are each other's nearest.
 
@@ -132,9 +134,11 @@ def f1(found: Sequence[Links], gold: Sequence[Links]) -> float:
 
 
 def judge_words(
-    tokens: dict[str, list[tuple[WordTokens, WordTokens]]], gold: dict[str, list[Links]]
+    tokens: dict[str, list[tuple[WordTokens, WordTokens]]],
+    gold: dict[str, list[Links]],
+    centres: dict[str, Means] | None = None,
 ) -> Results:
-    """Judge links raw, and with each language's mean token vector removed.
+    """Judge links raw, with each language's mean token vector removed, and with an adapter's means removed.
 
     The means that a pair is aligned with come from the other half of the pairs, every second one: nothing of a
     pair is in its own means, so the column is inductive. Without the links, as means need none.
@@ -145,6 +149,8 @@ def judge_words(
         Pairs by their languages, at least two of each.
     gold : dict of str to list of frozenset of (int, int)
         Gold links of the pairs.
+    centres : dict of str to Means, optional
+        What an adapter knows of both languages, for unit token vectors. Without it there is no adapter column.
 
     Raises
     ------
@@ -164,7 +170,14 @@ def judge_words(
             for position, pair in enumerate(pairs)
         ]
         removed[name] = f1(centred, gold[name])
-    return {WORDS: {RAW: Scores(raw), TOKEN_MEANS: Scores(removed)}}
+    found: Results = {WORDS: {RAW: Scores(raw), TOKEN_MEANS: Scores(removed)}}
+    if centres is None:
+        return found
+    adapted = {
+        name: f1([align_words(*pair, means=centres[name]) for pair in pairs], gold[name])
+        for name, pairs in tokens.items()
+    }
+    return joined(found, {WORDS: {ADAPTER: Scores(adapted)}})
 
 
 def _mean(sentences: Sequence[WordTokens]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
+from alignstream.ops.cli.evaluate import check_outputs
 
 if TYPE_CHECKING:
     from alignstream.models.alignment.adapter import Adapter
@@ -54,6 +55,8 @@ def compare(
     from alignstream.models.alignment.words import word_spans
 
     texts, tags = (text_a, text_b), (language_a, language_b)
+    _check_unicode(TEXT_A=text_a, TEXT_B=text_b)
+    check_outputs(png=png)
     _warn_unknown(language_a, language_b)
     encoder = _open_encoder(artifact)
     used = _open_adapter(adapter, encoder)
@@ -133,6 +136,13 @@ def _open_adapter(name: str | None, encoder: "OnnxEncoder") -> "Adapter":
         _warn("the package ships no adapter for this encoder, so nothing is aligned: give --adapter")
         return identity(encoder.fingerprint, encoder.dim)
     return found
+
+
+def _check_unicode(**texts: str) -> None:
+    """Refuse bytes that are no UTF-8, which Python gives as surrogates."""
+    for name, text in texts.items():
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise typer.BadParameter("the text is not UTF-8; convert it", param_hint=name)
 
 
 def _warn_unknown(*tags: str | None) -> None:

@@ -1,6 +1,7 @@
 """``alignstream evaluate``: judge an adapter against raw cosine, task by task."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,8 +12,7 @@ from alignstream.ops.cli.console import AsJson, console, errors, print_json
 from alignstream.ops.cli.export import ExtraMissing
 
 if TYPE_CHECKING:
-    from alignstream.export.evaluation.layers import LayerReport
-    from alignstream.export.evaluation.report import Evaluation, MeasureResult
+    from alignstream.export.evaluation.report import Evaluation, LayerReport, MeasureResult
     from alignstream.export.evaluation.session import Session
 
 #: Top-level packages of the export extra: one of them missing means that the extra is not installed.
@@ -23,6 +23,11 @@ _VARIABLE: Final = "ALIGNSTREAM_DATA"
 
 _PARALLEL_HELP: Final = "Parallel text: TSV with a header of language tags, then a row a line."
 _LABELLED_HELP: Final = "Labelled text: JSON lines with text, language and label."
+_WORDS_HELP: Final = (
+    "Raw tokens are compared with tokens less their language's mean. The column 'adapter' takes that mean from what "
+    "the adapter's first step subtracts from sentences; its other steps play no part, and where it holds no such "
+    "means there is no such column."
+)
 #: Each task with what it measures and the file that it reads.
 _TASKS: Final = {
     "retrieval": ("Find translations by the nearest vector, to the pivot and back.", _PARALLEL_HELP),
@@ -31,7 +36,7 @@ _TASKS: Final = {
     "head": ("A classifier trained on one language, applied to all.", _LABELLED_HELP),
     "terms": ("Find a term's translation in the other list, both ways.", f"Terms as p{_PARALLEL_HELP[1:]}"),
     "words": (
-        "Word alignment by token vectors, F1 against gold links.",
+        f"Word alignment by token vectors, F1 against gold links.\n\n{_WORDS_HELP}",
         "Sentence pairs: TSV with a header of two language tags; words with spaces between them.",
     ),
     "similarity": (
@@ -100,35 +105,42 @@ def _evaluate(
     as_json: AsJson = False,
 ) -> None:
     from alignstream.export.evaluation.run import DEFAULT_LIMIT, check, evaluate
-    from alignstream.export.evaluation.session import Data
+    from alignstream.export.evaluation.session import Data, WrongUsage
     from alignstream.export.evaluation.sets import Choice
 
     task = context.command.name or ""
+    if template is not None and task not in {"labels", "all"}:
+        raise typer.BadParameter("--template is for 'labels'; leave it out")
     root = os.environ.get(_VARIABLE)
     if limit is None and data is None:
         limit = DEFAULT_LIMIT
-    wanted = None if languages is None else [tag.strip() for tag in languages.split(",") if tag.strip()]
     texts = Data(
         path=data,
         train=train,
         alignments=alignments,
         root=Path(root) if root else None,
         names=tuple(set_ or ()),
-        choice=Choice(languages=wanted, pivot=pivot, limit=limit),
+        choice=Choice(languages=None if languages is None else _listed(languages), pivot=pivot, limit=limit),
     )
-    check(task, texts)
+    try:
+        check(task, texts)
+    except WrongUsage as error:
+        raise typer.BadParameter(str(error)) from error
+    check_outputs(markdown=markdown, png=png)
     session = _session(adapter, artifact, uses_tags=not no_tags, seed=seed, template=template)
     found = evaluate(session, task, texts)
+    _warn([warning for result in found.tasks for warning in result.warnings])
+    # Figures are shown before files are written: a full disk does not cost them.
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found, by_language=by_language)
     if markdown is not None:
         _write(markdown, found.to_markdown())
     if png is not None:
         from alignstream.export.evaluation.chart import write_png
 
         write_png(found, png)
-    if as_json:
-        print_json(found.to_json())
-        return
-    _print(found, by_language=by_language)
 
 
 def layers(
@@ -151,11 +163,24 @@ def layers(
     limit: Annotated[
         int, typer.Option("--limit", min=2, help="Lines of each language at most.")
     ] = _LAYER_LINES,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write a Markdown page.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write a picture.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare hidden layers and poolings of an encoder before it is exported. Needs the export extra."""
-    from alignstream.export.evaluation.formats import limited, read_parallel
+    from alignstream.export.evaluation.formats import few, limited, read_parallel, shown
+    from alignstream.export.evaluation.report import POOLINGS
 
+    chosen = _listed(poolings)
+    if unknown := [name for name in chosen if name not in POOLINGS]:
+        raise typer.BadParameter(
+            f"unknown pooling {shown(unknown[0])}; layers are compared by {few(POOLINGS)}",
+            param_hint="--poolings",
+        )
+    if not chosen:
+        raise typer.BadParameter(f"no pooling is named; take {few(POOLINGS)}", param_hint="--poolings")
+    check_outputs(markdown=markdown, png=png)
     texts = limited(read_parallel(data, pivot=pivot), limit)
     try:
         from alignstream.export.evaluation.layers import compare_layers
@@ -166,15 +191,58 @@ def layers(
             f"'evaluate layers' needs {error.name}, which is not installed: pip install 'alignstream[export]'"
         ) from error
     with errors.status(f"comparing the layers of {model}"):
-        report = compare_layers(
-            model, texts, poolings=[item.strip() for item in poolings.split(",") if item.strip()]
-        )
+        report = compare_layers(model, texts, poolings=chosen, seed=seed)
+    _warn(report.warnings)
     if as_json:
         import msgspec
 
         print_json(msgspec.to_builtins(report))
-        return
-    _print_layers(report)
+    else:
+        _print_layers(report)
+    if markdown is not None:
+        _write(markdown, report.to_markdown())
+    if png is not None:
+        from alignstream.export.evaluation.chart import write_layers_png
+
+        write_layers_png(report, png)
+
+
+def check_outputs(*, markdown: Path | None = None, png: Path | None = None) -> None:
+    """Refuse files that cannot be written, before any work is done.
+
+    Raises
+    ------
+    AlignstreamError
+        A folder is not there or not writable, a folder has the file's name, or matplotlib is not installed.
+    """
+    for path in (markdown, png):
+        if path is None:
+            continue
+        try:
+            is_folder, has_parent = path.is_dir(), path.parent.is_dir()
+        except OSError as error:
+            raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
+        if is_folder:
+            raise AlignstreamError(f"cannot write {path}: it is a folder; name a file in it")
+        if not has_parent:
+            raise AlignstreamError(f"cannot write {path}: there is no folder {path.parent}; make it first")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise AlignstreamError(f"cannot write {path}: no permission; choose another place")
+    if png is not None:
+        from alignstream.export.evaluation.chart import check_matplotlib
+
+        check_matplotlib()
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _warn(messages: Sequence[str]) -> None:
+    from rich.markup import escape
+
+    for message in messages:
+        errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def _session(
@@ -202,18 +270,20 @@ def _session(
         seed=seed,
         template=template or TEMPLATE,
         encode_tokens=encoder.encode_tokens,
+        is_mean=encoder.manifest.pooling == "mean" and encoder.manifest.dense is None,
     )
 
 
 def _print(found: "Evaluation", *, by_language: bool) -> None:
     from rich.markup import escape
 
-    from alignstream.export.evaluation.report import KINDS, LEGEND, facts, heading
+    from alignstream.export.evaluation.report import KINDS, LEGEND, facts, heading, notes
 
     console.print(escape(found.headline()), highlight=False, soft_wrap=True)
     for task in found.tasks:
         console.print(f"\n[bold]{escape(heading(task))}[/]", highlight=False)
-        console.print(escape(facts(task)), highlight=False, soft_wrap=True)
+        for line in (facts(task), *notes(task)):
+            console.print(escape(line), highlight=False, soft_wrap=True)
         for measure in task.measures:
             _print_measure(measure, by_language=by_language)
     console.print()
@@ -253,25 +323,19 @@ def _print_layers(report: "LayerReport") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        title=f"{escape(report.model)} on {escape(report.set)}: {len(report.languages)} languages, {report.n_lines} "
-        f"lines each, pivot {report.pivot}; raw cosine, means over languages in points",
-        title_justify="left",
-    )
-    table.add_column("pooling")
-    for name in ("layer", "to pivot", "from pivot", "mixed pool", "score"):
-        table.add_column(name, justify="right")
-    for item in sorted(report.results, key=lambda item: item.pooling):
-        figures = (item.to_pivot, item.from_pivot, item.mixed_pool, item.score)
-        style = "bold" if item == report.best else None
-        table.add_row(item.pooling, str(item.layer), *(f"{figure:.1f}" for figure in figures), style=style)
+    from alignstream.export.evaluation.report import LAYER_HEADINGS
+
+    for line in (report.headline(), *report.all_notes()):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    table = Table()
+    for position, name in enumerate(LAYER_HEADINGS):
+        is_narrow = position in {0, len(LAYER_HEADINGS) - 1}
+        table.add_column(name, justify="right" if position else "left", no_wrap=is_narrow)
+    best = [report.best.pooling, str(report.best.layer)]
+    for row in report.rows():
+        table.add_row(*row, style="bold" if row[:2] == best else None)
     console.print(table, highlight=False)
-    console.print(
-        f"best: layer {report.best.layer} with {report.best.pooling} pooling (half retrieval, half mixed pool)\n"
-        f"{escape(report.command)}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(escape(report.advice()), highlight=False, soft_wrap=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -105,8 +105,50 @@ def test_an_unknown_pooling_and_a_folder_without_a_model_are_refused(
 ) -> None:
     with pytest.raises(ExportError, match="unknown pooling 'max'"):
         layers.compare_layers(str(models["xlm-r"]), TEXTS, poolings=("max",))
-    with pytest.raises(ExportError, match="no model can be loaded"):
+    # The library names every kind of model that it knows: several thousand characters.
+    with pytest.raises(ExportError, match="no model can be loaded") as caught:
         layers.compare_layers(str(tmp_path), TEXTS)
+    assert len(str(caught.value)) < 250 + 2 * len(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_are_compared_with_the_best_over_languages(models: dict[str, Path]) -> None:
+    report = layers.compare_layers(str(models["xlm-r"]), TEXTS, seed=3)
+    assert (report.seed, report.n_draws) == (3, 2000)
+    assert report.seconds > 0.0
+    for item in report.results:
+        assert set(item.by_language) == {"de", "ru"}
+        assert item.score == pytest.approx(((item.to_pivot + item.from_pivot) / 2 + item.mixed_pool) / 2)
+        if item == report.best:
+            assert item.change is None
+            continue
+        assert item.change.mean == pytest.approx(item.score - report.best.score)
+        changes = [
+            item.by_language[language] - report.best.by_language[language] for language in ("de", "ru")
+        ]
+        assert item.change.low == pytest.approx(min(changes))
+        assert item.change.high == pytest.approx(max(changes))
+    two = Parallel("two", "en", {language: TEXTS.by_language[language] for language in ("en", "de")})
+    report = layers.compare_layers(str(models["xlm-r"]), two, poolings=("mean",))
+    assert "there is one language" in report.all_notes()[0]
+    assert "none" in report.rows()[1 if report.best.layer == 1 else 0]
+
+
+def test_lines_that_repeat_cost_layers_nothing(models: dict[str, Path]) -> None:
+    columns = {language: [*texts, texts[0], texts[0]] for language, texts in TEXTS.by_language.items()}
+    found = layers.compare_layers(
+        str(models["bert-cased"]), Parallel("again", "en", columns), poolings=("mean",)
+    )
+    once = layers.compare_layers(str(models["bert-cased"]), TEXTS, poolings=("mean",))
+    assert found.notes[0].startswith(
+        "6 lines repeat the text of an earlier one in the same language (en 2, de 2, ru 2)"
+    )
+    for item, expected in zip(found.results, once.results, strict=True):
+        if expected.to_pivot == 100.0:
+            assert item.to_pivot == 100.0
+    same = Parallel("same", "en", {"en": ["boats"] * 5 + ["evening"], "de": ["boats"] * 5 + ["evening"]})
+    report = layers.compare_layers(str(models["bert-cased"]), same, poolings=("mean",))
+    assert {item.score for item in report.results} == {100.0}
 
 
 def invoke(*arguments: str | Path) -> Any:  # noqa: ANN401 (typer's Result)
@@ -133,6 +175,22 @@ def test_the_command_prints_layers_and_what_to_do_next(models: dict[str, Path], 
     done = invoke("--model", models["bert-cased"], "--data", parallel, "--json", "--limit", "2")
     value = json.loads(done.stdout)
     assert (value["n_lines"], value["pivot"], len(value["results"])) == (2, "en", 2 * LAYERS)
+
+
+def test_the_command_writes_a_page_and_a_picture(
+    models: dict[str, Path], parallel: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    page, picture = tmp_path / "layers.md", tmp_path / "layers.png"
+    done = invoke(
+        "--model", models["bert-cased"], "--data", parallel, "--markdown", page, "--png", picture, "--seed", "5"
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "seed 5" in done.output
+    text = page.read_text(encoding="utf-8")
+    for wanted in ("# Layers", "95 % interval", "alignstream export onnx --model", "| de |", "seed 5"):
+        assert wanted in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_torch_the_command_says_what_to_install(

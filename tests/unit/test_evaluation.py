@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,15 +21,25 @@ from alignstream.export import evaluate as small
 from alignstream.export.datasets import TextError
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluation import formats, search, sets, tasks
-from alignstream.export.evaluation.chart import write_png
-from alignstream.export.evaluation.report import KINDS, Evaluation, measures
+from alignstream.export.evaluation.chart import ChartError, write_png
+from alignstream.export.evaluation.report import KINDS, Evaluation, measures, notes, summary_rows
 from alignstream.export.evaluation.run import TASKS, check, evaluate
-from alignstream.export.evaluation.search import SearchError, centred, csls_penalty, hubness, stream_queries
-from alignstream.export.evaluation.session import Data, EvaluationError, Session
+from alignstream.export.evaluation.search import (
+    Centred,
+    SearchError,
+    Stacked,
+    centred,
+    csls_penalty,
+    hubness,
+    stream_queries,
+)
+from alignstream.export.evaluation.session import Data, EvaluationError, Session, WrongUsage
 from alignstream.export.evaluation.sets import Choice
 from alignstream.export.evaluation.statistics import (
+    Interval,
     StatisticsError,
     bootstrap_interval,
+    is_chance,
     significantly_worse,
     spearman,
     worse_p_value,
@@ -47,6 +58,8 @@ from alignstream.models.alignment.adapter import Adapter, identity
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.prototypes import LanguageCentre
+from alignstream.models.errors import AlignstreamError
+from alignstream.ops.cli import compare
 from alignstream.ops.cli import evaluate as command
 
 ENCODER = "e" * 64
@@ -172,6 +185,41 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search.search(X, broken, 1)
 
 
+def test_rows_that_are_made_where_they_are_read_are_found_as_arrays_are() -> None:
+    rng = np.random.default_rng(4)
+    parts = [quarters(rng, n) for n in (7, 1, 0, 30)]
+    whole = np.concatenate(parts)
+    stacked = Stacked(parts)
+    assert (stacked.shape, len(stacked), stacked.starts) == ((38, 16), 38, [0, 7, 8, 8])
+    for start in range(39):
+        for stop in range(start, 39):
+            np.testing.assert_array_equal(stacked[start:stop], whole[start:stop])
+    for block_bytes in (100, 3000, 1 << 20):
+        for expected, found in zip(
+            search.search(whole, whole, 3),
+            search.search(whole, stacked, 3, block_bytes=block_bytes),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found, expected)
+    X = unit(rng.standard_normal((50, 8)) + 2.0)
+    np.testing.assert_array_equal(Centred(X)[10:30], centred(X)[10:30])
+    np.testing.assert_array_equal(
+        search.search(Centred(X), Centred(X), 4, block_bytes=2000)[0],
+        search.search(centred(X), centred(X), 4)[0],
+    )
+
+
+def test_centred_rows_need_no_copy_of_their_list() -> None:
+    X = unit(np.random.default_rng(5).standard_normal((40_000, 64)) + 1.0)
+    block_bytes = 1024 * 1024
+    tracemalloc.start()
+    search.search(X[:64], Centred(X), 1, block_bytes=block_bytes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Beside X: a block of similarities, blocks of rows and their norms. A copy would take 10 MB.
+    assert peak < 0.8 * X.nbytes
+
+
 def test_csls_orders_candidates_as_its_definition_does() -> None:
     rng = np.random.default_rng(1)
     Q, C = unit(rng.standard_normal((40, 8))), unit(rng.standard_normal((50, 8)))
@@ -228,6 +276,24 @@ def test_the_interval_is_that_of_resampled_languages_and_follows_from_the_seed()
     assert (alike.mean, alike.low, alike.high) == pytest.approx((1.5, 1.5, 1.5))
     with pytest.raises(StatisticsError):
         bootstrap_interval(np.empty(0))
+
+
+def test_a_single_language_has_no_interval() -> None:
+    assert bootstrap_interval(np.array([1.5])) == Interval(mean=1.5, low=None, high=None)
+
+
+def test_chance_is_what_random_candidates_give() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.binomial(200, 0.02, size=2000)
+    # One-sided at 1 %: what chance gives is seldom called more.
+    assert np.mean([not is_chance(int(n), 200, 0.02) for n in draws]) < 0.015
+    assert is_chance(0, 200, 0.02)
+    assert is_chance(4, 200, 0.02)
+    assert not is_chance(20, 200, 0.02)
+    assert not is_chance(1_000_000, 1_000_000, 1e-6)
+    # Too few texts, or candidates that are nearly all right, say nothing.
+    assert not is_chance(0, 9, 0.1)
+    assert not is_chance(100, 100, 1.0)
 
 
 def test_only_what_falls_beyond_chance_is_significantly_worse() -> None:
@@ -299,7 +365,8 @@ def test_tasks_agree_with_the_measures_that_adapters_are_fitted_by() -> None:
         labels = tasks.labels(raw, aligned, (raw["de"][:4], aligned["de"][:4]), gold)[tasks.LABELS][column]
         assert labels.figures == pytest.approx(small.label_accuracy(vectors, vectors["de"][:4], gold["en"]))
     kept = tasks.neighbours(raw, aligned)[tasks.NEIGHBOURS]
-    assert list(kept) == [ADAPTER]
+    assert list(kept) == [RAW, ADAPTER]
+    assert kept[RAW].figures == dict.fromkeys(raw, 100.0)
     assert kept[ADAPTER].figures == pytest.approx(
         {language: small.neighbours_kept(X, aligned[language]) for language, X in raw.items()}
     )
@@ -325,6 +392,80 @@ def test_a_column_without_an_adapter_is_the_raw_column() -> None:
     assert found[ADAPTER].figures == found[RAW].figures
     assert found[tasks.ADAPTER_CSLS].figures == found[tasks.RAW_CSLS].figures
     assert tasks.neighbours(raw, raw)[tasks.NEIGHBOURS][ADAPTER].figures == dict.fromkeys(raw, 100.0)
+
+
+@pytest.mark.parametrize("rows", [5, 1024])
+def test_measures_in_blocks_are_those_of_all_similarities_ties_included(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(small, "_BLOCK_ROWS", rows)
+    rng = np.random.default_rng(6)
+    for n in (2, 12, 60):
+        # Few distinct vectors, so that nearly every text has equals.
+        X, Y = quarters(rng, n), quarters(rng, n)
+        similarities = X @ Y.T
+        forward, backward = small._nearest_both_ways(X, Y)
+        np.testing.assert_array_equal(forward, similarities.argmax(axis=1))
+        np.testing.assert_array_equal(backward, similarities.argmax(axis=0))
+        found = small.retrieval({"a": X, "b": Y}, "b")
+        assert found[small.TO_PIVOT]["a"] == 100.0 * (similarities.argmax(axis=1) == np.arange(n)).mean()
+        assert found[small.FROM_PIVOT]["a"] == 100.0 * (similarities.argmax(axis=0) == np.arange(n)).mean()
+        k = min(10, n - 1)
+        nearest = []
+        for Z in (X, Y):
+            cosines = Z @ Z.T
+            np.fill_diagonal(cosines, -np.inf)
+            nearest.append(np.argsort(-cosines, axis=1, kind="stable")[:, :k])
+        shares = [np.isin(a, b).mean() for a, b in zip(*nearest, strict=True)]
+        assert small.neighbours_kept(X, Y) == 100.0 * np.mean(shares)
+    assert small.neighbours_kept(X[:1], Y[:1]) == 100.0
+
+
+def test_measures_need_no_matrix_of_all_texts_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "BLOCK_BYTES", 1024 * 1024)
+    X = unit(np.random.default_rng(7).standard_normal((6000, 8)))
+    for measure in (lambda: small.neighbours_kept(X, X), lambda: small.retrieval({"a": X, "b": X}, "b")):
+        tracemalloc.start()
+        measure()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # All similarities take 144 MB, a block of either 64 MB at most.
+        assert peak < 70 * 1024 * 1024
+
+
+def test_texts_that_stand_twice_cost_nothing_in_either_column() -> None:
+    raw = toy_vectors(20)
+    aligned = moved(raw)
+    doubled = {name: {key: np.concatenate([X, X[:5]]) for key, X in side.items()}
+               for name, side in (("raw", raw), ("aligned", aligned))}  # fmt: skip
+    same = dict.fromkeys(raw, np.array([*range(20), *range(5)]))
+    found = tasks.retrieval(doubled["raw"], doubled["aligned"], "en", same=same)
+    plain = tasks.retrieval(doubled["raw"], doubled["aligned"], "en")
+    expected = tasks.retrieval(raw, aligned, "en")
+    for measure in (tasks.TO_PIVOT, tasks.FROM_PIVOT):
+        for column in (RAW, ADAPTER):
+            for language, hits in found[measure][column].per_text.items():
+                once = expected[measure][column].per_text[language]
+                np.testing.assert_array_equal(hits, np.concatenate([once, once[:5]]))
+        assert plain[measure][ADAPTER].figures["de"] < found[measure][ADAPTER].figures["de"]
+    pool = tasks.mixed_pool(raw, aligned, rows=same)[tasks.MIXED_POOL]
+    once_each = tasks.mixed_pool(raw, aligned)[tasks.MIXED_POOL]
+    for column in (RAW, ADAPTER):
+        for language, shares in pool[column].per_text.items():
+            once = once_each[column].per_text[language]
+            np.testing.assert_array_equal(shares, np.concatenate([once, once[:5]]))
+
+
+def test_a_translation_of_the_same_text_is_right_whichever_line_it_stands_in() -> None:
+    X = np.eye(3, dtype=np.float32)
+    # The text of lines 0 and 1 is the same; their translations differ, and the second one is found.
+    raw = {"de": X[[0, 0, 2]], "en": X[[1, 0, 2]]}
+    same = {"de": tasks.first_lines(["ja", "ja", "so"]), "en": tasks.first_lines(["yes", "yeah", "so"])}
+    found = tasks.retrieve(raw, "en", is_aligned=False, same=same, with_corrections=False)
+    assert list(found[tasks.TO_PIVOT]) == [RAW]
+    assert found[tasks.TO_PIVOT][RAW].per_text["de"].tolist() == [1.0, 1.0, 1.0]
+    # Of nine pairs of lines de[0], de[1] with en[0], en[1], and the last with itself.
+    assert tasks.right_shares(same, "en") == {"de": pytest.approx(5 / 9)}
 
 
 def test_texts_that_are_no_translations_of_each_other_are_refused() -> None:
@@ -466,6 +607,17 @@ def test_removing_the_means_of_the_other_half_helps() -> None:
         judge_words({"x": pairs[:1]}, {"x": gold[:1]})
 
 
+def test_an_adapter_centres_tokens_by_the_means_that_it_knows() -> None:
+    pairs, gold = word_pairs()
+    both = [np.concatenate([pair[side].vectors for pair in pairs]).mean(axis=0) for side in (0, 1)]
+    found = judge_words({"en-de": pairs}, {"en-de": gold}, {"en-de": (both[0], both[1])})[WORDS]
+    assert list(found) == [RAW, ADAPTER, tasks.TOKEN_MEANS]
+    assert found[ADAPTER].figures["en-de"] > found[RAW].figures["en-de"] + 5.0
+    nothing = np.zeros(DIM)
+    same = judge_words({"en-de": pairs}, {"en-de": gold}, {"en-de": (nothing, nothing)})[WORDS]
+    assert same[ADAPTER].figures == same[RAW].figures
+
+
 def test_means_of_a_pair_come_from_the_other_half_alone() -> None:
     pairs, _ = word_pairs(4)
     expected = []
@@ -488,8 +640,51 @@ def test_parallel_text_is_read_whole_and_its_pivot_may_be_any_code_of_a_column(t
     assert (found.pivot, found.n_lines) == ("de", 7000)
     assert formats.read_parallel(path, pivot="en").pivot == "eng"
     assert formats.limited(found, 3).by_language == {"de": ["eins"] * 3, "eng": ["one"] * 3}
+    assert formats.limited(found, 3).where(2) == f"{path}, line {2 + 2 * 4666}"
     with pytest.raises(TextError, match=r"p\.tsv has no language 'fr'; it has de, eng"):
         formats.read_parallel(path, pivot="fr")
+    with pytest.raises(TextError, match="'en' and 'eng' are one language"):
+        formats.read_parallel(write(tmp_path / "p.tsv", "en\teng\na\tb\na\tb\n"))
+
+
+def test_a_message_names_twenty_languages_at_most() -> None:
+    names = [f"a{i}" for i in range(500)]
+    with pytest.raises(TextError, match="and 480 more") as caught:
+        formats.find_language("y" * 5000, names, "a set")
+    assert len(str(caught.value)) < 400
+    assert formats.few(["a", "b"]) == "a, b"
+
+
+def labelled_lines(*rows: tuple[str, str, str]) -> str:
+    return "".join(
+        json.dumps({"text": text, "language": language, "label": label}) + "\n"
+        for text, language, label in rows
+    )
+
+
+def test_texts_that_a_head_is_trained_on_are_not_judged_on(tmp_path: Path) -> None:
+    test = write(
+        tmp_path / "test.jsonl",
+        labelled_lines(
+            ("Eins", "deu", "x"), ("Good  Morning", "eng", "x"), ("two", "en", "y"), ("two", "eng", "y")
+        ),
+    )
+    train = write(
+        tmp_path / "train.jsonl",
+        labelled_lines(
+            ("eins", "en", "x"), ("good morning", "en", "x"), ("three", "en", "y"), ("two", "de", "y")
+        ),
+    )
+    with pytest.raises(TextError, match=r"test\.jsonl, line 2: .* at .*train\.jsonl, line 2; .* take it out"):
+        formats.read_labelled(test, train=train)
+    with pytest.raises(TextError, match=r"line 1: .* \(3 more texts are in both\)"):
+        formats.read_labelled(
+            write(tmp_path / "t.jsonl", labelled_lines(*[(f"{i}", "en", f"{i}") for i in range(4)])),
+            train=tmp_path / "t.jsonl",
+        )
+    # The same word in another language is another text.
+    apart = write(tmp_path / "apart.jsonl", labelled_lines(("three", "de", "x"), ("two", "en", "y")))
+    assert formats.read_labelled(apart, train=train).train_language == "en"
 
 
 LABELLED = '{"text": "a", "language": "en", "label": "x"}\n'
@@ -589,12 +784,32 @@ def test_wins_losses_and_the_interval_are_against_raw_on_the_same_texts() -> Non
     adapter = next(column for column in found.columns if column.name == "adapter")
     assert (adapter.wins, adapter.losses, adapter.significantly_worse) == (["l1"], ["l3"], ["l3"])
     assert adapter.change is not None
+    assert adapter.change.low is not None
+    assert adapter.change.high is not None
     assert adapter.change.low < adapter.change.mean < adapter.change.high
     assert adapter.change.mean == pytest.approx((20 + 0.5 - 20) / 6)
     baseline = next(column for column in found.columns if column.name == "raw")
     assert (baseline.change, baseline.wins, baseline.losses) == (None, [], [])
     (without,) = measures({"m": {RAW: Scores({"a": 1.0}), ADAPTER: Scores({"a": 2.0})}}, seed=0)
     assert without.columns[1].significantly_worse is None
+
+
+def test_without_languages_to_resample_there_is_no_interval_and_the_reason_is_said(
+    session: Session, tmp_path: Path
+) -> None:
+    data = Data(path=write_parallel(tmp_path / "p.tsv"), choice=Choice(languages=["de"]))
+    found = evaluate(session, "retrieval", data)
+    (task,) = found.tasks
+    (adapter,) = [row for row in summary_rows(task.measures[0]) if row[1] == "adapter"]
+    assert adapter[4] == "none"
+    assert notes(task) == [
+        "There is no 95 % interval: it is drawn over languages, and there is one language."
+    ]
+    assert notes(task)[0] in found.to_markdown()
+    value = found.to_json()["tasks"][0]["measures"][0]["columns"][1]["change"]
+    assert (value["low"], value["high"]) == (None, None)
+    pytest.importorskip("matplotlib")
+    write_png(found, tmp_path / "found.png")
 
 
 def test_every_output_names_the_kind_of_every_column(session: Session, tmp_path: Path) -> None:
@@ -643,10 +858,14 @@ def test_every_task_runs_on_files_that_anyone_can_make(session: Session, tmp_pat
         ),
     )
     words = write(tmp_path / "w.tsv", "en\tde\tlinks\n" + "e1 e2\td2 d1\t0-1 1-0\ne3\td3\t0-0\n" * 3)
+    train = write(
+        tmp_path / "t.jsonl",
+        labelled_lines(*[(f"en:training {i % 3} {i}", "en", str(i % 3)) for i in range(9)]),
+    )
     files = {"labels": labelled, "head": labelled, "similarity": scored, "words": words}
     with_tokens = Session(**(vars_of(session) | {"encode_tokens": word_encoder, "template": "en:{label}"}))
     for task in TASKS:
-        data = Data(path=files.get(task, parallel), train=labelled if task == "head" else None)
+        data = Data(path=files.get(task, parallel), train=train if task == "head" else None)
         found = evaluate(with_tokens, task, data)
         (result,) = found.tasks
         assert result.task == task
@@ -655,6 +874,131 @@ def test_every_task_runs_on_files_that_anyone_can_make(session: Session, tmp_pat
             for column in measure.columns:
                 assert set(column.by_language) <= set(result.n_texts)
                 assert all(-100.0 <= figure <= 100.0 for figure in column.by_language.values())
+
+
+def test_neighbours_have_a_raw_column_that_is_100_by_definition(session: Session, tmp_path: Path) -> None:
+    found = evaluate(session, "neighbours", Data(path=write_parallel(tmp_path / "p.tsv")))
+    (task,) = found.tasks
+    raw, adapter = summary_rows(task.measures[0])
+    assert raw[1:3] == ["raw", "100.0"]
+    assert adapter[3].startswith("-")
+    assert adapter[7] == "not tested"
+    assert "by definition" in notes(task)[0]
+
+
+def test_repeated_lines_cost_no_points_and_are_counted(session: Session, tmp_path: Path) -> None:
+    lines = write_parallel(tmp_path / "p.tsv").read_text(encoding="utf-8").splitlines()
+    again = write(tmp_path / "again.tsv", "\n".join([*lines, *lines[1:11], lines[1]]) + "\n")
+    for task in ("retrieval", "pool", "terms", "neighbours"):
+        once, twice = (
+            evaluate(session, task, Data(path=path)).tasks[0] for path in (tmp_path / "p.tsv", again)
+        )
+        for measure, repeated in zip(once.measures, twice.measures, strict=True):
+            for column, other in zip(measure.columns, repeated.columns, strict=True):
+                if all(figure == 100.0 for figure in column.by_language.values()):
+                    assert other.by_language == column.by_language
+        count = [
+            note for note in notes(twice) if note.startswith("44 lines repeat the text of an earlier one")
+        ]
+        assert len(count) == (task != "terms")
+        if count:
+            assert "(en 11, de 11, sw 11, ta 11)" in count[0]
+    before, after = (
+        figures(evaluate(session, "retrieval", Data(path=path)), "adapter")
+        for path in (tmp_path / "p.tsv", again)
+    )
+    assert min(before.values()) == min(after.values()) == 100.0
+    with pytest.raises(TextError, match="two texts that differ are needed in en, de"):
+        evaluate(session, "neighbours", Data(path=write(tmp_path / "p.tsv", "en\tde\n" + "en:1\tde:1\n" * 3)))
+
+
+def test_lines_that_slipped_are_warned_of_with_language_and_file(session: Session, tmp_path: Path) -> None:
+    columns = toy_texts(40)
+    columns["sw"] = [*columns["sw"][1:], columns["sw"][0]]
+    rows = ["\t".join(columns), *("\t".join(row) for row in zip(*columns.values(), strict=True))]
+    slipped = write(tmp_path / "slipped.tsv", "\n".join(rows) + "\n")
+    right = write_parallel(tmp_path / "p.tsv")
+    for task in ("retrieval", "pool", "terms"):
+        (found,) = evaluate(session, task, Data(path=slipped)).tasks
+        (warning,) = found.warnings
+        assert warning.startswith(
+            f"{slipped}: translations of sw find each other no more often than by chance"
+        )
+        assert evaluate(session, task, Data(path=right)).tasks[0].warnings == []
+    page = evaluate(session, "retrieval", Data(path=slipped)).to_markdown()
+    assert f"Warning: {slipped}: translations of sw" in page
+
+
+def test_words_use_the_means_of_an_adapter_that_has_some_and_say_so(session: Session, tmp_path: Path) -> None:
+    path = write(tmp_path / "w.tsv", "en\tde\tlinks\n" + "e1 e2\td2 d1\t0-1 1-0\ne3\td3\t0-0\n" * 3)
+    with_tokens = vars_of(session) | {"encode_tokens": word_encoder}
+    found = evaluate(Session(**(with_tokens | {"is_mean": True})), "words", Data(path=path))
+    (task,) = found.tasks
+    assert [column.name for column in task.measures[0].columns] == ["raw", "adapter", "token means removed"]
+    assert notes(task)[0].startswith("Adapter: tokens less the means of both languages")
+    assert "adapter toy (version" in found.headline()
+    for changed in ({}, {"is_mean": True, "adapter": identity(ENCODER, DIM)}):
+        found = evaluate(Session(**(with_tokens | changed)), "words", Data(path=path))
+        (task,) = found.tasks
+        assert [column.name for column in task.measures[0].columns] == ["raw", "token means removed"]
+        assert notes(task)[0].startswith("The adapter plays no part")
+        assert (found.adapter, found.adapter_version) == (None, None)
+        assert ", no adapter;" in found.headline()
+        assert "version" not in found.headline()
+
+
+def test_means_of_tokens_are_those_of_the_languages_where_tags_are_used(session: Session) -> None:
+    one = Session(**(vars_of(session) | {"is_mean": True})).token_means("en", "deu")
+    untagged = Session(**(vars_of(session) | {"is_mean": True, "uses_tags": False})).token_means("en", "de")
+    (centre,) = session.adapter.members
+    assert isinstance(centre, LanguageCentre)
+    assert one is not None
+    assert untagged is not None
+    np.testing.assert_allclose(one[1], centre.means[1], atol=1e-6)
+    np.testing.assert_array_equal(untagged[0], untagged[1])
+    np.testing.assert_allclose(untagged[0], centre.means.mean(axis=0), atol=1e-6)
+
+
+def test_aligning_in_place_is_aligning(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignstream.export.evaluation.session._ROWS", 7)
+    X = toy_vectors()["de"]
+    expected = session.align(X, "de")
+    session.align_in_place(X, "de")
+    np.testing.assert_array_equal(X, expected)
+
+
+@pytest.mark.parametrize("task", ["retrieval", "pool", "terms", "neighbours"])
+def test_memory_grows_as_one_copy_of_the_vectors(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alignstream.export.evaluation.session._ROWS", 64)
+    monkeypatch.setattr("alignstream.export.embedding_cache._BLOCK_ROWS", 64)
+    monkeypatch.setattr(search, "_ROWS", 64)
+    monkeypatch.setattr(search, "_BLOCK_QUERIES", 64)
+    dim, sizes = 512, (400, 800)
+    means = unit(np.random.default_rng(0).standard_normal((2, dim))) * np.float32(0.3)
+    adapter = Adapter(ENCODER, dim, (LanguageCentre(means, ("en-Latn", "de-Latn"), (60, 60)),))
+    rng = np.random.default_rng(1)
+    cache = EmbeddingCache(
+        tmp_path,
+        fingerprint=ENCODER,
+        dim=dim,
+        encode=lambda texts: unit(rng.standard_normal((len(texts), dim))),
+    )
+    session = Session(cache=cache, adapter=adapter, block_bytes=256 * 1024)
+    peaks = []
+    for n in sizes:
+        # A text that stands twice, so that vectors cannot be taken from the cache as they are.
+        rows = "".join(f"line {i % (n - 1)}\tZeile {i % (n - 1)}\n" for i in range(n))
+        path = write(tmp_path / f"{n}.tsv", "en\tde\n" + rows)
+        evaluate(session, task, Data(path=path))
+        tracemalloc.start()
+        evaluate(session, task, Data(path=path))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    by_line = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
+    # Two sides once; texts, positions and hits take half a kilobyte. One more side would take a factor of 1.5.
+    assert by_line < 1.25 * (2 * dim * 4)
 
 
 def vars_of(session: Session) -> dict[str, Any]:
@@ -726,8 +1070,16 @@ def test_what_cannot_be_run_is_refused(session: Session, tmp_path: Path) -> None
         ("pool", Data(path=path, names=("ntrex-dev",)), "a file or --set, not both"),
         ("pool", Data(root=tmp_path, names=("panlex",)), "'pool' has no set 'panlex'"),
         ("all", Data(root=tmp_path, names=("nonsense",)), "there is no set 'nonsense'"),
+        ("pool", Data(path=path, choice=Choice(languages=[])), "--languages names no language"),
+        ("pool", Data(path=path, train=path), "--train is for 'head' with a file"),
+        ("head", Data(root=tmp_path, train=path), "--train is for 'head' with a file"),
+        ("head", Data(path=path, train=path, alignments=path), "--alignments is for 'words' with a file"),
+        ("words", Data(path=path, choice=Choice(languages=["de"])), "leave --languages out"),
+        ("similarity", Data(path=path, choice=Choice(pivot="de")), "leave --pivot out"),
+        ("labels", Data(path=path, choice=Choice(pivot="de")), "leave --pivot out"),
     ):
-        with pytest.raises(EvaluationError, match=message):
+        kind = EvaluationError if data == Data() else WrongUsage
+        with pytest.raises(kind, match=message):
             check(task, data)
         with pytest.raises(EvaluationError, match=message):
             evaluate(session, task, data)
@@ -776,8 +1128,64 @@ def test_the_command_prints_a_table_or_json_and_writes_a_page_and_a_picture(tmp_
     value = json.loads(done.stdout)
     assert (value["uses_tags"], value["limit"]) == (False, 5)
     assert value["tasks"][0]["n_texts"] == {"en": 5, "de": 5, "sw": 5}
-    failed = invoke("pool", path, "--markdown", tmp_path)
-    assert "cannot write" in str(failed.exception)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_figures_are_printed_before_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(command, "_write", full)
+    path = write_parallel(tmp_path / "p.tsv")
+    failed = invoke("pool", path, "--markdown", tmp_path / "found.md")
+    assert isinstance(failed.exception, OSError)
+    assert "mixed pool R-precision" in failed.output
+
+
+@pytest.mark.usefixtures("loaded")
+def test_the_command_warns_in_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.tsv", "en\tde\n" + "".join(f"en:{i}\tde:{(i + 3) % 40}\n" for i in range(40)))
+    done = invoke("retrieval", path, "--json")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f"warning: {path}: translations of de find each other no more often than by chance"
+    )
+    assert json.loads(done.stdout)["tasks"][0]["warnings"]
+
+
+@pytest.mark.parametrize("task", ["pool", "layers"])
+def test_files_that_cannot_be_written_are_refused_before_any_work(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_parallel(tmp_path / "p.tsv")
+    start: list[str | Path] = ["pool", path]
+    if task == "layers":
+        start = ["layers", "--model", "m", "--data", path]
+
+    def refuse(*_: object, **__: object) -> Session:
+        raise AssertionError("an encoder is loaded")
+
+    monkeypatch.setattr(command, "_session", refuse)
+    for option in ("--markdown", "--png"):
+        for place, message in (
+            (tmp_path, "it is a folder"),
+            (tmp_path / "nowhere" / "x", "there is no folder"),
+            (path / "x", "there is no folder"),
+        ):
+            failed = invoke(*start, option, place)
+            assert isinstance(failed.exception, AlignstreamError)
+            assert str(failed.exception).startswith(f"cannot write {place}: ")
+            assert message in str(failed.exception)
+    # The tests may run as root, whom no permission stops.
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)
+    assert "no permission" in str(invoke(*start, "--png", tmp_path / "x.png").exception)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    failed = invoke(*start, "--png", tmp_path / "x.png")
+    assert isinstance(failed.exception, ChartError)
+    assert "pip install 'alignstream[embedded]'" in str(failed.exception)
 
 
 def test_the_command_refuses_before_it_loads_an_encoder(
@@ -787,13 +1195,41 @@ def test_the_command_refuses_before_it_loads_an_encoder(
     for arguments, kind in (
         (("all",), EvaluationError),
         (("pool",), EvaluationError),
-        (("pool", "--set", "nonsense"), EvaluationError),
         (("layers", "--model", "m", "--data", tmp_path / "nowhere"), TextError),
     ):
         assert isinstance(invoke(*arguments).exception, kind)
+    path = write_parallel(tmp_path / "p.tsv")
+    for wrong in (
+        ("pool", "--set", "nonsense"),
+        ("pool", path, "--set", "ntrex-dev"),
+        ("all", path),
+        ("retrieval", path, "--languages", ","),
+        ("words", path, "--languages", "de"),
+        ("pool", path, "--train", path),
+        ("pool", path, "--alignments", path),
+        ("retrieval", path, "--template", "{label}"),
+        ("similarity", path, "--pivot", "de"),
+        ("head", path),
+        ("layers", "--model", "m", "--data", path, "--poolings", "max"),
+        ("layers", "--model", "m", "--data", path, "--poolings", ","),
+    ):
+        refused = invoke(*wrong)
+        assert refused.exit_code == 2, wrong
+        assert "Invalid value" in refused.output
     assert invoke("dance").exit_code == 2
     assert invoke("pool", "--limit", "1").exit_code == 2
     assert "Zero-shot labels" in invoke("--help").output
+    assert "its other steps play no part" in " ".join(invoke("words", "--help").output.split())
+
+
+def test_texts_that_are_not_utf_8_are_refused_in_one_line() -> None:
+    app = typer.Typer()
+    compare.register(app)
+    app.command("other")(lambda: None)
+    for texts in (("\udcff\udcfe", "b"), ("a", "b\ud800")):
+        refused = CliRunner().invoke(app, ["compare", *texts], terminal_width=200)
+        assert refused.exit_code == 2
+        assert "the text is not UTF-8" in refused.output
 
 
 # --- the public sets ---------------------------------------------------------------------------------------

@@ -8,7 +8,12 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignstream.models.encoder.tokens import PlacingTokenizer, TextWithoutTokens, TokenVectors
+from alignstream.models.encoder.tokens import (
+    PlacingTokenizer,
+    TextNotUnicode,
+    TextWithoutTokens,
+    TokenVectors,
+)
 
 PREFIX = "query: "
 PIECES = ["▁query", ":", "▁", "▁cat", "▁cats", "▁sat", "s", "猫", "坐", "é", "Ġ"]
@@ -79,6 +84,12 @@ def test_what_is_behind_the_limit_is_counted_and_has_no_span(tmp_path: Path) -> 
 def test_a_text_without_tokens_is_refused(tokenizer: PlacingTokenizer, text: str) -> None:
     with pytest.raises(TextWithoutTokens, match=r"text 1 \('.*'\) is empty"):
         tokenizer.place(["cat", text])
+
+
+def test_a_text_that_is_no_unicode_is_refused(tokenizer: PlacingTokenizer) -> None:
+    # What Python makes of the bytes FF FE on a command line.
+    with pytest.raises(TextNotUnicode, match=r"text 1 \('\\udcff\\udcfe'\) holds a lone surrogate"):
+        tokenizer.place(["cat", "\udcff\udcfe"])
 
 
 def test_a_prefix_that_leaves_no_room_is_said(tmp_path: Path) -> None:
