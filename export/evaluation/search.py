@@ -163,7 +163,7 @@ def search(
     """
     _check(Q, C, k, penalty, exclude)
     n_queries, n_candidates = len(Q), len(C)
-    rows, columns = _block_shape(n_queries, n_candidates, block_bytes)
+    rows, columns = _block_shape(n_queries, n_candidates, Q.shape[1], block_bytes)
     positions = np.empty((n_queries, k), dtype=np.int64)
     scores = np.empty((n_queries, k), dtype=np.float32)
     for start in range(0, n_queries, rows):
@@ -274,10 +274,12 @@ def _check(Q: Rows, C: Rows, k: int, penalty: Vector32 | None, exclude: Indices 
         raise SearchError(f"what is excluded has shape {exclude.shape}, but there are {len(Q)} queries")
 
 
-def _block_shape(n_queries: int, n_candidates: int, block_bytes: int) -> tuple[int, int]:
+def _block_shape(n_queries: int, n_candidates: int, dim: int, block_bytes: int) -> tuple[int, int]:
     cells = max(1, block_bytes // _BYTES_PER_CELL)
     rows = max(1, min(n_queries, _BLOCK_QUERIES, cells))
-    return rows, max(1, min(n_candidates, cells // rows))
+    # Candidates may be made where they are read, so a block of them counts too, however few the queries are.
+    widest = max(1, block_bytes // (4 * dim))
+    return rows, max(1, min(n_candidates, cells // rows, widest))
 
 
 def _similarities(queries: Matrix, candidates: Matrix) -> Matrix:

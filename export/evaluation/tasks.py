@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.export.evaluate import N_NEIGHBOURS
 from alignstream.export.evaluation.search import (
     BLOCK_BYTES,
     Centred,
@@ -26,10 +25,9 @@ from alignstream.export.evaluation.search import (
     search,
     stream_blocks,
 )
-from alignstream.export.evaluation.statistics import is_chance, spearman
-from alignstream.models.alignment.members import Matrix, Vector64
+from alignstream.export.evaluation.statistics import is_chance
+from alignstream.models.alignment.members import Matrix
 from alignstream.models.errors import AlignstreamError
-from alignstream.models.tasks.zero_shot import label_cosines
 
 Kind = Literal["inductive", "causal", "transductive"]
 
@@ -69,9 +67,6 @@ LABELS: Final = "label accuracy"
 HEAD: Final = "accuracy of a head trained on the pivot"
 SIMILARITY: Final = "Spearman within the language"
 NEIGHBOURS: Final = "neighbours kept"
-
-#: λ of the head, tried on the training texts alone, each left out of its own fit.
-HEAD_STRENGTHS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 PerText = NDArray[np.float64]
 #: Which candidates are right: (queries, what they found) to one value a query.
@@ -345,192 +340,6 @@ def find_in_pool(
         hits = np.isin(own[:, None] * len(pool) + nearest, known)
         precision[language] = hits.mean(axis=1)[rows[language]]
     return {MIXED_POOL: {ADAPTER if is_aligned else RAW: mean_scores(precision)}}
-
-
-def labels(
-    raw: Mapping[str, Matrix],
-    aligned: Mapping[str, Matrix],
-    prototypes: tuple[Matrix, Matrix],
-    gold: Mapping[str, NDArray[np.int64]],
-    *,
-    common: Vector64 | None = None,
-) -> Results:
-    """Label each text by the nearest label text, zero-shot.
-
-    Parameters
-    ----------
-    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
-        Unit vectors of texts by language.
-    prototypes : two ndarrays of shape (n_labels, dim), float32
-        Unit vectors of label texts, raw and aligned.
-    gold : mapping of str to ndarray of shape (n_texts,), int64
-        The position of each text's label.
-    common : ndarray of shape (dim,), optional
-        What labels leave out of aligned vectors (``Adapter.common_direction``).
-    """
-    scored = {}
-    for column, vectors, own, left_out in (
-        (RAW, raw, prototypes[0], None),
-        (ADAPTER, aligned, prototypes[1], common),
-    ):
-        scored[column] = mean_scores(
-            {
-                language: label_cosines(X, own, left_out).argmax(axis=1) == gold[language]
-                for language, X in vectors.items()
-            }
-        )
-    return {LABELS: scored}
-
-
-def head(
-    raw: Mapping[str, Matrix],
-    aligned: Mapping[str, Matrix],
-    train: tuple[Matrix, Matrix],
-    train_gold: NDArray[np.int64],
-    gold: Mapping[str, NDArray[np.int64]],
-) -> Results:
-    """Classify texts of all languages by a head that was trained on texts of the pivot alone.
-
-    Parameters
-    ----------
-    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
-        Unit vectors of texts by language.
-    train : two ndarrays of shape (n_train, dim), float32
-        The pivot's training texts, raw and aligned.
-    train_gold : ndarray of shape (n_train,), int64
-        Their classes, from 0.
-    gold : mapping of str to ndarray of shape (n_texts,), int64
-        Classes of the texts; one that training lacks counts as wrong.
-    """
-    scored = {}
-    for column, vectors, X in ((RAW, raw, train[0]), (ADAPTER, aligned, train[1])):
-        weights, mean = fit_head(X, train_gold)
-        scored[column] = mean_scores(
-            {
-                language: ((rows.astype(np.float64) - mean) @ weights[:-1] + weights[-1]).argmax(axis=1)
-                == gold[language]
-                for language, rows in vectors.items()
-            }
-        )
-    return {HEAD: scored}
-
-
-def fit_head(X: Matrix, classes: NDArray[np.int64]) -> tuple[Vector64, Vector64]:
-    """Fit one-against-rest least squares with a ridge, its λ chosen by leave-one-out accuracy on X alone.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, dim), float32
-        Unit vectors.
-    classes : ndarray of shape (n,), int64
-        From 0; at least two distinct ones.
-
-    Returns
-    -------
-    weights : ndarray of shape (dim + 1, n_classes), float64
-        The last row is the intercept.
-    mean : ndarray of shape (dim,), float64
-        To subtract from a vector first.
-
-    Raises
-    ------
-    TaskError
-        There are fewer than two classes.
-
-    Notes
-    -----
-    One singular value decomposition, O(n · dim · min(n, dim)); leaving one out needs no further fit.
-    """
-    if len(np.unique(classes)) < 2:
-        raise TaskError("a head needs training texts of at least two labels")
-    mean = X.mean(axis=0, dtype=np.float64)
-    Y = np.eye(int(classes.max()) + 1)[classes]
-    intercept = Y.mean(axis=0)
-    U, s, Vt = np.linalg.svd(X.astype(np.float64) - mean, full_matrices=False)
-    best = (-1.0, 0.0)
-    for strength in HEAD_STRENGTHS:
-        accuracy = float((_left_out(U, s, Y, strength).argmax(axis=1) == classes).mean())
-        # Of equals the strongest: the simplest head.
-        best = max(best, (accuracy, strength))
-    weights = Vt.T @ ((s / (s**2 + best[1]))[:, None] * (U.T @ (Y - intercept)))
-    return np.concatenate([weights, intercept[None]]), mean
-
-
-def _left_out(U: Vector64, s: Vector64, Y: Vector64, strength: float) -> Vector64:
-    """Return what ridge regressions say of each row, each fitted without it; shape of Y.
-
-    U and s are of the singular value decomposition of the centred rows; the intercept is not penalised.
-    """
-    intercept = Y.mean(axis=0)
-    shrunk = s**2 / (s**2 + strength)
-    fitted = intercept + U @ (shrunk[:, None] * (U.T @ (Y - intercept)))
-    leverage = np.minimum((U**2) @ shrunk + 1.0 / len(Y), 1.0 - 1e-9)
-    left_out: Vector64 = Y - (Y - fitted) / (1.0 - leverage)[:, None]
-    return left_out
-
-
-def similarity(
-    raw: Mapping[str, tuple[Matrix, Matrix]],
-    aligned: Mapping[str, tuple[Matrix, Matrix]],
-    gold: Mapping[str, NDArray[np.float64]],
-) -> Results:
-    """Compare cosines of pairs within a language with people's scores, by Spearman's rank correlation.
-
-    Parameters
-    ----------
-    raw, aligned : mapping of str to two ndarrays of shape (n_pairs, dim), float32
-        Unit vectors of both texts of each pair, by language.
-    gold : mapping of str to ndarray of shape (n_pairs,), float64
-        People's scores; any increasing scale.
-    """
-    scored = {}
-    for column, vectors in ((RAW, raw), (ADAPTER, aligned)):
-        scored[column] = Scores(
-            {
-                language: 100.0
-                * spearman(np.einsum("ij,ij->i", first.astype(np.float64), second), gold[language])
-                for language, (first, second) in vectors.items()
-            }
-        )
-    return {SIMILARITY: scored}
-
-
-def neighbours(
-    raw: Mapping[str, Matrix], aligned: Mapping[str, Matrix], *, block_bytes: int = BLOCK_BYTES
-) -> Results:
-    """Measure how much of each text's ``N_NEIGHBOURS`` nearest within its language the adapter keeps.
-
-    Parameters
-    ----------
-    raw, aligned : mapping of str to ndarray of shape (n_texts, dim), float32
-        Unit vectors by language, each text once.
-    block_bytes : int
-        As in ``search.search``.
-
-    Returns
-    -------
-    dict
-        ``NEIGHBOURS``. The raw column is 100 by definition: raw vectors are what is compared with.
-    """
-    return kept(
-        {language: nearest_within(X, block_bytes=block_bytes) for language, X in raw.items()},
-        {language: nearest_within(X, block_bytes=block_bytes) for language, X in aligned.items()},
-    )
-
-
-def nearest_within(X: Matrix, *, block_bytes: int = BLOCK_BYTES) -> Indices:
-    """Return the ``N_NEIGHBOURS`` nearest other rows of each row, nearest first; all of them where they are fewer."""
-    own = np.arange(len(X), dtype=np.int64)
-    return search(X, X, min(N_NEIGHBOURS, len(X) - 1), exclude=own, block_bytes=block_bytes)[0]
-
-
-def kept(before: Mapping[str, Indices], after: Mapping[str, Indices]) -> Results:
-    """Return ``neighbours`` from what ``nearest_within`` found in raw and in aligned vectors, by language."""
-    shares = {
-        language: (found[:, :, None] == after[language][:, None, :]).any(axis=2).mean(axis=1)
-        for language, found in before.items()
-    }
-    return {NEIGHBOURS: {RAW: Scores(dict.fromkeys(shares, 100.0)), ADAPTER: mean_scores(shares)}}
 
 
 def _translations(one: Indices, other: Indices) -> Indices:
