@@ -202,12 +202,10 @@ class PrototypeAttention:
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return x less the attended prototype, over the attended spread, with what stays: shape (dim,)."""
-        weights = self.weights(x, tuning)
-        values, relative, kept, axis = (
-            self.__dict__[name] for name in ("_values", "_relative", "_kept", "_axis")
-        )
-        rest = (x - weights @ values) / float(weights @ relative)
-        aligned: Vector64 = rest - (rest @ axis) * axis + kept
+        own = self.__dict__
+        weights, axis = self.weights(x, tuning), own["_axis"]
+        rest = (x - weights @ own["_values"]) / float(weights @ own["_relative"])
+        aligned: Vector64 = rest - (rest @ axis) * axis + own["_kept"]
         return aligned
 
     def nearest(self, x: Vector64, n: int, tuning: Tuning = UNTUNED) -> list[tuple[str, float]]:
@@ -234,7 +232,7 @@ class PrototypeAttention:
         """Say in a few words what it does."""
         return (
             f"prototype-attention: subtract what attention over the prototypes of {len(self.languages)} "
-            "languages finds of them in the text"
+            "languages finds of them in the text, and divide by their spread"
         )
 
 
