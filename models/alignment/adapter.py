@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -164,7 +165,7 @@ class Adapter:
             y = item.transform_one(y, tuning)
         if strength != 1.0:
             y = (1.0 - strength) * wide + strength * y
-        norm = float(np.sqrt(y @ y))
+        norm = math.sqrt(float(y @ y))
         if norm < MIN_NORM:
             return x.copy()
         aligned: Vector32 = (y / norm).astype(np.float32)

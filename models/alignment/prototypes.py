@@ -5,6 +5,7 @@ the vector, and takes the tag as evidence.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -163,7 +164,9 @@ class PrototypeAttention:
         object.__setattr__(self, "_relative", (spreads := self.spreads.astype(np.float64)) / spreads.mean())
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_kept", self.common * centre)
-        object.__setattr__(self, "_axis", centre / max(float(np.linalg.norm(centre)), _MIN_NORM))
+        length = float(np.linalg.norm(centre))
+        object.__setattr__(self, "_axis", centre / max(length, _MIN_NORM))
+        object.__setattr__(self, "_kept_length", self.common * length)
         # Similarities weigh prototypes: float32 tells them apart, and is read twice as fast.
         object.__setattr__(self, "_keys", (keys / np.maximum(norms, _MIN_NORM)).astype(np.float32))
         object.__setattr__(self, "table", LanguageTable(self.languages))
@@ -188,25 +191,28 @@ class PrototypeAttention:
     def weights(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return the attention over the prototypes, shape (n_languages,); it sums to 1."""
         query = x - self.__dict__["_centre"]
-        norm = float(np.sqrt(query @ query))
+        norm = max(math.sqrt(float(query @ query)), _MIN_NORM)
         temperature = self.temperature if tuning.temperature is None else tuning.temperature
         keys: Matrix = self.__dict__["_keys"]
-        cosines = keys @ (query / max(norm, _MIN_NORM)).astype(np.float32)
-        logits = cosines.astype(np.float64) / temperature
+        logits: Vector64 = (keys @ query.astype(np.float32)).astype(np.float64)
+        logits /= norm * temperature
         position = self.__dict__["table"].find(tuning.language)
         if position is not None:
             logits[position] += tuning.shrinkage * self.tag_evidence
-        weights = np.exp(logits - logits.max())
-        normalised: Vector64 = weights / weights.sum()
-        return normalised
+        logits -= logits.max()
+        weights: Vector64 = np.exp(logits)
+        weights /= weights.sum()
+        return weights
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
         """Return x less the attended prototype, over the attended spread, with what stays: shape (dim,)."""
         own = self.__dict__
         weights, axis = self.weights(x, tuning), own["_axis"]
-        rest = (x - weights @ own["_values"]) / float(weights @ own["_relative"])
-        aligned: Vector64 = rest - (rest @ axis) * axis + own["_kept"]
-        return aligned
+        rest: Vector64 = x - weights @ own["_values"]
+        rest /= float(weights @ own["_relative"])
+        # What is left along the common direction is replaced in one step.
+        rest += (own["_kept_length"] - float(rest @ axis)) * axis
+        return rest
 
     def nearest(self, x: Vector64, n: int, tuning: Tuning = UNTUNED) -> list[tuple[str, float]]:
         """Return the n languages that are attended to most, with their weights."""
