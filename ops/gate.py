@@ -31,6 +31,8 @@ from alignstream.ops.encoder import artifact_folder
 from alignstream.streams.settings import Settings
 
 PIVOT: Final = "en"
+#: Languages whose figures a verdict names.
+MAX_NAMED: Final = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,8 +170,10 @@ def _judge(
     reasons = [
         f"against {against}: {verdict.reason}",
         f"in {lowest}, the language that changes most, {meaning.reason}",
-        *(f"{tag} {reason}" for tag, reason in languages.items()),
+        *(f"{tag} {reason}" for tag, reason in list(languages.items())[:MAX_NAMED]),
     ]
+    if len(languages) > MAX_NAMED:
+        reasons.append(f"and {len(languages) - MAX_NAMED} more languages are worse")
     changes = _similarity_changes(candidate, evidence.scored)
     is_similar = all(change >= -gate.MAX_SIMILARITY_LOSS for change in changes.values())
     if changes:

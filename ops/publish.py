@@ -12,7 +12,7 @@ from alignstream.ops.adapters import fetch, push_adapter
 from alignstream.streams.settings import Settings
 
 #: Characters of the gate's reasons that a note keeps: the pointer that holds it is small.
-MAX_NOTE: Final = 300
+MAX_NOTE: Final = 120
 
 
 @dataclasses.dataclass(frozen=True)
