@@ -92,7 +92,7 @@ _READ: Final = """\
 - **InfoNCE and translation ranking**, refined from the shipped map on the pairs of all languages, find more
   translations than any closed form, and pay for it with labels and with similarity within a language: they learn
   to tell one sentence from all others, and drop what related sentences share. The guard would refuse them as a
-  default; for search alone they are worth a try (`alignstream train`).
+  default; for search alone they are worth a try. `alignstream train` does the same for the map of one language.
 - **An adversary** without pairs changes next to nothing: started at the identity it does no harm, and no good.
 - **A translation memory** changes little where the map is good already, and costs labels of other domains a little;
   it is there for wording that a tenant wants to have its way at once.
