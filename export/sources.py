@@ -10,10 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.export.datasets import PublicSets, TextError, evenly_spaced
+from alignstream.export.datasets import TextError, evenly_spaced
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluate import LabelledTexts, ScoredVectors
 from alignstream.export.fit import DevTexts
+from alignstream.export.public_sets import PublicSets
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.tasks.labels import render

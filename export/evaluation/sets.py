@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from alignstream.export.datasets import Parallel, PublicSets, TextError, evenly_spaced, read_lines
+from alignstream.export.datasets import Parallel, TextError, evenly_spaced, read_lines
 from alignstream.export.evaluation.formats import (
     Labelled,
     ScoredPairs,
@@ -27,6 +27,7 @@ from alignstream.export.evaluation.formats import (
     words_of,
 )
 from alignstream.export.evaluation.words import WordPair
+from alignstream.export.public_sets import PublicSets
 from alignstream.export.sources import DEV_LANGUAGES, INTENTS, STS_LANGUAGES, TICO_LANGUAGES, XSID_LANGUAGES
 
 #: Set by the environment.

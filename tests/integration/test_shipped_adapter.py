@@ -12,11 +12,11 @@ import typer
 from typer.testing import CliRunner
 
 from alignstream.export import shipped as recipe
-from alignstream.export.datasets import PublicSets
 from alignstream.export.embedded import cached_artifact, embedded_fingerprint
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluate import mixed_pool
 from alignstream.export.fit import USED_TO_CHOOSE
+from alignstream.export.public_sets import PublicSets
 from alignstream.export.sources import Sources
 from alignstream.models.alignment.adapter import Adapter, from_bytes
 from alignstream.models.alignment.context import Context

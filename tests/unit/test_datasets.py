@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from alignstream.export import datasets
 from alignstream.export.datasets import (
     Parallel,
-    PublicSets,
     TextError,
     check_language,
     check_no_overlap,
@@ -21,6 +20,7 @@ from alignstream.export.datasets import (
     read_parallel,
     read_texts,
 )
+from alignstream.export.public_sets import PublicSets
 from alignstream.models.alignment.languages import is_known_tag, same_language
 
 
