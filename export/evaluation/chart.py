@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
+from alignstream.export.evaluation.layer_report import LayerReport
 from alignstream.export.evaluation.report import (
     KINDS,
     LEGEND,
     Evaluation,
-    LayerReport,
     MeasureResult,
     TaskResult,
     heading,

@@ -22,13 +22,8 @@ import transformers
 from alignstream.export import hub, weights
 from alignstream.export.datasets import Parallel
 from alignstream.export.evaluation import tasks
-from alignstream.export.evaluation.report import (
-    POOLINGS,
-    LayerReport,
-    LayerResult,
-    repeated_note,
-    slipped_warning,
-)
+from alignstream.export.evaluation.layer_report import POOLINGS, LayerReport, LayerResult
+from alignstream.export.evaluation.report import repeated_note, slipped_warning
 from alignstream.export.evaluation.search import Indices
 from alignstream.export.evaluation.statistics import DRAWS, bootstrap_interval
 from alignstream.export.sentence_transformers import read_recipe

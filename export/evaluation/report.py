@@ -4,7 +4,6 @@ A column stands with its kind wherever it is named, and every column is compared
 candidates of the same run. Pure.
 """
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,8 +29,6 @@ _UNITS: Final = {
     "words": ("language pairs", "sentence pairs"),
     "similarity": ("languages", "pairs"),
 }
-#: How the encoder's states of a text become its vector, where layers are compared.
-POOLINGS: Final = ("mean", "cls")
 #: More languages than this are not named where they are all.
 _NAMED: Final = 5
 HEADINGS: Final = (
@@ -43,16 +40,6 @@ HEADINGS: Final = (
     "wins",
     "losses",
     "worse beyond chance",
-)
-LAYER_HEADINGS: Final = (
-    "pooling",
-    "layer",
-    "to pivot",
-    "from pivot",
-    "mixed pool",
-    "score",
-    "change from best",
-    "95 % interval",
 )
 
 
@@ -181,8 +168,8 @@ class Evaluation(msgspec.Struct, frozen=True):
             lines += [f"\nWarning: {warning}" for warning in task.warnings]
             lines += [f"\n{note}" for note in notes(task)]
             for measure in task.measures:
-                lines += ["", f"### {measure.name}", "", *_markdown(HEADINGS, summary_rows(measure))]
-                lines += ["", *_markdown(*language_rows(measure))]
+                lines += ["", f"### {measure.name}", "", *markdown_table(HEADINGS, summary_rows(measure))]
+                lines += ["", *markdown_table(*language_rows(measure))]
         return "\n".join([*lines, ""])
 
     def headline(self) -> str:
@@ -198,119 +185,6 @@ class Evaluation(msgspec.Struct, frozen=True):
             f"Encoder {self.encoder[:12]}, {adapter}; {limit}; seed {self.seed}, {self.n_draws} draws; "
             f"{self.seconds:.1f} s."
         )
-
-
-class LayerResult(msgspec.Struct, frozen=True):
-    """One layer and pooling: means over the languages other than the pivot, raw cosine, in points.
-
-    Parameters
-    ----------
-    layer : int
-        From 1, as ``alignstream export onnx --layer`` counts.
-    pooling : str
-        Of ``POOLINGS``.
-    to_pivot, from_pivot, mixed_pool : float
-    by_language : dict of str to float
-        The mean of both directions, averaged with the mixed pool.
-    change : Interval, optional
-        The mean difference to the best layer, and its interval over languages; without one for a single language.
-        None for the best itself.
-    """
-
-    layer: int
-    pooling: str
-    to_pivot: float
-    from_pivot: float
-    mixed_pool: float
-    by_language: dict[str, float]
-    change: Interval | None = None
-
-    @property
-    def score(self) -> float:
-        """The mean over languages: what the best is chosen by."""
-        return statistics.fmean(self.by_language.values())
-
-
-class LayerReport(msgspec.Struct, frozen=True):
-    """What comparing layers found.
-
-    Parameters
-    ----------
-    model : str
-        As it was named.
-    set, pivot : str
-        The parallel text.
-    n_lines : int
-        Of each language.
-    languages : list of str
-    results : list of LayerResult
-        By layer, then pooling.
-    best : LayerResult
-        The highest score; of equals the lowest layer, which is the fastest.
-    command : str
-        Exports that layer.
-    seed, n_draws : int
-        Of the bootstrap.
-    seconds : float
-        With encoding.
-    notes, warnings : list of str
-        As in ``TaskResult``.
-    """
-
-    model: str
-    set: str
-    pivot: str
-    n_lines: int
-    languages: list[str]
-    results: list[LayerResult]
-    best: LayerResult
-    command: str
-    seed: int
-    n_draws: int
-    seconds: float
-    notes: list[str] = []
-    warnings: list[str] = []
-
-    def headline(self) -> str:
-        """Say in a sentence what was compared."""
-        return (
-            f"{self.model} on {self.set}: {len(self.languages)} languages, {self.n_lines} lines each, pivot "
-            f"{self.pivot}; raw cosine, means over languages in points; seed {self.seed}, {self.n_draws} draws; "
-            f"{self.seconds:.1f} s."
-        )
-
-    def advice(self) -> str:
-        """Name the best layer, and the command that exports it."""
-        best = self.best
-        return f"best: layer {best.layer} with {best.pooling} pooling (half retrieval, half mixed pool)\n{self.command}"
-
-    def rows(self) -> list[list[str]]:
-        """Return a row a layer and pooling, under ``LAYER_HEADINGS``."""
-        found = []
-        for item in sorted(self.results, key=lambda item: item.pooling):
-            figures = (item.to_pivot, item.from_pivot, item.mixed_pool, item.score)
-            found.append(
-                [item.pooling, str(item.layer), *(f"{n:.1f}" for n in figures), *_change(item.change)]
-            )
-        return found
-
-    def all_notes(self) -> list[str]:
-        """Return all that belongs below the table."""
-        return [*self.notes, *_interval_notes([item.change for item in self.results], "language")]
-
-    def to_markdown(self) -> str:
-        """Return a page: every layer, then the scores of every language."""
-        lines = ["# Layers", "", self.headline()]
-        lines += [f"\nWarning: {warning}" for warning in self.warnings]
-        lines += [f"\n{note}" for note in self.all_notes()]
-        lines += ["", *_markdown(LAYER_HEADINGS, self.rows()), "", *self.advice().splitlines(), ""]
-        ordered = sorted(self.results, key=lambda item: item.pooling)
-        names = ["language", *(f"layer {item.layer}, {item.pooling}" for item in ordered)]
-        rows = [
-            [language, *(f"{item.by_language[language]:.1f}" for item in ordered)]
-            for language in sorted(self.best.by_language)
-        ]
-        return "\n".join([*lines, *_markdown(names, rows), ""])
 
 
 def measures(results: Results, *, seed: int) -> list[MeasureResult]:
@@ -381,7 +255,7 @@ def notes(task: TaskResult) -> list[str]:
     """Return all that belongs below a task's facts."""
     what, _ = _UNITS.get(task.task, ("languages", "texts"))
     changes = [column.change for measure in task.measures for column in measure.columns]
-    return [*task.notes, *_interval_notes(changes, what.removesuffix("s"))]
+    return [*task.notes, *interval_notes(changes, what.removesuffix("s"))]
 
 
 def summary_rows(measure: MeasureResult) -> list[list[str]]:
@@ -390,7 +264,7 @@ def summary_rows(measure: MeasureResult) -> list[list[str]]:
     for column in measure.columns:
         change, interval, wins, losses, worse = "", "", "", "", ""
         if column.change is not None:
-            change, interval = _change(column.change)
+            change, interval = change_cells(column.change)
             wins = str(len(column.wins))
             n = len(column.by_language)
             losses = _named(column.losses, n)
@@ -444,7 +318,7 @@ def _beyond(gains: Mapping[str, float], sign: float) -> list[str]:
     return sorted(found, key=lambda language: (-sign * gains[language], language))
 
 
-def _change(change: Interval | None) -> tuple[str, str]:
+def change_cells(change: Interval | None) -> tuple[str, str]:
     """Return a change and its interval as cells."""
     if change is None:
         return "", ""
@@ -453,7 +327,8 @@ def _change(change: Interval | None) -> tuple[str, str]:
     return f"{change.mean:+.1f}", f"{change.low:+.1f} to {change.high:+.1f}"
 
 
-def _interval_notes(changes: Sequence[Interval | None], what: str) -> list[str]:
+def interval_notes(changes: Sequence[Interval | None], what: str) -> list[str]:
+    """Say why a change has no interval, where one has none."""
     if all(change is None or change.low is not None for change in changes):
         return []
     return [f"There is no 95 % interval: it is drawn over {what}s, and there is one {what}."]
@@ -466,7 +341,8 @@ def _named(languages: list[str], n: int) -> str:
     return f"{len(languages)} ({'all' if len(languages) == n > _NAMED else ', '.join(languages)})"
 
 
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; bars in cells are escaped."""
     table = [list(headings), ["---"] * len(headings), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
 

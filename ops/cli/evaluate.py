@@ -12,7 +12,8 @@ from alignstream.ops.cli.console import AsJson, console, errors, print_json
 from alignstream.ops.cli.export import ExtraMissing
 
 if TYPE_CHECKING:
-    from alignstream.export.evaluation.report import Evaluation, LayerReport, MeasureResult
+    from alignstream.export.evaluation.layer_report import LayerReport
+    from alignstream.export.evaluation.report import Evaluation, MeasureResult
     from alignstream.export.evaluation.session import Session
 
 #: Top-level packages of the export extra: one of them missing means that the extra is not installed.
@@ -170,7 +171,7 @@ def layers(
 ) -> None:
     """Compare hidden layers and poolings of an encoder before it is exported. Needs the export extra."""
     from alignstream.export.evaluation.formats import few, limited, read_parallel, shown
-    from alignstream.export.evaluation.report import POOLINGS
+    from alignstream.export.evaluation.layer_report import POOLINGS
 
     chosen = _listed(poolings)
     if unknown := [name for name in chosen if name not in POOLINGS]:
@@ -323,7 +324,7 @@ def _print_layers(report: "LayerReport") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from alignstream.export.evaluation.report import LAYER_HEADINGS
+    from alignstream.export.evaluation.layer_report import LAYER_HEADINGS
 
     for line in (report.headline(), *report.all_notes()):
         console.print(escape(line), highlight=False, soft_wrap=True)
