@@ -226,12 +226,19 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     Raises
     ------
     FitError
-        It is a folder, or a file that is to be kept.
+        It is a folder, or a file that is to be kept, or its folder cannot be made or written to.
     """
-    if output.is_dir():
-        raise FitError(f"{output} is a folder; name a file, such as {output / 'adapter.safetensors'}")
-    if output.exists() and not overwrite:
-        raise FitError(f"{output} is there already; add --overwrite to replace it")
+    try:
+        if output.is_dir():
+            raise FitError(f"{output} is a folder; name a file, such as {output / 'adapter.safetensors'}")
+        if output.exists() and not overwrite:
+            raise FitError(f"{output} is there already; add --overwrite to replace it")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(output.parent, os.W_OK)
+    except OSError as error:
+        raise FitError(f"cannot write {str(output)[:200]}: {error.strerror or error}") from error
+    if not is_writable:
+        raise FitError(f"cannot write {output}: its folder does not allow it; name another")
 
 
 def _embed(cache: EmbeddingCache, part: str, by_language: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from alignstream.export.evaluate import FROM_PIVOT, TO_PIVOT, retrieval
 from alignstream.export.pair_checks import PairVectors, check_dev, check_pairs
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import (
@@ -219,9 +220,7 @@ def _centre(start: Adapter, source: Matrix, target: Matrix, tags: tuple[str, str
 
 
 def _accuracy(adapter: Adapter, dev: PairVectors) -> tuple[float, float]:
+    """Return the accuracy to the target and from it, in points."""
     X, Y = dev.aligned(adapter)
-    cosines, rows = X @ Y.T, np.arange(len(X))
-    return (
-        100.0 * float((cosines.argmax(axis=1) == rows).mean()),
-        100.0 * float((cosines.argmax(axis=0) == rows).mean()),
-    )
+    found = retrieval({"source": X, "target": Y}, "target")
+    return found[TO_PIVOT]["source"], found[FROM_PIVOT]["source"]

@@ -32,6 +32,7 @@ from alignstream.export.fit import (
     USED_TO_CHOOSE,
     DevTexts,
     FitError,
+    check_output,
     choose_rank,
     default_rank,
     fit_adapter,
@@ -438,3 +439,17 @@ def test_the_command_takes_a_rank_or_development_texts_but_not_both(tmp_path: Pa
     code, output, _ = run("--text", table, "--output", tmp_path / "new", "--rank", "1", "--dev", table)
     assert code == 2
     assert "not both" in output
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "a.safetensors", overwrite=False)
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FitError, match="is there already"):
+        check_output(tmp_path / "file", overwrite=False)
+    check_output(tmp_path / "file", overwrite=True)
+    with pytest.raises(FitError, match="is a folder"):
+        check_output(tmp_path, overwrite=True)
+    for place in (tmp_path / "file" / "a.safetensors", tmp_path / ("a" * 300)):
+        with pytest.raises(FitError, match="cannot write"):
+            check_output(place, overwrite=False)
