@@ -1,5 +1,5 @@
 """Refiners of a linear map: gradient descent from a closed form, kept only where development pairs improve.
 
-``curves``, ``judge`` and ``placing`` need no torch; ``losses``, ``loop``, ``checkpoint``, ``refine``,
-``adversarial`` and ``train`` need the ``export`` extra.
+``curves``, ``judge`` and ``texts`` need no torch; ``losses``, ``loop``, ``checkpoint``, ``refine``,
+``adversarial`` and ``adapters`` need the ``export`` extra.
 """
