@@ -9,7 +9,7 @@ import json
 import xml.sax
 import xml.sax.handler
 import xml.sax.xmlreader
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -344,13 +344,3 @@ def _read_tmx(path: Path) -> list[_Row]:
             f"{path}, line 1: the encoding that the file declares cannot be read ({error}); convert the file to UTF-8"
         ) from error
     return handler.rows
-
-
-def subsample(pairs: Pairs, positions: Sequence[int]) -> Pairs:
-    """Return the pairs at the given positions, in their order."""
-    return dataclasses.replace(
-        pairs,
-        source=[pairs.source[position] for position in positions],
-        target=[pairs.target[position] for position in positions],
-        lines=[pairs.lines[position] for position in positions],
-    )
