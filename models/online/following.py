@@ -1,6 +1,6 @@
 """How a worker serves with an epoch: corrected queries and the hubness of stored vectors.
 
-``query = f(x - c)`` with f the adapter and ``c = ρ δ + (d_l - δ)``: δ is how far the tenant's texts lie from where the
+``query = f(x - c)`` with f the adapter and ``c = r δ + (d_l - δ)``: δ is how far the tenant's texts lie from where the
 adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors are
 not corrected: a mean of a stream mixes language, domain and topic, and what is stored, classified or fed to a head
 must not chase it.
@@ -90,7 +90,7 @@ class Following:
                 found[name] = (wide - expected, weight / epoch.dependence)
         self.shift = _shift(found, epoch.dim)
         squared = float(self.shift @ self.shift)
-        #: ρ δ: what every query leaves behind.
+        #: r δ: what every query leaves behind.
         self.common = self.shift * (squared / (squared + HALF_SHIFT**2))
         self._corrections: dict[str, Vector64] = {}
         for name, (difference, weight) in found.items():
