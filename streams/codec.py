@@ -4,7 +4,9 @@ Whatever cannot be decoded is a value (``Rejected``), never an exception: one ba
 neighbours.
 """
 
+import base64
 import dataclasses
+import math
 import re
 from typing import Final, Literal
 
@@ -18,6 +20,9 @@ from alignstream.streams.records import DocumentV1, LabelsZeroShotV1, VectorAlig
 from alignstream.streams.topics import HEADER_SCHEMA, Headers, Reason, header
 
 Stage = Literal["decode", "admit", "encode", "publish"]
+
+#: Rounding to 16-bit floats moves the length of a unit vector by less.
+MAX_NORM_ERROR: Final = 0.01
 
 SCHEMA_NAME: Final = "documents"
 SCHEMA_MAJOR: Final = 1
@@ -150,6 +155,24 @@ def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json
     if encoding == "json":
         return [float(number) for number in y]
     return encode_vector(y)
+
+
+def half_vector_field(x: NDArray[np.float32]) -> str:
+    """Write a vector of shape (dim,) as base64 of little-endian 16-bit floats."""
+    return base64.b64encode(x.astype("<f2").tobytes()).decode("ascii")
+
+
+def decode_half_vector(value: str, dim: int) -> NDArray[np.float32] | None:
+    """Read what ``half_vector_field`` wrote of a unit vector; None where it is none of ``dim`` finite numbers."""
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except ValueError:
+        return None
+    if len(raw) != 2 * dim:
+        return None
+    x = np.frombuffer(raw, dtype="<f2").astype(np.float32)
+    norm = float(np.sqrt(x @ x))
+    return x if math.isfinite(norm) and abs(norm - 1.0) < MAX_NORM_ERROR else None
 
 
 def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1) -> bytes:

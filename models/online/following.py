@@ -1,4 +1,4 @@
-"""How a worker serves with an epoch: corrected queries and the hubness of stored vectors.
+"""How a worker serves with an epoch: corrected queries, hubness of stored vectors, and what feedback changes.
 
 ``query = f(x - c)`` with f the adapter and ``c = r δ + (d_l - δ)``: δ is how far the tenant's texts lie from where the
 adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors are
@@ -7,16 +7,18 @@ must not chase it.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from alignstream.models.alignment.adapter import MIN_NORM, Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
-from alignstream.models.alignment.languages import LanguageTable
-from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
+from alignstream.models.alignment.languages import LanguageTable, language_key
+from alignstream.models.alignment.members import Centre, Matrix, Tuning, Vector32, Vector64
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention, nearest_mean
 from alignstream.models.online.epoch import Epoch, Rows
+from alignstream.models.online.feedback import Recall, corrected_prototypes
 
 #: Texts that a language's expected place is worth beside its mean in the stream.
 PRIOR_TEXTS: Final = 30.0
@@ -101,15 +103,68 @@ class Following:
         self.tenant_map = (
             tenant_map if tenant_map is not None and tenant_map.adapter_version == adapter.version else None
         )
+        memory, examples = epoch.memory, epoch.examples
+        self._recall = Recall(
+            self._vectors(memory.sources), self._vectors(memory.targets), memory.sources.languages
+        )
+        self._examples = self._vectors(examples.rows)
         self._bank = self._queries(epoch.bank)
         self._bank_keys = np.array(epoch.bank.languages, dtype=object)
         self._others: dict[str | None, Matrix] = {}
 
     def _queries(self, rows: Rows) -> Matrix:
-        vectors = rows.vectors.astype(np.float32)
-        contexts = [Context(language=language or None) for language in rows.languages]
-        queries = [self.query(x, context) for x, context in zip(vectors, contexts, strict=True)]
-        return np.stack(queries) if queries else vectors
+        return _each(rows, self.query)
+
+    def _vectors(self, rows: Rows) -> Matrix:
+        return _each(rows, self.vector)
+
+    @property
+    def map_version(self) -> str | None:
+        """Name of the tenant's map that ``vector`` applies, a part of ``space``; None where there is none."""
+        return None if self.tenant_map is None else self.tenant_map.version
+
+    def vector(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
+        """Return the unit vector to store, shape (dim,), float32: the adapter's, moved by the tenant's own map.
+
+        Parameters
+        ----------
+        x : ndarray of shape (dim,), float32
+            Unit vector as encoded.
+        context : Context
+        """
+        return self._mapped(self.adapter.transform_one(x, context), context)
+
+    def _mapped(self, y: Vector32, context: Context) -> Vector32:
+        if self.tenant_map is None:
+            return y
+        moved = self.tenant_map.maps.transform_one(y.astype(np.float64), Tuning(language=context.language))
+        return (moved / max(float(np.linalg.norm(moved)), MIN_NORM)).astype(np.float32)
+
+    def prototypes(
+        self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
+    ) -> Matrix | None:
+        """Return prototypes of labels moved toward the tenant's examples of a set; None where there are none.
+
+        Parameters
+        ----------
+        label_set : str
+        labels : sequence of str
+        prototypes : ndarray of shape (n_labels, dim), float32
+            Aligned unit vectors of the labels' texts.
+        common : ndarray of shape (dim,), optional
+            The unit direction that all texts share.
+        """
+        examples = self.epoch.examples
+        rows = [
+            row
+            for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
+            if name == label_set and label in labels
+        ]
+        if not rows:
+            return None
+        return corrected_prototypes(
+            prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
+        )
 
     def correction(self, language: str | None, x: Vector32 | None = None) -> Vector64:
         """Return what a query leaves behind, shape (dim,).
@@ -139,7 +194,9 @@ class Following:
         context : Context
             As for the stored vector.
         """
-        return self.adapter.transform_one(x, context, self.correction(context.language, x))
+        moved = self.adapter.transform_one(x, context, self.correction(context.language, x))
+        language = None if context.language is None else language_key(context.language)
+        return self._recall.moved(self._mapped(moved, context), language)
 
     def hubness(self, y: Vector32, language: str | None = None) -> float | None:
         """Measure how near a stored vector is to recent queries of other languages; None where there are too few.
@@ -168,6 +225,18 @@ class Following:
             others = self._bank[self._bank_keys != (language or "")]
             self._others[language] = others if len(others) >= MIN_BANK else self._bank
         return self._others[language]
+
+
+def _each(rows: Rows, transform: Callable[[Vector32, Context], Vector32]) -> Matrix:
+    vectors = rows.vectors.astype(np.float32)
+    if len(vectors) == 0:
+        return vectors
+    return np.stack(
+        [
+            transform(x, Context(language=language or None))
+            for x, language in zip(vectors, rows.languages, strict=True)
+        ]
+    )
 
 
 def _shift(found: dict[str, tuple[Vector64, float]], dim: int) -> Vector64:
