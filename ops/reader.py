@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops.connection import BrokerError, broker_errors, open_consumer, resolve_topic
 from alignstream.ops.topics import require_topics
+from alignstream.streams.codec import read_half_vector
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import HEADER_ERROR_PREFIX, Headers, header
 
@@ -283,6 +284,29 @@ def vector_array(vector: object, encoding: str, dim: object) -> Vector:
     if array.shape != (dim,):
         raise RecordError(f"a vector holds {array.size} values, but says dim={dim}")
     return array
+
+
+def raw_vector_array(raw_vector: object, dim: object) -> Vector | None:
+    """Return the vector as encoded, before any adapter, from a record's ``raw_vector`` and ``dim``.
+
+    Returns
+    -------
+    ndarray of shape (dim,), float32, or None
+        A unit vector, exact to float16; None where the record brings none (``ALIGNSTREAM_RAW_VECTOR`` was off).
+
+    Raises
+    ------
+    RecordError
+        It is damaged.
+    """
+    if raw_vector is None or raw_vector is msgspec.UNSET:
+        return None
+    if not isinstance(raw_vector, str) or not isinstance(dim, int):
+        raise RecordError("a raw vector is base64 text, and dim a number")
+    try:
+        return read_half_vector(raw_vector, dim)
+    except ValueError as error:
+        raise RecordError(f"a raw vector cannot be used: {error}") from error
 
 
 def json_value(value: bytes | None) -> Any:  # noqa: ANN401 (any JSON value)

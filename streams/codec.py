@@ -4,6 +4,7 @@ Whatever cannot be decoded is a value (``Rejected``), never an exception: one ba
 neighbours.
 """
 
+import base64
 import dataclasses
 import re
 from typing import Final, Literal
@@ -16,6 +17,9 @@ from alignstream.models.encoder.artifact import encode_vector
 from alignstream.models.tasks.labels import MAX_LABELS
 from alignstream.streams.records import DocumentV1, LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.topics import HEADER_SCHEMA, Headers, Reason, header
+
+#: Rounding a unit vector to float16 changes its length by at most 2⁻¹¹; what is further off is damaged.
+MAX_LENGTH_ERROR: Final = 1e-3
 
 Stage = Literal["decode", "admit", "encode", "publish"]
 
@@ -150,6 +154,41 @@ def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json
     if encoding == "json":
         return [float(number) for number in y]
     return encode_vector(y)
+
+
+def half_vector_field(x: NDArray[np.float32]) -> str:
+    """Write a unit vector of shape (dim,) as base64 of little-endian float16."""
+    return base64.b64encode(np.ascontiguousarray(x, dtype="<f2").tobytes()).decode("ascii")
+
+
+def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
+    """Read a vector that ``half_vector_field`` wrote.
+
+    Parameters
+    ----------
+    text : str
+        Base64 of little-endian float16.
+    dim : int
+        How many numbers it must hold.
+
+    Returns
+    -------
+    ndarray of shape (dim,), float32
+        Brought back to length 1: rounding changed it a little.
+
+    Raises
+    ------
+    ValueError
+        It is not base64, does not hold ``dim`` numbers, or these are no unit vector.
+    """
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2").astype(np.float64)
+    if numbers.shape != (dim,):
+        raise ValueError(f"it holds {numbers.size} numbers instead of {dim}")
+    norm = float(np.sqrt(numbers @ numbers))
+    if not abs(norm - 1.0) <= MAX_LENGTH_ERROR:
+        raise ValueError(f"its length is {norm:.4g} instead of 1")
+    x: NDArray[np.float32] = (numbers / norm).astype(np.float32)
+    return x
 
 
 def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1) -> bytes:
