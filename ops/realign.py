@@ -96,10 +96,10 @@ class _Identified(msgspec.Struct):
     id: str
 
 
+#: A file, the name of a topic, or None for standard input.
 Input = Path | str | None
-"""A file, the name of a topic, or None for standard input."""
+#: Likewise; None is standard output.
 Output = Path | str | None
-"""Likewise; None is standard output."""
 
 
 def open_destination(

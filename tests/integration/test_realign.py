@@ -53,6 +53,8 @@ def service(open_service: OpenService, tiny_artifact: Path) -> Iterator[Service]
             for number in range(N_DOCUMENTS)
         ]
         places.append(running.send({"id": "binary", "text": "w7"}, key=b"\xff\x00"))
+        several_lines = b'{"id": "lines",\r\n"text": "w9", "metadata": {\n"a":\r\n1}}'
+        places.append(running.send(several_lines, key=b"k1"))
         places.append(running.send({"id": "weak", "text": "w8", "align": {"strength": 0.5}}, key=b"k1"))
         running.outputs.wait_for(places)
         running.send(None, key=b"k2")
@@ -110,7 +112,7 @@ def test_a_topic_moves_to_another_with_its_keys_headers_order_and_tombstones(
     before = [record for record in stored(settings) if not is_of(record, there)]
     _, err = shell("realign", "--to-topic", target, expect=IN_PART)
     assert "overridden: its message overrode strength" in err
-    assert f"{N_DOCUMENTS + 1} realigned to version {there.adapter.version}" in err
+    assert f"{N_DOCUMENTS + 2} realigned to version {there.adapter.version}" in err
     assert "1 tombstones, 1 refused (overridden 1)" in err
     after = stored(settings, target)
     assert by_key(
@@ -155,6 +157,8 @@ def test_a_topic_goes_through_a_file_and_a_key_that_a_file_cannot_hold_stays_beh
 ) -> None:
     settings, file = service.settings, tmp_path / "moved.jsonl"
     shell("realign", "-o", file, expect=IN_PART)
+    on_several_lines = [line for line in file.read_bytes().splitlines() if b'"id":"lines"' in line]
+    assert [json.loads(line)["value"]["metadata"] for line in on_several_lines] == [{"a": 1}]
     target = make_topic(settings, "through-a-file.v1")
     _, err = shell("realign", file, "--to-topic", target, expect=IN_PART)
     assert "unreadable-key" in err

@@ -189,6 +189,13 @@ def test_a_line_without_an_end_is_passed_over_and_not_held(
     assert "line 4: too-long" in done.stderr
 
 
+def test_the_last_line_may_lack_its_end(source: Path, output: Path, adapter_file: Path) -> None:
+    source.write_bytes(stored("a") + b"\r\n" + stored("b"))
+    arguments = ["realign", str(source), "-o", str(output), "--adapter-file", str(adapter_file)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert output.read_bytes() == expected(stored("a")) + b"\n" + expected(stored("b")) + b"\n"
+
+
 def test_missing_files_folders_and_the_input_itself_are_refused(
     run: Run, adapter_file: Path, source: Path, tmp_path: Path
 ) -> None:
