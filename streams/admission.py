@@ -28,6 +28,7 @@ class Policy:
     max_output_bytes: int
     max_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
+    raw_vector: bool = False
 
 
 def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
@@ -41,6 +42,7 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
         max_output_bytes=max_output_bytes,
         max_depth=settings.max_depth,
         vector_encoding=settings.vector_encoding,
+        raw_vector=settings.raw_vector,
     )
 
 

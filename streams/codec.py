@@ -6,7 +6,6 @@ neighbours.
 
 import base64
 import dataclasses
-import math
 import re
 from typing import Final, Literal
 
@@ -19,10 +18,10 @@ from alignstream.models.tasks.labels import MAX_LABELS
 from alignstream.streams.records import DocumentV1, LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.topics import HEADER_SCHEMA, Headers, Reason, header
 
-Stage = Literal["decode", "admit", "encode", "publish"]
+#: Rounding a unit vector to float16 changes its length by at most 2⁻¹¹; what is further off is damaged.
+MAX_LENGTH_ERROR: Final = 1e-3
 
-#: Rounding to 16-bit floats moves the length of a unit vector by less.
-MAX_NORM_ERROR: Final = 0.01
+Stage = Literal["decode", "admit", "encode", "publish"]
 
 SCHEMA_NAME: Final = "documents"
 SCHEMA_MAJOR: Final = 1
@@ -158,21 +157,38 @@ def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json
 
 
 def half_vector_field(x: NDArray[np.float32]) -> str:
-    """Write a vector of shape (dim,) as base64 of little-endian 16-bit floats."""
-    return base64.b64encode(x.astype("<f2").tobytes()).decode("ascii")
+    """Write a unit vector of shape (dim,) as base64 of little-endian float16."""
+    return base64.b64encode(np.ascontiguousarray(x, dtype="<f2").tobytes()).decode("ascii")
 
 
-def decode_half_vector(value: str, dim: int) -> NDArray[np.float32] | None:
-    """Read what ``half_vector_field`` wrote of a unit vector; None where it is none of ``dim`` finite numbers."""
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except ValueError:
-        return None
-    if len(raw) != 2 * dim:
-        return None
-    x = np.frombuffer(raw, dtype="<f2").astype(np.float32)
-    norm = float(np.sqrt(x @ x))
-    return x if math.isfinite(norm) and abs(norm - 1.0) < MAX_NORM_ERROR else None
+def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
+    """Read a vector that ``half_vector_field`` wrote.
+
+    Parameters
+    ----------
+    text : str
+        Base64 of little-endian float16.
+    dim : int
+        How many numbers it must hold.
+
+    Returns
+    -------
+    ndarray of shape (dim,), float32
+        Brought back to length 1: rounding changed it a little.
+
+    Raises
+    ------
+    ValueError
+        It is not base64, does not hold ``dim`` numbers, or these are no unit vector.
+    """
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2").astype(np.float64)
+    if numbers.shape != (dim,):
+        raise ValueError(f"it holds {numbers.size} numbers instead of {dim}")
+    norm = float(np.sqrt(numbers @ numbers))
+    if not abs(norm - 1.0) <= MAX_LENGTH_ERROR:
+        raise ValueError(f"its length is {norm:.4g} instead of 1")
+    x: NDArray[np.float32] = (numbers / norm).astype(np.float32)
+    return x
 
 
 def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1) -> bytes:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Vector32
 from alignstream.models.online.observed import Example, Pair, Side, Text
-from alignstream.streams.codec import decode_half_vector, half_vector_field
+from alignstream.streams.codec import half_vector_field, read_half_vector
 from alignstream.streams.records import Identifier, Label, LanguageTag, Name
 from alignstream.streams.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
 
@@ -176,13 +176,16 @@ def _only(kind: type, items: Iterable[Observed]) -> tuple:  # type: ignore[type-
 # -- from the wire to what the learner's state takes ---------------------------------------------------
 
 
-def text_of(item: ObservedText, dim: int) -> Text | None:
-    """Return a text as the learner's state takes it; None where its vector is none of this encoder."""
-    x = decode_half_vector(item.vector, dim)
-    if x is None:
-        return None
+def text_of(item: ObservedText, dim: int) -> Text:
+    """Return a text as the learner's state takes it.
+
+    Raises
+    ------
+    ValueError
+        Its vector is none of this encoder.
+    """
     return Text(
-        vector=x,
+        vector=read_half_vector(item.vector, dim),
         language=_key(item.language),
         seen=item.seen,
         is_doubtful=item.is_doubtful,
@@ -190,23 +193,32 @@ def text_of(item: ObservedText, dim: int) -> Text | None:
     )
 
 
-def pair_of(item: ObservedPair, dim: int) -> Pair | None:
-    """Return a pair as the learner's state takes it; None where a vector is none of this encoder."""
-    sides = []
-    for side in (item.one, item.other):
-        x = decode_half_vector(side.vector, dim)
-        if x is None:
-            return None
-        sides.append(Side(x, _key(side.language), side.text[:EXCERPT_CHARACTERS]))
-    return Pair(item.id, *sides)
+def pair_of(item: ObservedPair, dim: int) -> Pair:
+    """Return a pair as the learner's state takes it.
+
+    Raises
+    ------
+    ValueError
+        A vector is none of this encoder.
+    """
+    return Pair(item.id, _side(item.one, dim), _side(item.other, dim))
 
 
-def example_of(item: ObservedExample, dim: int) -> Example | None:
-    """Return a labelled text as the learner's state takes it; None where its vector is none of this encoder."""
-    x = decode_half_vector(item.vector, dim)
-    if x is None:
-        return None
-    return Example(item.id, item.label_set, item.label, x, _key(item.language))
+def _side(side: ObservedSide, dim: int) -> Side:
+    return Side(read_half_vector(side.vector, dim), _key(side.language), side.text[:EXCERPT_CHARACTERS])
+
+
+def example_of(item: ObservedExample, dim: int) -> Example:
+    """Return a labelled text as the learner's state takes it.
+
+    Raises
+    ------
+    ValueError
+        Its vector is none of this encoder.
+    """
+    return Example(
+        item.id, item.label_set, item.label, read_half_vector(item.vector, dim), _key(item.language)
+    )
 
 
 def _key(tag: str | None) -> str | None:

@@ -268,6 +268,7 @@ class Pipeline:
             language=UNSET if document.record.language is None else document.record.language,
             explain=UNSET if explain is None else explain,
             metadata=document.record.metadata,
+            raw_vector=codec.half_vector_field(x) if self._policy.raw_vector else UNSET,
         )
 
     @staticmethod

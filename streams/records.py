@@ -151,6 +151,10 @@ class VectorAlignedV1(msgspec.Struct, frozen=True, omit_defaults=True):
     language: LanguageTag | UnsetType = UNSET
     explain: Explanation | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
+    raw_vector: (
+        Annotated[str, Meta(description="The vector as encoded, unaligned: base64 of little-endian float16.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Score(msgspec.Struct, frozen=True):

@@ -142,7 +142,7 @@ def _side(fields: Sequence[Any], vector: Matrix16) -> Side:
 
 
 def _stacked(vectors: Sequence[Vector32], dim: int, kind: type) -> NDArray[Any]:
-    found = np.zeros((len(vectors), dim), dtype=kind)
+    found: NDArray[Any] = np.zeros((len(vectors), dim), dtype=kind)
     for row, vector in enumerate(vectors):
         found[row] = vector
     return found
