@@ -23,7 +23,9 @@ from alignstream.ops import adapters
 from alignstream.ops.encoder import open_encoder
 from alignstream.streams.admission import policy_of
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, StageName
+from alignstream.streams.encoding import EncoderFailed, StageName
+from alignstream.streams.outcome import Outcome
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.records import VectorAlignedV1
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import LABELS

@@ -134,6 +134,9 @@ class VectorAlignedV1(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens: Annotated[int, Meta(ge=0, description="Tokens encoded, special ones included.")]
     tokens_dropped: Annotated[int, Meta(ge=0)]
     truncated: bool
+    tenant_map: (
+        Annotated[str, Meta(description="Version of the tenant's own map, from its pairs.")] | UnsetType
+    ) = UNSET
     epoch: Annotated[
         int, Meta(ge=0, description="What query_vector and hubness were made with; 0: none.")
     ] = 0

@@ -83,10 +83,9 @@ def _without_feedback(epoch: Epoch) -> Epoch:
 
 def _spread(rows: Rows, n: int) -> Rows:
     """Return at most n rows, evenly spread over them."""
-    chosen = (
-        np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).round().astype(int)) if len(rows) else []
-    )
-    return Rows(rows.vectors[list(chosen)], tuple(rows.languages[row] for row in chosen))
+    places = np.linspace(0, len(rows) - 1, min(n, len(rows)))
+    chosen: list[int] = [round(float(place)) for place in places]
+    return Rows(rows.vectors[chosen], tuple(rows.languages[row] for row in chosen))
 
 
 def _neighbours_found(following: Following, texts: Rows) -> float:

@@ -7,6 +7,7 @@ must not chase it.
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,6 +35,8 @@ HUB_NEIGHBOURS: Final = 10
 MIN_BANK: Final = 20
 #: Texts at which a bank's hubness counts half: few texts tell chance from hubs badly.
 BANK_TEXTS: Final = 300.0
+#: Followings in memory: about 2 MB each.
+MAX_FOLLOWINGS: Final = 64
 #: Marks the mean of texts without a tag that resemble a language.
 GUESSED: Final = "~"
 
@@ -251,6 +254,25 @@ def _shift(found: dict[str, tuple[Vector64, float]], dim: int) -> Vector64:
 def _clipped(shift: Vector64) -> Vector64:
     norm = float(np.linalg.norm(shift))
     return shift if norm <= MAX_SHIFT else shift * (MAX_SHIFT / max(norm, MIN_NORM))
+
+
+class Followings:
+    """The followings in use, each made once. Used from one thread."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[str, str], Following] = OrderedDict()
+
+    def find(self, adapter: Adapter, epoch: Epoch | None) -> Following | None:
+        """Return what an adapter and an epoch make together; None without an epoch, or where nothing is adapted."""
+        if epoch is None or adapter.is_identity:
+            return None
+        key = adapter.version, epoch.version
+        if key not in self._found:
+            self._found[key] = Following(adapter, epoch)
+            while len(self._found) > MAX_FOLLOWINGS:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        return self._found[key]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Catalogue:
     adapters: Mapping[str, Served]
     label_sets: Mapping[str, Served]
     #: By tenant.
-    epochs: Mapping[str, Served] = MappingProxyType({})
+    epochs: Mapping[str, Served] = dataclasses.field(default_factory=dict)
 
     def adapter(self, name: str) -> Adapter | None:
         """Return an adapter by name, or None."""

@@ -19,7 +19,9 @@ from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.streams.admission import Policy
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, record_bytes
+from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.outcome import Outcome, record_bytes
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
 
 DIM = 8
