@@ -26,6 +26,7 @@ from alignstream.streams.connections import open_store
 from alignstream.streams.crash_journal import CrashJournal
 from alignstream.streams.encoding import Encoding
 from alignstream.streams.feedback import FeedbackPipeline, PairsPipeline
+from alignstream.streams.health import Health
 from alignstream.streams.observations import packed
 from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.sensors import RegistryMetrics
@@ -48,7 +49,7 @@ class WorkerService(FaustService):
     """
 
     def __init__(self, settings: Settings, artifact: Path) -> None:
-        super().__init__(settings)
+        super().__init__(settings, Health())
         self._artifact = artifact
         self._registry_metrics = RegistryMetrics(self.metrics)
         self._n_encoded = 0

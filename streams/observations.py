@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from alignstream.models.alignment.languages import language_key
-from alignstream.models.alignment.members import Vector32
 from alignstream.models.online.observed import Example, Pair, Side, Text
-from alignstream.streams.codec import half_vector_field, read_half_vector
+from alignstream.streams.codec import read_half_vector
 from alignstream.streams.records import Identifier, Label, LanguageTag, Name
 from alignstream.streams.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
 
@@ -134,11 +133,6 @@ def key_hash(key: bytes | None) -> str | None:
     return hashlib.blake2b(key, digest_size=8).hexdigest() if key else None
 
 
-def vector_of(x: Vector32) -> str:
-    """Write a raw vector of shape (dim,) as observations carry it."""
-    return half_vector_field(x)
-
-
 def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
     """Pack what a batch showed into as few records as fit, in order.
 
@@ -186,7 +180,7 @@ def text_of(item: ObservedText, dim: int) -> Text:
     """
     return Text(
         vector=read_half_vector(item.vector, dim),
-        language=_key(item.language),
+        language=key_of(item.language),
         seen=item.seen,
         is_doubtful=item.is_doubtful,
         key=None if item.key is None else int(item.key, 16),
@@ -205,7 +199,7 @@ def pair_of(item: ObservedPair, dim: int) -> Pair:
 
 
 def _side(side: ObservedSide, dim: int) -> Side:
-    return Side(read_half_vector(side.vector, dim), _key(side.language), side.text[:EXCERPT_CHARACTERS])
+    return Side(read_half_vector(side.vector, dim), key_of(side.language), side.text[:EXCERPT_CHARACTERS])
 
 
 def example_of(item: ObservedExample, dim: int) -> Example:
@@ -217,10 +211,10 @@ def example_of(item: ObservedExample, dim: int) -> Example:
         Its vector is none of this encoder.
     """
     return Example(
-        item.id, item.label_set, item.label, read_half_vector(item.vector, dim), _key(item.language)
+        item.id, item.label_set, item.label, read_half_vector(item.vector, dim), key_of(item.language)
     )
 
 
-def _key(tag: str | None) -> str | None:
+def key_of(tag: str | None) -> str | None:
     """Return the language's key; a tag that names no language counts as none."""
     return language_key(tag) if tag else None

@@ -54,12 +54,13 @@ class FaustService(abc.ABC):
     Parameters
     ----------
     settings : Settings
+    health : Health
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, health: Health) -> None:
         self._settings = settings
         self.metrics = Metrics()
-        self.health = Health()
+        self.health = health
         self._sensor = FaustSensor(self.metrics)
         self._stop = threading.Event()
         self._was_assigned = False

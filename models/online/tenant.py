@@ -215,6 +215,14 @@ class TenantState:
         self.is_frozen, self.suspended, self.n_calm = False, None, 0
         self.drift.reset()
 
+    def rest(self) -> None:
+        """Keep only what takes little room: means, pairs and examples."""
+        self.bank.clear()
+        self.recent.clear()
+        self.drift = DriftTest(self.dim)
+        self.influence = Influence()
+        self.suspended, self.n_calm = None, 0
+
     def reset(self, language: str | None = None) -> None:
         """Forget what unlabelled texts taught, of one language or of all; pairs and examples stay."""
         self.means.forget(language)

@@ -6,7 +6,6 @@ forgetting gives after the last pair (``closed_form.RecursiveRidge``), to roundi
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -220,9 +219,6 @@ def _factors(correction: Array64) -> tuple[Matrix, Matrix]:
     return (correction @ right.T).astype(np.float32), np.ascontiguousarray(right, dtype=np.float32)
 
 
-def describe(judged: Sequence[Judged]) -> str:
-    """Say in a line what became of each language's pairs."""
-    return "; ".join(
-        f"{item.language}: {'accepted' if item.verdict.is_accepted else 'refused'}, {item.verdict.reason}"
-        for item in judged
-    )
+def describe(item: Judged) -> str:
+    """Say in a line what became of one language's pairs."""
+    return f"{item.language}: {'accepted' if item.verdict.is_accepted else 'refused'}, {item.verdict.reason}"
