@@ -299,8 +299,15 @@ class Pipeline:
         request = document.labels
         if request is None:
             raise ValueError("no labels were asked for")
-        prototypes: Matrix = self._prototypes.prototypes(
-            request.labels, request.template, document.adapter, document.context
+        fitted = request.fitted
+        if fitted is not None and not fitted.serves(document.adapter, request.template, document.context):
+            fitted = None
+        prototypes: Matrix = (
+            fitted.matrix
+            if fitted is not None
+            else self._prototypes.prototypes(
+                request.labels, request.template, document.adapter, document.context
+            )
         )
         prediction = predict_one(
             y,
@@ -308,6 +315,7 @@ class Pipeline:
             request.labels,
             multi_label=request.multi_label,
             common=document.adapter.common_direction(document.context),
+            fitted=fitted,
         )
         return LabelsZeroShotV1(
             id=document.id,
