@@ -176,10 +176,10 @@ def _adapter(settings: Settings, fingerprint: str, dim: int | None) -> list[Chec
     if settings.label_set is not None and found.label_set(settings.label_set) is None:
         message = f"no label set {settings.label_set!r}"
         checks.append(Check("labels", "problem", message, "push it: 'alignstream labels push'"))
-    return checks + _fitted(settings, found) + _gone(follower)
+    return checks + fitted_labels(settings, found) + _gone(follower)
 
 
-def _fitted(settings: Settings, found: Catalogue) -> list[Check]:
+def fitted_labels(settings: Settings, found: Catalogue) -> list[Check]:
     """Warn of label sets that were fitted for something else than what serves: their plain labels are used."""
     checks = []
     adapter = found.adapter(settings.adapter)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from running_service import DONE, FAILED, IN_PART, MISUSED, Shell
 from tiny_encoder import DIM, text_of
 
+from alignstream.export import label_figures
 from alignstream.export.embedded import cached_artifact, embedded_fingerprint
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.label_fit import Outcome, align, fit_labels
 from alignstream.export.public_sets import PublicSets
+from alignstream.export.sources import Sources
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.members import Centre, Matrix
 from alignstream.models.alignment.shipped import packaged_adapter
@@ -124,6 +127,11 @@ def test_what_cannot_be_fitted_says_why_and_publishes_nothing(
     shell("labels", "fit", "few", "--text", text, "--force", "--output", output, expect=DONE)
     assert from_bytes(output.read_bytes()).fitted is not None
     assert len(shell.json("labels", "show", "few")["history"]) == 1
+
+    shell("labels", "push", "pushed", output)
+    assert shell.json("labels", "show", "pushed")["fitted"]["report"]["forced"]
+    shell("labels", "push", "pushed", output, "--multi-label")
+    assert shell.json("labels", "show", "pushed")["fitted"] is None, "a margin is no threshold"
 
     examples = tmp_path / "examples.tsv"
     examples.write_text("w1\ta\nw9\tb\n")
@@ -239,3 +247,45 @@ def test_on_a_stream_of_one_topic_nothing_is_worse_than_without_a_fit(topics: To
 def test_neither_a_fit_nor_a_steady_mix_is_on_by_default(topics: Topics) -> None:
     assert not topics.labels.steady_mix
     assert topics.labels.fitted is None
+
+
+# -- the page -------------------------------------------------------------------------------------------------
+
+#: Encoders on other machines differ in the last bits: a text or two of a hundred may fall to another label.
+MAX_POINTS = 1.5
+
+
+def rows_of(lines: Iterable[str]) -> dict[str, list[float]]:
+    """Return the rows of tables that hold figures, by their first cell."""
+    found = {}
+    for line in lines:
+        first, *others = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("|") and others and others[0].replace(".", "").isdigit():
+            found[first] = [float(cell) for cell in others]
+    return found
+
+
+def test_the_figures_of_the_page_are_those_of_its_command() -> None:
+    data = os.environ.get("ALIGNSTREAM_DATA")
+    if not data:
+        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
+    adapter = packaged_adapter(embedded_fingerprint())
+    assert adapter is not None
+
+    def refuse(texts: Sequence[str]) -> Matrix:
+        pytest.skip(
+            f"the cache lacks {len(texts)} vectors; 'python -m {label_figures.__name__}' encodes them"
+        )
+
+    cache = EmbeddingCache(load().cache_dir, fingerprint=adapter.encoder, dim=adapter.dim, encode=refuse)
+    printed = list(label_figures.tables(Sources(Path(data), cache, encoder=adapter.encoder), adapter))
+    page = Path(__file__).parents[2] / "docs" / "labels.md"
+    written = rows_of(page.read_text(encoding="utf-8").splitlines())
+    made = rows_of(printed)
+    # Both sets have a row of plain labels; the last one is kept.
+    assert written.keys() == made.keys()
+    assert len(made) > 10
+    for name, figures in written.items():
+        accuracy = [0] if name.startswith(("plain", "fitted", "and")) else range(len(figures))
+        for column in accuracy:
+            assert made[name][column] == pytest.approx(figures[column], abs=MAX_POINTS), name
