@@ -11,6 +11,7 @@
     │   ├── AdapterCorrupt       bytes, shapes or numbers are wrong
     │   └── AdapterMismatch      it belongs to another encoder
     ├── LabelsError            a label set or a template cannot be used
+    ├── PackedCorrupt          a block of arrays is not what it should be
     └── RegistryError          the registry refused or could not answer
         ├── RegistryUnavailable  no answer in time
         ├── RegistryConflict     the pointer moved since it was read
@@ -54,6 +55,10 @@ class AdapterMismatch(AdapterError):  # noqa: N818
 
 class LabelsError(AlignstreamError):
     """A label set or a template cannot be used."""
+
+
+class PackedCorrupt(AlignstreamError):  # noqa: N818
+    """A block of arrays is too large, damaged, or of another kind."""
 
 
 class RegistryError(AlignstreamError):

@@ -184,6 +184,16 @@ def catalogue(settings: Settings, *, encoder: str, dim: int) -> tuple[Catalogue,
     return follower.catalogue, follower
 
 
+def file_label(path: Path) -> str:
+    """Return the name under which records know an adapter that was read from a file.
+
+    >>> file_label(Path("build/my map.safetensors"))
+    'my-map'
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
+    return kept.strip("._-")[:64] or "file"
+
+
 def with_adapter(
     found: Catalogue, chosen: str | None, settings: Settings, *, encoder: str
 ) -> tuple[Catalogue, Settings]:
@@ -206,7 +216,7 @@ def with_adapter(
         except OSError as error:
             raise AdapterError(f"cannot read the adapter {path}: {error.strerror}") from error
         served = Served(value, "file", path.stat().st_mtime)
-        label = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).strip("._-") or "file"
+        label = file_label(path)
         found = Catalogue(adapters={**found.adapters, label: served}, label_sets=found.label_sets)
         return found, settings.model_copy(update={"adapter": label})
     if found.adapter(name) is None:

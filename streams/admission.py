@@ -29,6 +29,9 @@ class Policy:
     max_output_bytes: int
     max_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
+    raw_vector: bool = False
+    #: Whether workers observe for the learner, and serve with what it found.
+    follows: bool = True
 
 
 def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
@@ -42,6 +45,8 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
         max_output_bytes=max_output_bytes,
         max_depth=settings.max_depth,
         vector_encoding=settings.vector_encoding,
+        raw_vector=settings.raw_vector,
+        follows=settings.follow != "off",
     )
 
 
@@ -84,10 +89,8 @@ def admit(
         With the reason ``tenant-not-allowed``, ``empty-text``, ``unknown-adapter``, ``unknown-label-set``,
         ``too-many-labels`` or ``bad-schema``.
     """
-    if policy.tenants is not None and record.tenant not in policy.tenants:
-        return Rejected("tenant-not-allowed", "admit", f"tenant {record.tenant!r} is not on the allow-list")
-    if not record.text.strip():
-        return Rejected("empty-text", "admit", "the text is empty or blank")
+    if refusal := check_tenant(record.tenant, policy) or check_text(record.text, "the text"):
+        return refusal
     align = record.align
     asked = align.adapter if align is not None else None
     name = asked or policy.adapter
@@ -115,6 +118,18 @@ def admit(
         ),
         labels=labels,
     )
+
+
+def check_tenant(tenant: str, policy: Policy) -> Rejected | None:
+    """Refuse a tenant that is not on the allow-list, where there is one."""
+    if policy.tenants is not None and tenant not in policy.tenants:
+        return Rejected("tenant-not-allowed", "admit", f"tenant {tenant!r} is not on the allow-list")
+    return None
+
+
+def check_text(text: str, what: str) -> Rejected | None:
+    """Refuse a blank text."""
+    return None if text.strip() else Rejected("empty-text", "admit", f"{what} is empty or blank")
 
 
 def _resolve_labels(

@@ -131,7 +131,9 @@ class Adapter:
         )
         return found, tuning
 
-    def transform_one(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
+    def transform_one(
+        self, x: Vector32, context: Context = NEUTRAL, shift: Vector64 | None = None
+    ) -> Vector32:
         """Align one vector.
 
         Parameters
@@ -140,13 +142,15 @@ class Adapter:
             A unit vector of the adapter's encoder; not changed.
         context : Context
             What is known about the text: its language, and what its message overrides.
+        shift : ndarray of shape (dim,), float64, optional
+            Subtracted from x first: how far texts of its stream lie from where the adapter expects them.
 
         Returns
         -------
         ndarray of shape (dim,), float32
             A unit vector. Where nothing is left of x (it lies in what the adapter removes), x itself.
         """
-        return self._apply(x, *self._tuned(context))
+        return self._apply(x, *self._tuned(context), shift)
 
     def transform_many(self, X: Matrix, context: Context = NEUTRAL) -> Matrix:
         """Align a batch of shape (n, dim) in one context, row by row: the same bytes as one by one."""
@@ -155,11 +159,15 @@ class Adapter:
         tuned, tuning = self._tuned(context)
         return np.stack([self._apply(x, tuned, tuning) for x in X])
 
-    def _apply(self, x: Vector32, tuned: HyperParameters, tuning: Tuning) -> Vector32:
+    def _apply(
+        self, x: Vector32, tuned: HyperParameters, tuning: Tuning, shift: Vector64 | None = None
+    ) -> Vector32:
         strength = tuned.strength.value
         if self.is_identity or strength == 0.0:
             return x.copy()
         wide: Vector64 = x.astype(np.float64)
+        if shift is not None:
+            wide = wide - shift
         y = wide
         for item in self.members:
             y = item.transform_one(y, tuning)
@@ -212,7 +220,9 @@ def identity(encoder: str, dim: int) -> Adapter:
     return Adapter(encoder=encoder, dim=dim)
 
 
-def space(encoder: str, adapter_version: str, context: Context = NEUTRAL) -> str:
+def space(
+    encoder: str, adapter_version: str, context: Context = NEUTRAL, tenant_map: str | None = None
+) -> str:
     """Return the short name of a space: equal names, exactly comparable vectors.
 
     Parameters
@@ -223,8 +233,12 @@ def space(encoder: str, adapter_version: str, context: Context = NEUTRAL) -> str
         Version of the adapter that was applied.
     context : Context
         Its overrides count; a language does not, as texts of all languages share a space.
+    tenant_map : str, optional
+        Version of the tenant's own map that was applied after the adapter.
     """
     parts: dict[str, Any] = {"adapter": adapter_version, "encoder": encoder}
+    if tenant_map is not None:
+        parts["map"] = tenant_map
     for name, value in context.overrides.items():
         if (name, value) != ("strength", 1.0):
             parts[name] = repr(value)

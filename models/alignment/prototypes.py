@@ -70,6 +70,7 @@ class LanguageCentre:
         wide = self.means.astype(np.float64)
         object.__setattr__(self, "_wide", wide)
         object.__setattr__(self, "_global", wide.mean(axis=0))
+        object.__setattr__(self, "_squares", np.einsum("ij,ij->i", wide, wide).astype(np.float32))
         object.__setattr__(self, "table", LanguageTable(self.languages))
 
     @property
@@ -161,6 +162,7 @@ class PrototypeAttention:
         keys = wide - centre
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
         object.__setattr__(self, "_values", wide)
+        object.__setattr__(self, "_squares", np.einsum("ij,ij->i", wide, wide).astype(np.float32))
         object.__setattr__(self, "_relative", (spreads := self.spreads.astype(np.float64)) / spreads.mean())
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_kept", self.common * centre)
@@ -240,6 +242,33 @@ class PrototypeAttention:
             f"prototype-attention: subtract what attention over the prototypes of {len(self.languages)} "
             "languages finds of them in the text, and divide by their spread"
         )
+
+
+def nearest_mean(
+    member: LanguageCentre | PrototypeAttention, x: Matrix, language: str | None = None
+) -> tuple[str, float]:
+    """Return the language whose mean lies nearest to a vector, and how much farther that of a tag lies.
+
+    Parameters
+    ----------
+    member : LanguageCentre or PrototypeAttention
+    x : ndarray of shape (dim,), float32
+        A vector as encoded.
+    language : str, optional
+        A tag.
+
+    Returns
+    -------
+    language : str
+    gap : float
+        Difference of the squared distances; 0 without a tag that the member knows.
+    """
+    # ‖x - μ‖² less ‖x‖², which is the same for all.
+    distances: Matrix = member.__dict__["_squares"] - 2.0 * (member.means @ x)
+    nearest = int(distances.argmin())
+    position = member.__dict__["table"].find(language)
+    gap = 0.0 if position is None else float(distances[position] - distances[nearest])
+    return member.languages[nearest], gap
 
 
 def fit_spreads(attention: PrototypeAttention, texts: Mapping[str, Matrix]) -> dict[str, float]:

@@ -307,7 +307,7 @@ vectors = st.builds(
         languages=st.lists(st.builds(LanguageWeight, texts, floats), max_size=3),
         cosine_to_raw=floats,
     ),
-    metadata=st.just(msgspec.UNSET),
+    metadata=st.just(msgspec.UNSET), raw_vector=st.just(msgspec.UNSET) | texts,
 )  # fmt: skip
 label_records = st.builds(
     LabelsZeroShotV1,

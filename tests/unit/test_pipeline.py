@@ -20,7 +20,9 @@ from alignstream.models.tasks.fitted import Fitted, encode_prototypes
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.streams.admission import Policy
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, record_bytes
+from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.outcome import Outcome, record_bytes
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
 
 DIM = 8
@@ -138,6 +140,18 @@ def test_an_output_says_where_it_came_from_and_lets_tracing_and_cloud_events_thr
         ("content-type", b"application/json"),
     )  # fmt: skip
     assert outcome.outputs[0].key == b"k"
+
+
+def test_the_raw_vector_comes_along_only_where_it_is_wanted() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    (without,) = run([document("one two")], encoder)
+    (outcome,) = run([document("one two")], encoder, dataclasses.replace(POLICY, raw_vector=True))
+    body = bodies(outcome)[VECTORS]
+    (x,) = encoder.encode(encoder.tokenize(["one two"]))
+    assert np.frombuffer(base64.b64decode(body.pop("raw_vector")), dtype="<f2").tobytes() == (
+        x.astype("<f2").tobytes()
+    )
+    assert body == bodies(without)[VECTORS], "nothing else changes, and off there is no such field"
 
 
 def test_json_numbers_carry_the_same_vector_as_base64() -> None:

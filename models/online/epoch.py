@@ -1,0 +1,281 @@
+"""An epoch: what a tenant's stream has taught up to a position of the log, as one immutable value and its file.
+
+Workers serve with it, beside an adapter. Vectors in it are as encoded, before any adapter, so that it goes on being
+right when an adapter is replaced; a map from pairs alone belongs to one adapter version and says which.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.alignment.linear import LanguageMaps
+from alignstream.models.alignment.members import Matrix, Matrix16
+from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
+from alignstream.models.packed import pack, unpack
+
+FORMAT: Final = "alignstream.epoch/1"
+MAX_EPOCH_BYTES: Final = 8 * 1024 * 1024
+VERSION_DIGITS: Final = 12
+
+_WHAT: Final = "an epoch"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Vectors as encoded and what belongs to each.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, dim), float16
+    languages : tuple of str
+        Key of each row's language; "" where it is not known.
+    """
+
+    vectors: Matrix16
+    languages: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.languages)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory:
+    """Translations that the tenant vouches for: row by row a source, its target, an id, and how each text begins."""
+
+    sources: Rows
+    targets: Rows
+    ids: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Texts and the labels that the tenant says they have."""
+
+    rows: Rows
+    label_sets: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TenantMap:
+    """Corrections of single languages, fitted to the tenant's pairs on top of one adapter version."""
+
+    maps: LanguageMaps
+    adapter_version: str
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Name of this map: part of ``space``."""
+        digest = hashlib.sha256(self.adapter_version.encode())
+        for name in self.maps.languages:
+            digest.update(b"\0" + name.encode())
+        digest.update(self.maps.left.tobytes())
+        digest.update(self.maps.right.tobytes())
+        return digest.hexdigest()[:VERSION_DIGITS]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epoch:
+    """What one tenant's workers serve with, beside an adapter.
+
+    Parameters
+    ----------
+    encoder : str
+        Fingerprint of the encoder.
+    tenant : str
+    number : int
+        Rises with every epoch of the tenant, and is never used twice.
+    dim : int
+    reason : str
+        Why it was opened: ``doubling``, ``drift``, ``feedback``, ``interval``, ``hand`` or ``reset``.
+    languages : tuple of str
+        Of the means; a leading ``~`` marks texts without a tag that resemble the language.
+    means : ndarray of shape (n_languages, dim), float32
+        Where the stream's texts lie.
+    weights : tuple of float
+        What each mean is worth in texts.
+    dependence : float
+        How many neighbouring texts of this stream tell as much as one; at least 1.
+    n_keys : int
+        Different message keys behind the recent texts, as far as is remembered.
+    is_steady : bool
+        False while a change of the stream is being looked into.
+    bank : Rows
+        Recent texts.
+    memory : Memory
+    examples : Examples
+    tenant_map : TenantMap, optional
+    """
+
+    encoder: str
+    tenant: str
+    number: int
+    dim: int
+    reason: str
+    languages: tuple[str, ...]
+    means: Matrix
+    weights: tuple[float, ...]
+    dependence: float
+    n_keys: int
+    is_steady: bool
+    bank: Rows
+    memory: Memory
+    examples: Examples
+    tenant_map: TenantMap | None = None
+
+    @functools.cached_property
+    def blob(self) -> bytes:
+        """The epoch's file; equal epochs have equal bytes."""
+        return _to_bytes(self)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The sha256 of the file, in hexadecimal."""
+        return hashlib.sha256(self.blob).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """The first digits of the sha256."""
+        return self.sha256[:VERSION_DIGITS]
+
+
+def _to_bytes(epoch: Epoch) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {
+        "means": epoch.means,
+        "bank": epoch.bank.vectors,
+        "memory.sources": epoch.memory.sources.vectors,
+        "memory.targets": epoch.memory.targets.vectors,
+        "examples": epoch.examples.rows.vectors,
+    }
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "encoder": epoch.encoder,
+        "tenant": epoch.tenant,
+        "number": epoch.number,
+        "dim": epoch.dim,
+        "reason": epoch.reason,
+        "languages": epoch.languages,
+        "weights": epoch.weights,
+        "dependence": epoch.dependence,
+        "n_keys": epoch.n_keys,
+        "is_steady": epoch.is_steady,
+        "bank": epoch.bank.languages,
+        "memory": {
+            "sources": epoch.memory.sources.languages,
+            "targets": epoch.memory.targets.languages,
+            "ids": epoch.memory.ids,
+            "texts": epoch.memory.texts,
+        },
+        "examples": {
+            "languages": epoch.examples.rows.languages,
+            "label_sets": epoch.examples.label_sets,
+            "labels": epoch.examples.labels,
+        },
+    }
+    if epoch.tenant_map is not None:
+        arrays |= {"map.left": epoch.tenant_map.maps.left, "map.right": epoch.tenant_map.maps.right}
+        values["map"] = {
+            "languages": epoch.tenant_map.maps.languages,
+            "adapter_version": epoch.tenant_map.adapter_version,
+        }
+    return pack(values, arrays)
+
+
+def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
+    """Read an epoch and check everything in it.
+
+    Parameters
+    ----------
+    blob : bytes
+    encoder : str, optional
+        Fingerprint of the encoder in use.
+
+    Raises
+    ------
+    PackedCorrupt
+        It is no epoch, belongs to another encoder, or its parts do not fit each other.
+    """
+    values, arrays = unpack(blob, what=_WHAT, max_bytes=MAX_EPOCH_BYTES)
+    try:
+        if values["format"] != FORMAT:
+            raise PackedCorrupt(f"not {_WHAT} of this version: {str(values['format'])[:40]!r}")
+        epoch = _read(values, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError, AdapterCorrupt) as error:
+        raise PackedCorrupt(f"not {_WHAT}: {type(error).__name__}: {str(error)[:200]}") from error
+    if encoder is not None and epoch.encoder != encoder:
+        raise PackedCorrupt(
+            f"the epoch belongs to encoder {epoch.encoder[:12]}, but {encoder[:12]} is in use"
+        )
+    epoch.__dict__["blob"] = blob
+    return epoch
+
+
+def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
+    dim = int(values["dim"])
+    memory, examples, found = values["memory"], values["examples"], values.get("map")
+    bank = Rows(_checked(arrays, "bank", dim, np.float16), tuple(values["bank"]))
+    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), tuple(memory["sources"]))
+    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), tuple(memory["targets"]))
+    rows = Rows(_checked(arrays, "examples", dim, np.float16), tuple(examples["languages"]))
+    tenant_map = None
+    if found is not None:
+        maps = LanguageMaps(
+            left=arrays["map.left"], right=arrays["map.right"], languages=tuple(found["languages"])
+        )
+        if maps.dim != dim:
+            raise PackedCorrupt(f"not {_WHAT}: its map has {maps.dim} numbers, not {dim}")
+        tenant_map = TenantMap(maps, str(found["adapter_version"]))
+    epoch = Epoch(
+        encoder=str(values["encoder"]),
+        tenant=str(values["tenant"]),
+        number=int(values["number"]),
+        dim=dim,
+        reason=str(values["reason"]),
+        languages=tuple(values["languages"]),
+        means=_checked(arrays, "means", dim, np.float32),
+        weights=tuple(float(weight) for weight in values["weights"]),
+        dependence=float(values["dependence"]),
+        n_keys=int(values["n_keys"]),
+        is_steady=bool(values["is_steady"]),
+        bank=bank,
+        memory=Memory(
+            sources,
+            targets,
+            tuple(memory["ids"]),
+            tuple((str(one), str(two)) for one, two in memory["texts"]),
+        ),
+        examples=Examples(rows, tuple(examples["label_sets"]), tuple(examples["labels"])),
+        tenant_map=tenant_map,
+    )
+    _check_lengths(epoch)
+    return epoch
+
+
+def _check_lengths(epoch: Epoch) -> None:
+    memory, examples = epoch.memory, epoch.examples
+    for name, lengths in {
+        "means": {len(epoch.means), len(epoch.languages), len(epoch.weights)},
+        "bank": {len(epoch.bank.vectors), len(epoch.bank)},
+        "memory": {
+            len(memory.sources.vectors), len(memory.targets.vectors), len(memory.sources), len(memory.targets),
+            len(memory.ids), len(memory.texts),
+        },
+        "examples": {len(examples.rows.vectors), len(examples.rows), len(examples.label_sets), len(examples.labels)},
+    }.items():  # fmt: skip
+        if len(lengths) > 1:
+            raise PackedCorrupt(f"not {_WHAT}: its {name} have parts of {sorted(lengths)} rows")
+
+
+def _checked(arrays: dict[str, NDArray[Any]], name: str, dim: int, kind: type) -> NDArray[Any]:
+    found = arrays[name]
+    if found.ndim != 2 or found.shape[1] != dim or found.dtype != kind:
+        raise PackedCorrupt(f"not {_WHAT}: its {name} have shape {found.shape} and type {found.dtype}")
+    if not np.all(np.isfinite(found)):
+        raise PackedCorrupt(f"not {_WHAT}: its {name} hold numbers that are not finite")
+    return found

@@ -1,0 +1,130 @@
+"""Running means of a stream by language: where its texts lie, as the adapter does not know yet."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.alignment.members import Vector32, Vector64
+from alignstream.models.errors import AlignstreamError
+
+#: The least weight of a new text: a mean forgets what is older than about as many texts as its inverse.
+MIN_STEP: Final = 1 / 1000
+#: What a mean is still worth, in texts, after its stream has changed.
+KEPT_TEXTS: Final = 10.0
+#: Languages of one tenant; texts of more count for the tenant alone.
+MAX_LANGUAGES: Final = 256
+
+_FIRST_CAPACITY: Final = 2
+
+
+class RunningMeans:
+    """A mean vector and a weight for each language of one stream.
+
+    Texts enter one by one and in order: the same texts in the same order give the same bytes.
+
+    Parameters
+    ----------
+    dim : int
+        Numbers of a vector.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._rows: dict[str, int] = {}
+        self._means: NDArray[np.float64] = np.zeros((0, dim))
+        self._weights: NDArray[np.float64] = np.zeros(0)
+
+    def __len__(self) -> int:
+        """Count the languages."""
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the languages, in order of their first text."""
+        return iter(self._rows)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages, in order of their first text."""
+        return tuple(self._rows)
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The means, shape (n_languages, dim); a view."""
+        return self._means[: len(self)]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """What each mean is worth in texts, shape (n_languages,); a view."""
+        return self._weights[: len(self)]
+
+    def weight(self, language: str) -> float:
+        """Return what a language's mean is worth in texts; 0 where there is none."""
+        row = self._rows.get(language)
+        return 0.0 if row is None else float(self._weights[row])
+
+    def residual(self, language: str, x: Vector32) -> Vector64:
+        """Return how far a text lies from its language's mean, shape (dim,), float64; the mean must be there."""
+        difference: Vector64 = x.astype(np.float64) - self._means[self._rows[language]]
+        return difference
+
+    def add(self, language: str, x: Vector32) -> bool:
+        """Take in one text; say whether there was room for its language."""
+        row = self._rows.get(language)
+        if row is None:
+            if len(self._rows) >= MAX_LANGUAGES:
+                return False
+            row = self._grow(language)
+        n = self._weights[row]
+        step = max(1.0 / (n + 1.0), MIN_STEP)
+        self._means[row] += step * (x.astype(np.float64) - self._means[row])
+        self._weights[row] = min(n + 1.0, 1.0 / MIN_STEP)
+        return True
+
+    def shift(self, by: Vector64) -> None:
+        """Move all means by one vector of shape (dim,)."""
+        self._means += by
+
+    def soften(self) -> None:
+        """Let what was learned so far count little beside what comes."""
+        np.minimum(self._weights, KEPT_TEXTS, out=self._weights)
+
+    def forget(self, language: str | None = None) -> None:
+        """Forget one language, or all."""
+        kept = [name for name in self._rows if language is not None and name != language]
+        rows = [self._rows[name] for name in kept]
+        self._means, self._weights = self._means[rows].copy(), self._weights[rows].copy()
+        self._rows = {name: position for position, name in enumerate(kept)}
+
+    def _grow(self, language: str) -> int:
+        row = len(self._rows)
+        if row == len(self._means):
+            capacity = max(_FIRST_CAPACITY, 2 * row)
+            self._means = np.vstack([self._means, np.zeros((capacity - row, self.dim))])
+            self._weights = np.concatenate([self._weights, np.zeros(capacity - row)])
+        self._rows[language] = row
+        self._means[row], self._weights[row] = 0.0, 0.0
+        return row
+
+    @classmethod
+    def restored(
+        cls, dim: int, languages: tuple[str, ...], means: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> "RunningMeans":
+        """Return means as they were stored.
+
+        Raises
+        ------
+        AlignstreamError
+            The parts do not fit each other.
+        """
+        if means.shape != (len(languages), dim) or weights.shape != (len(languages),):
+            raise AlignstreamError(
+                f"stored means have shape {means.shape} for {len(languages)} languages of {dim} numbers"
+            )
+        if not (np.all(np.isfinite(means)) and np.all(np.isfinite(weights)) and np.all(weights >= 0)):
+            raise AlignstreamError("stored means hold numbers that cannot be")
+        found = cls(dim)
+        found._rows = {name: position for position, name in enumerate(languages)}
+        found._means, found._weights = means.copy(), weights.copy()
+        return found
