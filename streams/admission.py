@@ -10,6 +10,7 @@ from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import Context
 from alignstream.models.errors import LabelsError
 from alignstream.models.registry.follower import Catalogue
+from alignstream.models.tasks.fitted import Fitted
 from alignstream.models.tasks.labels import MAX_LABELS, check_labels, check_template
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.records import DocumentV1
@@ -51,12 +52,16 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Labels to score, and where they came from (``label_set`` None: the message itself)."""
+    """Labels to score, and where they came from (``label_set`` None: the message itself).
+
+    ``fitted`` may belong to another adapter or template than those of the message: ``Fitted.serves``.
+    """
 
     labels: tuple[str, ...]
     label_set: str | None
     template: str
     multi_label: bool
+    fitted: Fitted | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,9 +166,11 @@ def _resolve_labels(
     if label_set is None:
         known = ", ".join(sorted(catalogue.label_sets)) or "none"
         return Rejected("unknown-label-set", "admit", f"no label set {name!r}; there are: {known}")
+    multi_label = label_set.multi_label if record.multi_label is None else record.multi_label
     return LabelRequest(
         labels=label_set.labels,
         label_set=name,
         template=record.template or label_set.template or policy.template,
-        multi_label=label_set.multi_label if record.multi_label is None else record.multi_label,
+        multi_label=multi_label,
+        fitted=label_set.fitted if multi_label == label_set.multi_label else None,
     )

@@ -221,7 +221,14 @@ class Pipeline(BatchPipeline[Document]):
     ) -> LabelsZeroShotV1:
         adapter, context = document.adapter, document.context
         common = adapter.common_direction(context)
-        prototypes: Matrix = self._prototypes.prototypes(request.labels, request.template, adapter, context)
+        fitted = request.fitted
+        if fitted is not None and not fitted.serves(adapter, request.template, context):
+            fitted = None
+        prototypes: Matrix = (
+            fitted.matrix
+            if fitted is not None
+            else self._prototypes.prototypes(request.labels, request.template, adapter, context)
+        )
         corrected = None
         if following is not None and request.label_set is not None:
             corrected = following.prototypes(request.label_set, request.labels, prototypes, common)
@@ -231,6 +238,7 @@ class Pipeline(BatchPipeline[Document]):
             request.labels,
             multi_label=request.multi_label,
             common=common,
+            fitted=fitted,
         )
         return LabelsZeroShotV1(
             id=document.id,
