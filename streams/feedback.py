@@ -13,7 +13,7 @@ import numpy as np
 from alignstream.models.alignment.adapter import Adapter, space
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Vector32
-from alignstream.models.online.following import Followings
+from alignstream.models.online.following import FollowingCache
 from alignstream.models.registry.follower import Catalogue
 from alignstream.streams import codec
 from alignstream.streams.admission import Policy, check_tenant, check_text
@@ -62,7 +62,7 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
     def __init__(self, encoding: Encoding, policy: Policy, *, now: Callable[[], float]) -> None:
         super().__init__(encoding, now=now)
         self._policy = policy
-        self._followings = Followings()
+        self._following = FollowingCache()
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedPair | Rejected:
         policy = self._policy
@@ -102,7 +102,7 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
     def _outcome(
         self, pair: AdmittedPair, one: Vector32, other: Vector32, catalogue: Catalogue, *, truncated: bool
     ) -> Outcome:
-        following = self._followings.find(pair.adapter, catalogue.epoch(pair.record.tenant))
+        following = self._following.find(pair.adapter, catalogue.epoch(pair.record.tenant))
         aligned = []
         for x, side in ((one, pair.record.source), (other, pair.record.target)):
             context = Context(language=side.language)

@@ -16,7 +16,7 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix, Vector32
 from alignstream.models.encoder.onnx import Encoder, InferenceError
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.online.following import Following, Followings, evidence
+from alignstream.models.online.following import Following, FollowingCache, evidence
 from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.zero_shot import PrototypeCache, predict_one
 from alignstream.streams import codec
@@ -73,7 +73,7 @@ class Pipeline(BatchPipeline[Document]):
         self._encoder = encoder
         self._policy = policy
         self._prototypes = PrototypeCache(self._encoding.labels)
-        self._followings = Followings()
+        self._following = FollowingCache()
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> Document | Rejected:
         decoded = codec.decode_document(
@@ -87,18 +87,18 @@ class Pipeline(BatchPipeline[Document]):
         clock, observer = self._encoding.clock, self._encoding.observer
         tokens, X = self._encoding([document.record.text for document in admitted])
         encoded = clock()
-        followings = [
-            self._followings.find(document.adapter, catalogue.epoch(document.record.tenant))
+        following_of = [
+            self._following.find(document.adapter, catalogue.epoch(document.record.tenant))
             for document in admitted
         ]
         Y = [
             None if x is None else _aligned(document, following, x)
-            for document, following, x in zip(admitted, followings, X, strict=True)
+            for document, following, x in zip(admitted, following_of, X, strict=True)
         ]
         aligned = clock()
         observer.stage("align", aligned - encoded)
         outcomes = []
-        for document, following, item, x, y in zip(admitted, followings, tokens, X, Y, strict=True):
+        for document, following, item, x, y in zip(admitted, following_of, tokens, X, Y, strict=True):
             if x is None or y is None:
                 rejected = Rejected("inference-failed", "encode", "the encoder fails on this text alone")
                 outcomes.append(self.reject(document.source, rejected))

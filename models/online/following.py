@@ -35,7 +35,7 @@ HUB_NEIGHBOURS: Final = 10
 MIN_BANK: Final = 20
 #: Texts at which a bank's hubness counts half: few texts tell chance from hubs badly.
 BANK_TEXTS: Final = 300.0
-#: Followings in memory: about 2 MB each.
+#: Pairs of adapter and epoch in memory: about 2 MB each.
 MAX_FOLLOWINGS: Final = 64
 #: Marks the mean of texts without a tag that resemble a language.
 GUESSED: Final = "~"
@@ -256,8 +256,8 @@ def _clipped(shift: Vector64) -> Vector64:
     return shift if norm <= MAX_SHIFT else shift * (MAX_SHIFT / max(norm, MIN_NORM))
 
 
-class Followings:
-    """The followings in use, each made once. Used from one thread."""
+class FollowingCache:
+    """What adapters and epochs make together, each pair made once. Used from one thread."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[tuple[str, str], Following] = OrderedDict()
