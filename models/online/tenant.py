@@ -60,7 +60,7 @@ class TenantState:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.means = RunningMeans(dim)
-        self.drift = DriftTest(dim)
+        self.drift = DriftTest()
         self.influence = Influence()
         self.bank = Bank()
         self.pairs: OrderedDict[str, Pair] = OrderedDict()
@@ -219,7 +219,7 @@ class TenantState:
         """Keep only what takes little room: means, pairs and examples."""
         self.bank.clear()
         self.recent.clear()
-        self.drift = DriftTest(self.dim)
+        self.drift = DriftTest()
         self.influence = Influence()
         self.suspended, self.n_calm = None, 0
 
