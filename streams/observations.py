@@ -45,7 +45,16 @@ class ObservedText(msgspec.Struct, frozen=True, omit_defaults=True):
     language: LanguageTag | None = None
     seen: Annotated[str, Meta(description="Language whose prototype lies nearest.")] | None = None
     is_doubtful: Annotated[bool, Meta(description="The vector contradicts the tag.")] = False
-    key: Annotated[str, Meta(description="Hash of the record's key, 16 hexadecimal digits.")] | None = None
+    key: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9a-f]{16}$(?!\n)",
+                description="Hash of the record's key, 16 hexadecimal digits.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ObservedSide(msgspec.Struct, frozen=True, omit_defaults=True):

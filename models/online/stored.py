@@ -1,5 +1,6 @@
 """The state of a tenant as bytes, in sections, so that what did not change is not written again."""
 
+import dataclasses
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.alignment.members import Matrix16, Vector32
 from alignstream.models.errors import AlignstreamError, PackedCorrupt
+from alignstream.models.online.drift import Finding
 from alignstream.models.online.influence import Influence
 from alignstream.models.online.means import RunningMeans
 from alignstream.models.online.observed import Example, Pair, Side
@@ -37,6 +39,7 @@ def to_sections(state: TenantState) -> dict[str, bytes]:
             "plain": {name: getattr(state, name) for name in _PLAIN},
             "doubtful": sorted(state.doubtful.items()),
             "drift": numbers,
+            "finding": None if state.last_finding is None else dataclasses.astuple(state.last_finding),
             "influence": state.influence.state(),
             "languages": state.means.languages,
             "recent": [[item.name, item.key, item.is_new_key] for item in recent],
@@ -105,6 +108,7 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     state.doubtful = Counter(dict(map(tuple, values["doubtful"])))
     drift = {name.removeprefix("drift."): arrays[name] for name in arrays if name.startswith("drift.")}
     state.drift.restore(values["drift"], drift)
+    state.last_finding = None if values["finding"] is None else Finding(*values["finding"])
     state.influence = Influence.restored(values["influence"])
     state.means = RunningMeans.restored(
         state.dim, tuple(values["languages"]), arrays["means"], arrays["weights"]
