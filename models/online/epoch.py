@@ -7,6 +7,8 @@ right when an adapter is replaced; a map from pairs alone belongs to one adapter
 import dataclasses
 import functools
 import hashlib
+import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -206,7 +208,7 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
         if values["format"] != FORMAT:
             raise PackedCorrupt(f"not {_WHAT} of this version: {str(values['format'])[:40]!r}")
         epoch = _read(values, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, AdapterCorrupt) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AdapterCorrupt) as error:
         raise PackedCorrupt(f"not {_WHAT}: {type(error).__name__}: {str(error)[:200]}") from error
     if encoder is not None and epoch.encoder != encoder:
         raise PackedCorrupt(
@@ -219,10 +221,10 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
 def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
     dim = int(values["dim"])
     memory, examples, found = values["memory"], values["examples"], values.get("map")
-    bank = Rows(_checked(arrays, "bank", dim, np.float16), tuple(values["bank"]))
-    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), tuple(memory["sources"]))
-    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), tuple(memory["targets"]))
-    rows = Rows(_checked(arrays, "examples", dim, np.float16), tuple(examples["languages"]))
+    bank = Rows(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
+    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
+    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
+    rows = Rows(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
     tenant_map = None
     if found is not None:
         maps = LanguageMaps(
@@ -237,7 +239,7 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
         number=int(values["number"]),
         dim=dim,
         reason=str(values["reason"]),
-        languages=tuple(values["languages"]),
+        languages=_names(values["languages"]),
         means=_checked(arrays, "means", dim, np.float32),
         weights=tuple(float(weight) for weight in values["weights"]),
         dependence=float(values["dependence"]),
@@ -247,14 +249,33 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
         memory=Memory(
             sources,
             targets,
-            tuple(memory["ids"]),
+            _names(memory["ids"]),
             tuple((str(one), str(two)) for one, two in memory["texts"]),
         ),
-        examples=Examples(rows, tuple(examples["label_sets"]), tuple(examples["labels"])),
+        examples=Examples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
         tenant_map=tenant_map,
     )
     _check_lengths(epoch)
+    _check_numbers(epoch)
     return epoch
+
+
+def _names(found: Iterable[Any]) -> tuple[str, ...]:
+    names = tuple(found)
+    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("a list of names holds something else")
+    return names
+
+
+def _check_numbers(epoch: Epoch) -> None:
+    if epoch.number < 1:
+        raise PackedCorrupt(f"not {_WHAT}: its number is {epoch.number}")
+    if not (math.isfinite(epoch.dependence) and epoch.dependence >= 1.0):
+        raise PackedCorrupt(f"not {_WHAT}: neighbours tell {epoch.dependence} times less")
+    if not all(math.isfinite(weight) and weight >= 0.0 for weight in epoch.weights):
+        raise PackedCorrupt(f"not {_WHAT}: its means have weights that cannot be")
+    if len(set(epoch.languages)) < len(epoch.languages):
+        raise PackedCorrupt(f"not {_WHAT}: it names a language twice")
 
 
 def _check_lengths(epoch: Epoch) -> None:

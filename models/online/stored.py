@@ -92,7 +92,9 @@ def from_sections(sections: Mapping[str, bytes]) -> TenantState:
         )
     try:
         return _read(read)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, AlignstreamError) as error:
+    except (
+        KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError, AlignstreamError,
+    ) as error:  # fmt: skip
         raise PackedCorrupt(
             f"a tenant's state is damaged: {type(error).__name__}: {str(error)[:200]}"
         ) from error
@@ -103,6 +105,10 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     if values["format"] != FORMAT:
         raise PackedCorrupt(f"a tenant's state of another version: {str(values['format'])[:40]!r}")
     state = TenantState(int(values["dim"]))
+    for name, (_, found) in sections.items():
+        for kind, array in found.items():
+            if kind != "weights" and (array.shape[-1:] != (state.dim,) or not np.all(np.isfinite(array))):
+                raise PackedCorrupt(f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite")
     for name in _PLAIN:
         setattr(state, name, values["plain"][name])
     state.doubtful = Counter(dict(map(tuple, values["doubtful"])))
