@@ -16,7 +16,7 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix, Vector32
 from alignstream.models.encoder.onnx import Encoder, InferenceError
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.online.following import Following, FollowingCache, evidence
+from alignstream.models.online.following import Following, FollowingCache, evidence, is_whole
 from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.zero_shot import PrototypeCache, predict_one
 from alignstream.streams import codec
@@ -164,7 +164,9 @@ class Pipeline(BatchPipeline[Document]):
         name: str,
     ) -> VectorAlignedV1:
         leads = following if self._is_followed(document) else None
-        hubness = None if leads is None else leads.hubness(y, _key(document.record.language))
+        hubness = None
+        if leads is not None and is_whole(document.context):
+            hubness = leads.hubness(y, _key(document.record.language))
         explain = self._explanation(document, x, y) if document.record.explain else None
         return VectorAlignedV1(
             id=document.id,
@@ -230,7 +232,7 @@ class Pipeline(BatchPipeline[Document]):
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
         corrected = None
-        if following is not None and request.label_set is not None:
+        if following is not None and request.label_set is not None and is_whole(context):
             corrected = following.prototypes(request.label_set, request.labels, prototypes, common)
         prediction = predict_one(
             y,

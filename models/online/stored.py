@@ -108,7 +108,9 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     for name, (_, found) in sections.items():
         for kind, array in found.items():
             if kind != "weights" and (array.shape[-1:] != (state.dim,) or not np.all(np.isfinite(array))):
-                raise PackedCorrupt(f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite")
+                raise PackedCorrupt(
+                    f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite"
+                )
     for name in _PLAIN:
         setattr(state, name, values["plain"][name])
     state.doubtful = Counter(dict(map(tuple, values["doubtful"])))

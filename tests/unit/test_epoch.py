@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import made_streams as made
 import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_streams import DIM, ENCODER
 from numpy.typing import NDArray
 
-import made_streams as made
 from alignstream.models.alignment.linear import LanguageMaps
 from alignstream.models.errors import PackedCorrupt
 from alignstream.models.online.epoch import (
@@ -26,7 +27,6 @@ from alignstream.models.online.epoch import (
     from_bytes,
 )
 from alignstream.models.packed import pack, unpack
-from made_streams import DIM, ENCODER
 
 
 def rows(n: int, seed: int) -> Rows:
@@ -62,7 +62,17 @@ def test_an_epoch_survives_its_file_and_equal_epochs_have_equal_bytes(
     assert (found.version, found.sha256) == (one.version, one.sha256)
     assert found.memory.texts == one.memory.texts
     assert found.weights == one.weights
-    for field in ("encoder", "tenant", "number", "dim", "reason", "languages", "dependence", "n_keys", "is_steady"):
+    for field in (
+        "encoder",
+        "tenant",
+        "number",
+        "dim",
+        "reason",
+        "languages",
+        "dependence",
+        "n_keys",
+        "is_steady",
+    ):
         assert getattr(found, field) == getattr(one, field)
     assert found.bank.vectors.tobytes() == one.bank.vectors.tobytes()
     assert (found.tenant_map is None) == (not with_map)
@@ -163,8 +173,14 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "means in float64": (array("means", np.zeros((2, DIM))), "type float64"),
     "bank in float32": (array("bank", np.zeros((5, DIM), dtype=np.float32)), "type float32"),
     "means of one dimension": (array("means", np.zeros(DIM, dtype=np.float32)), "have shape"),
-    "one more row in the bank": (array("bank", np.zeros((6, DIM), dtype=np.float16)), "bank have parts of [5, 6]"),
-    "one target less": (array("memory.targets", np.zeros((4, DIM), dtype=np.float16)), "memory have parts of"),
+    "one more row in the bank": (
+        array("bank", np.zeros((6, DIM), dtype=np.float16)),
+        "bank have parts of [5, 6]",
+    ),
+    "one target less": (
+        array("memory.targets", np.zeros((4, DIM), dtype=np.float16)),
+        "memory have parts of",
+    ),
     "map of another size": (
         changed(
             lambda _, arrays: arrays.update(
@@ -192,7 +208,9 @@ def test_whatever_is_damaged_is_refused_with_a_reason(name: str) -> None:
 
 @given(position=st.integers(0, len(epoch().blob) - 1), bit=st.integers(0, 7))
 @settings(deadline=None, max_examples=200)
-def test_a_flipped_bit_is_refused_or_gives_another_epoch_but_raises_nothing_else(position: int, bit: int) -> None:
+def test_a_flipped_bit_is_refused_or_gives_another_epoch_but_raises_nothing_else(
+    position: int, bit: int
+) -> None:
     blob = bytearray(epoch().blob)
     blob[position] ^= 1 << bit
     try:
