@@ -13,10 +13,10 @@ from alignstream.ops.embedded.broker import kafka_home
 from alignstream.ops.embedded.stack import Stack
 from alignstream.ops.encoder import artifact_folder
 from alignstream.streams.settings import load
-from tests.bench import memory, report, start, throughput
+from tests.bench import means, memory, report, start, throughput
 from tests.bench.report import Figure
 
-NAMES = ("service", "naive", "adapter", "start", "memory")
+NAMES = ("service", "naive", "adapter", "start", "memory", "means")
 
 
 def _arguments() -> argparse.Namespace:
@@ -45,6 +45,9 @@ def _measure(stack: Stack, arguments: argparse.Namespace) -> list[Figure]:
     if "memory" in wanted:
         _say("memory: texts at the length limit, then short ones")
         found += memory.figures(stack, n_short=arguments.short_texts)
+    if "means" in wanted:
+        _say("means: what the learner holds")
+        found += means.figures()
     return found
 
 
