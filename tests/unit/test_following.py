@@ -16,7 +16,7 @@ from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.linear import LanguageMaps
 from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
 from alignstream.models.alignment.prototypes import PrototypeAttention
-from alignstream.models.online import following as followings
+from alignstream.models.online import following as serving
 from alignstream.models.online.epoch import Epoch, Examples, Memory, Rows, TenantMap
 from alignstream.models.online.feedback import LABEL_TEXTS, NO_MATCH, Recall, corrected_prototypes
 from alignstream.models.online.following import (
@@ -321,7 +321,7 @@ def test_without_an_epoch_or_an_adapter_nothing_is_followed_and_what_is_is_made_
 
 
 def test_the_pair_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(followings, "MAX_FOLLOWINGS", 2)
+    monkeypatch.setattr(serving, "MAX_FOLLOWINGS", 2)
     cache = FollowingCache()
     items = [epoch(number=number) for number in (1, 2, 3)]
     first, second = (cache.find(adapter(), item) for item in items[:2])
@@ -334,11 +334,11 @@ def test_the_pair_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("known", [adapter(), attention_adapter()], ids=["hard", "soft"])
 def test_a_tag_that_the_vector_contradicts_is_doubtful(known: Adapter) -> None:
     x = made.unit(centres()[3])
-    assert evidence(known, x, "ru") == followings.Evidence("ru-Cyrl", is_doubtful=False)
-    assert evidence(known, x, "de") == followings.Evidence("ru-Cyrl", is_doubtful=True)
-    assert evidence(known, x, None) == followings.Evidence("ru-Cyrl", is_doubtful=False)
-    assert evidence(known, x, "xx") == followings.Evidence("ru-Cyrl", is_doubtful=False)
-    assert evidence(centre_adapter(), x, "de") == followings.Evidence(None, is_doubtful=False)
+    assert evidence(known, x, "ru") == serving.Evidence("ru-Cyrl", is_doubtful=False)
+    assert evidence(known, x, "de") == serving.Evidence("ru-Cyrl", is_doubtful=True)
+    assert evidence(known, x, None) == serving.Evidence("ru-Cyrl", is_doubtful=False)
+    assert evidence(known, x, "xx") == serving.Evidence("ru-Cyrl", is_doubtful=False)
+    assert evidence(centre_adapter(), x, "de") == serving.Evidence(None, is_doubtful=False)
 
 
 # -- memory -------------------------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ def test_prototypes_are_moved_once_and_only_by_examples_of_their_set() -> None:
     assert not np.allclose(other, found)
     for seed in range(100):
         following.prototypes("topics", labels, prototypes(2, seed), None)
-    assert len(following._moved) <= followings.MAX_LABEL_SETS
+    assert len(following._moved) <= serving.MAX_LABEL_SETS
     Y = np.stack([following.vector(x.astype(np.float32), Context(language=tag))
                   for x, tag in zip(following.epoch.examples.rows.vectors, following.epoch.examples.rows.languages,
                                     strict=True)])  # fmt: skip

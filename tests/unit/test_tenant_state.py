@@ -159,6 +159,9 @@ def test_a_shift_is_confirmed_within_four_windows_and_means_follow_there_and_bac
             if not found and state.n_drifts > before:
                 found = count
                 assert state.due == "drift"
+                assert len(state.bank) == 2 * WINDOW, "hubs are looked for among texts of the new place alone"
+                assert state.means.weight("de-Latn") <= KEPT_TEXTS + 2 * WINDOW
+                assert (state.n_texts, state.next_at) == (2 * WINDOW, 4 * WINDOW)
             if state.due:
                 reason = state.due
                 assert state.epoch(encoder="e", tenant="a", reason=reason).reason == reason
