@@ -254,8 +254,8 @@ def test_who_rests_after_a_restart_is_who_would_have_rested_without_it(
 ) -> None:
     monkeypatch.setattr(learnings, "MAX_LIVELY", 3)
     rng = np.random.default_rng(0)
-    for _ in range(10):
-        names = [str(name) for name in rng.choice(list("abcdef"), size=40)]
+    for _ in range(40):
+        names = [str(name) for name in rng.choice(list("abcdef"), size=24)]
         values = [
             record(made.observed_text(x, offset, tenant=name))
             for offset, (name, x) in enumerate(zip(names, made.texts(rng, len(names)), strict=True))
