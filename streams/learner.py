@@ -127,6 +127,7 @@ class LearnerService(FaustService):
         self._turn = asyncio.Lock()
         self._checkpointed_at = 0.0
         self._n_at_checkpoint = 0
+        self._n_asked = 0
         self._looked_at = 0.0
         self._ticked_at = 0.0
 
@@ -199,6 +200,7 @@ class LearnerService(FaustService):
     def _is_assigned(self, is_ours: bool) -> None:
         """Begin anew from the log of epochs: another learner may have written since the partition was ours."""
         self._learning = None
+        self._n_at_checkpoint, self._n_asked = 0, 0
         self._pending.clear()
         self._learner_metrics.active.set(0)
         self.health.set("learner", None)
@@ -238,7 +240,8 @@ class LearnerService(FaustService):
         for decision in decisions:
             await self._carry_out(decision)
         self._learner_metrics.show(learning)
-        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS:
+        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS or learning.n_asked > self._n_asked:
+            self._n_asked = learning.n_asked
             await self._checkpoint()
 
     async def _carry_out(self, decision: Decision) -> None:

@@ -117,6 +117,8 @@ class Learning:
         self.n_replayed = 0
         self.n_unreadable = 0
         self.n_crowded_out = 0
+        #: What people asked for: they wait until it is in the log of epochs.
+        self.n_asked = 0
 
     # -- from and to the log of epochs -----------------------------------------------------------------
 
@@ -296,6 +298,7 @@ class Learning:
     # -- what people and clocks ask for ----------------------------------------------------------------
 
     def _control(self, control: Control, offset: int) -> list[Decision]:
+        self.n_asked += control.action != "tick"
         decisions: list[Decision] = []
         touched: dict[Place, Tenancy] = {}
         for place, tenancy in list(self.tenancies.items()):

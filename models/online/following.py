@@ -187,6 +187,10 @@ class Following:
             return self.common
         return self._corrections[self._table.keys[position]]
 
+    def correction_length(self, name: str) -> float:
+        """Return how far queries of one of the epoch's languages are moved, before the adapter."""
+        return float(np.linalg.norm(self._corrections.get(name, self.common)))
+
     def query(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Return the unit vector with which to look up stored vectors: shape (dim,), float32.
 
