@@ -7,6 +7,7 @@ must not chase it.
 """
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -120,6 +121,11 @@ class Following:
 
     def _vectors(self, rows: Rows) -> Matrix:
         return _each(rows, self.vector)
+
+    @functools.cached_property
+    def texts(self) -> Matrix:
+        """The recent texts as they would be stored, shape (n, dim), float32."""
+        return self._vectors(self.epoch.bank)
 
     @property
     def map_version(self) -> str | None:
