@@ -17,7 +17,7 @@ import numpy as np
 from alignstream.models.alignment.adapter import MIN_NORM, Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.languages import LanguageTable, language_key
-from alignstream.models.alignment.members import Centre, Matrix, Tuning, Vector32, Vector64
+from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention, nearest_mean
 from alignstream.models.online.epoch import Epoch, Rows
 from alignstream.models.online.feedback import Recall, corrected_prototypes
@@ -146,8 +146,7 @@ class Following:
     def _mapped(self, y: Vector32, context: Context) -> Vector32:
         if self.tenant_map is None:
             return y
-        moved = self.tenant_map.maps.transform_one(y.astype(np.float64), Tuning(language=context.language))
-        return (moved / max(float(np.linalg.norm(moved)), MIN_NORM)).astype(np.float32)
+        return self.tenant_map.moved(y, context.language)
 
     def prototypes(
         self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
