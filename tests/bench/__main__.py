@@ -13,10 +13,10 @@ from alignstream.ops.embedded.broker import kafka_home
 from alignstream.ops.embedded.stack import Stack
 from alignstream.ops.encoder import artifact_folder, open_encoder
 from alignstream.streams.settings import load
-from tests.bench import following, memory, report, start, throughput
+from tests.bench import following, means, memory, report, start, throughput
 from tests.bench.report import Figure
 
-NAMES = ("service", "naive", "adapter", "following", "start", "memory")
+NAMES = ("service", "naive", "adapter", "following", "start", "memory", "means")
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,6 +48,9 @@ def _measure(stack: Stack, arguments: argparse.Namespace) -> list[Figure]:
     if "memory" in wanted:
         _say("memory: texts at the length limit, then short ones")
         found += memory.figures(stack, n_short=arguments.short_texts)
+    if "means" in wanted:
+        _say("means: what the learner holds")
+        found += means.figures()
     return found
 
 
