@@ -117,6 +117,8 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
     tenant: Name
     current: Version
     is_frozen: bool = False
+    #: What was decided on last: highest timestamp of the observations up to there, and their next offset.
+    moment: tuple[int, int] = (0, 0)
     #: Newest first, the current one not among them.
     history: list[Version] = []
 

@@ -66,7 +66,7 @@ class EpochWriter:
         version = Version(
             number=epoch.number,
             reason=epoch.reason,
-            position=decision.position,
+            position=decision.moment[1],
             sha256=epoch.sha256,
             size_bytes=len(epoch.blob),
             parts=list(parts),
@@ -78,6 +78,7 @@ class EpochWriter:
             encoder=epoch.encoder,
             tenant=epoch.tenant,
             current=version,
+            moment=decision.moment,
             history=list(with_version(before, version)),
         )
         await self._announce(record)
@@ -95,24 +96,27 @@ class EpochWriter:
         Returns
         -------
         EpochV1 or None
-            What serves now; None where the tenant has no epoch, or not that one.
+            What serves now; None where the tenant has no epoch, or where this was carried out before a crash.
         """
         before = self._topic.log.epochs.get(decision.place)
-        if before is None:
+        # Behind it others may have been carried out: done again alone, it would undo them.
+        if before is None or decision.moment < before.moment:
             return None
         current = before.current
         if decision.number is not None:
             found = next((item for item in before.versions if item.number == decision.number), None)
             if found is None:
-                logger.warning("a tenant has no epoch %d to go back to", decision.number)
-                return None
-            current = found
+                logger.warning(
+                    "a tenant has no epoch %d to go back to: it is frozen as it is", decision.number
+                )
+            current = found or current
         record = EpochV1(
             term=self._topic.term,
             encoder=before.encoder,
             tenant=before.tenant,
             current=current,
             is_frozen=decision.is_frozen,
+            moment=decision.moment,
             history=[version for version in before.versions if version.number != current.number],
         )
         await self._announce(record)

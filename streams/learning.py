@@ -44,12 +44,17 @@ ANEW_MS: Final = 60_000
 _MAP_SECTION: Final = "map"
 
 
+#: A place in the log of observations, also where the topic was made anew: highest timestamp so far, milliseconds since
+#: 1970, and next offset.
+Moment = tuple[int, int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opened:
-    """An epoch to publish; ``position`` is the next offset of the log."""
+    """An epoch to publish."""
 
     epoch: Epoch
-    position: int
+    moment: Moment
     #: What became of each language's pairs, in words.
     maps: tuple[str, ...] = ()
 
@@ -68,6 +73,7 @@ class Frozen:
     """A tenant that a person froze or thawed, ``number`` the epoch to go back to, if one was named."""
 
     place: Place
+    moment: Moment
     is_frozen: bool
     number: int | None = None
 
@@ -191,6 +197,8 @@ class Learning:
             self.position = 0
             for tenancy in self.tenancies.values():
                 tenancy.position, tenancy.is_dirty = 0, True
+        self.position = max(self.position, offset + 1)
+        self.timestamp = max(self.timestamp, timestamp)
         record = observations.decode(value)
         decisions: list[Decision] = []
         if isinstance(record, str):
@@ -202,8 +210,6 @@ class Learning:
             decisions = self._control(record.control, offset)
         else:
             decisions = self._observe(record, offset)
-        self.position = max(self.position, offset + 1)
-        self.timestamp = max(self.timestamp, timestamp)
         return decisions
 
     def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
@@ -291,7 +297,7 @@ class Learning:
             tenancy.refusal = Refusal(candidate.number, refusal)
             return Withheld(place, candidate.number, refusal)
         tenancy.last = candidate
-        return Opened(candidate, tenancy.position, tenancy.judged)
+        return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
 
     # -- what people and clocks ask for ----------------------------------------------------------------
 
@@ -304,11 +310,11 @@ class Learning:
             if offset < tenancy.position:
                 continue
             touched[place] = tenancy
-            decisions += self._apply(control, place, tenancy)
+            decisions += self._apply(control, place, tenancy, (self.timestamp, offset + 1))
         return decisions + self._close(touched, offset)
 
     @staticmethod
-    def _apply(control: Control, place: Place, tenancy: Tenancy) -> Sequence[Decision]:
+    def _apply(control: Control, place: Place, tenancy: Tenancy, moment: Moment) -> Sequence[Decision]:
         state = tenancy.state
         match control.action:
             case "tick":
@@ -317,15 +323,15 @@ class Learning:
                 state.ask()
             case "freeze":
                 state.is_frozen = True
-                return [Frozen(place, is_frozen=True)]
+                return [Frozen(place, moment, is_frozen=True)]
             case "thaw":
                 state.thaw()
-                return [Frozen(place, is_frozen=False)]
+                return [Frozen(place, moment, is_frozen=False)]
             case "reset":
                 state.reset(observations.key_of(control.language))
             case "rollback":
                 state.is_frozen = True
-                return [Frozen(place, is_frozen=True, number=control.epoch)]
+                return [Frozen(place, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
                 if state.delete_pair(control.pair or ""):
                     tenancy.map_of = None
