@@ -45,13 +45,13 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far ``observations.v1`` was read, and the highest offset seen of each source partition."""
+    """How far ``observations.v1`` was read, and the highest offset seen of each source partition, by encoder."""
 
     term: int
     position: int
     #: Of the last record read, milliseconds since 1970: a topic that was made anew starts at offset 0, later.
     timestamp: int = 0
-    marks: dict[str, dict[str, int]] = {}
+    marks: dict[str, dict[str, dict[str, int]]] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -130,6 +130,8 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
 
 Manifest = Claim | Progress | StateV1 | EpochV1
 Place = tuple[str, str]
+#: Encoder, source topic and partition.
+Mark = tuple[str, str, int]
 
 
 def state_key(encoder: str, tenant: str) -> bytes:
@@ -191,8 +193,13 @@ class EpochLog:
             self._apply_part(key, value, headers)
             return None
         kind = _kind(key)
-        if kind is None or value is None:
-            self.n_unreadable += kind is None and key != LOOK_KEY
+        if kind is None:
+            self.n_unreadable += key != LOOK_KEY
+            return None
+        if value is None:
+            # What was put in the place of a record that does not count, where none does.
+            if _term_of(headers) >= self.highest_term:
+                self.spoiled.discard(key)
             return None
         try:
             record: Manifest = msgspec.json.decode(value, type=kind)
@@ -291,22 +298,23 @@ def _kind(key: bytes) -> Any:  # noqa: ANN401 (a type of record, or None)
     return next((kind for prefix, kind in kinds.items() if key.startswith(prefix)), None)
 
 
-def marks_of(progress: Progress | None) -> dict[tuple[str, int], int]:
-    """Return the highest offset seen by source topic and partition."""
+def marks_of(progress: Progress | None) -> dict[Mark, int]:
+    """Return the highest offset seen by encoder, source topic and partition."""
     if progress is None:
         return {}
     return {
-        (topic, int(partition)): offset
-        for topic, partitions in progress.marks.items()
+        (encoder, topic, int(partition)): offset
+        for encoder, topics in progress.marks.items()
+        for topic, partitions in topics.items()
         for partition, offset in partitions.items()
     }
 
 
-def marks_to_store(marks: Mapping[tuple[str, int], int]) -> dict[str, dict[str, int]]:
+def marks_to_store(marks: Mapping[Mark, int]) -> dict[str, dict[str, dict[str, int]]]:
     """Return marks as ``Progress`` holds them."""
-    found: dict[str, dict[str, int]] = {}
-    for (topic, partition), offset in sorted(marks.items()):
-        found.setdefault(topic, {})[str(partition)] = offset
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (encoder, topic, partition), offset in sorted(marks.items()):
+        found.setdefault(encoder, {}).setdefault(topic, {})[str(partition)] = offset
     return found
 
 

@@ -23,7 +23,7 @@ from alignstream.models.online.tenant import Reason, TenantState
 from alignstream.models.online.tenant_maps import describe, fit_tenant_map
 from alignstream.models.packed import pack, unpack
 from alignstream.streams import observations
-from alignstream.streams.epoch_log import EpochLog, Place, Refusal, Summary, marks_of
+from alignstream.streams.epoch_log import EpochLog, Mark, Place, Refusal, Summary, marks_of
 from alignstream.streams.observations import (
     Control,
     ObservationsV1,
@@ -116,7 +116,8 @@ class Learning:
         self._max_tenants = max_tenants
         #: In the order in which they were seen last.
         self.tenancies: OrderedDict[Place, Tenancy] = OrderedDict()
-        self.marks: dict[tuple[str, int], int] = {}
+        #: By encoder, topic and partition: another encoder's workers see the same records.
+        self.marks: dict[Mark, int] = {}
         self.position = 0
         self.timestamp = 0
         self.n_learned = 0
@@ -216,7 +217,7 @@ class Learning:
         touched: dict[Place, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
         for item in items:
-            source = item.source.topic, item.source.partition
+            source = record.encoder, item.source.topic, item.source.partition
             if item.source.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
@@ -234,7 +235,7 @@ class Learning:
                 touched[place] = tenancy
         # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
         for item in items:
-            source = item.source.topic, item.source.partition
+            source = record.encoder, item.source.topic, item.source.partition
             self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
         return self._close(touched, offset)
 
