@@ -149,13 +149,15 @@ def show_following(console: Console, report: dict[str, Any]) -> None:
         )
     console.print(table)
     drift = next((epoch for epoch in report["epochs"] if epoch["reason"] == "drift"), None)
-    console.print(
-        "the change of domain was not confirmed as drift"
-        if drift is None
-        else f"the change of domain was confirmed as drift after {drift['n_learned']} texts, with epoch "
-        f"{drift['number']}",
-        highlight=False,
-    )
+    if drift is None:
+        console.print("the change of domain was not confirmed as drift")
+    else:
+        n_before = int(report["by_domain"][EVERYDAY]["r_precision"]["n"])
+        console.print(
+            f"the change of domain was confirmed as drift {drift['n_learned'] - n_before} texts after it, with epoch "
+            f"{drift['number']}",
+            highlight=False,
+        )
     for number, reason in report["refused"].items():
         console.print(f"epoch {number} was refused by its canaries: {reason}", highlight=False)
     if report["suspended"] is not None:
