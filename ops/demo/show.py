@@ -190,7 +190,7 @@ def what_next(console: Console, *, is_running: bool) -> None:
         "  echo 'Guten Morgen' | alignstream produce - --language de --labels greeting,news",
         "  alignstream tail vectors.aligned.v1 labels.zero-shot.v1 --from-beginning",
         "  alignstream encode FILE --output vectors.npz --format npz",
-        "  alignstream deadletters list; alignstream doctor",
+        "  alignstream state show; alignstream deadletters list; alignstream doctor",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
