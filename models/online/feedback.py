@@ -9,11 +9,15 @@ from alignstream.models.alignment.adapter import MIN_NORM
 from alignstream.models.alignment.closed_form import Array64
 from alignstream.models.alignment.members import Matrix, Vector32, Vector64
 
-#: Divides similarities before the softmax over remembered sources.
-MEMORY_TEMPERATURE: Final = 0.05
-#: The similarity of a source that resembles a query no more than any other text does: it moves nothing. Aligned
-#: translations lie at 0.8 and above, unrelated texts of one domain mostly below this.
-NO_MATCH: Final = 0.75
+#: Divides similarities before the softmax over remembered sources. At 0.05 a source among 300 of its own domain took a
+#: quarter of the weight when it was asked for itself.
+MEMORY_TEMPERATURE: Final = 0.025
+#: The similarity of a source that resembles a query no more than other texts of its domain do: it moves nothing. In
+#: four domains the median of unrelated texts is 0.74 to 0.79; of 300 texts the most similar other one lies at 0.83 to
+#: 0.89, at 0.95 for one in twenty.
+NO_MATCH: Final = 0.92
+#: How much of the way from source to target a query goes. All of it loses what is written in the language of the query.
+MEMORY_SHARE: Final = 0.7
 #: Examples that the text of a label itself is worth.
 LABEL_TEXTS: Final = 10.0
 
@@ -21,8 +25,10 @@ LABEL_TEXTS: Final = 10.0
 class Recall:
     """Attention over remembered translations: a query moves as the most similar source moves to its target.
 
-    ``z + Σ a_j (v_j - k_j)`` with ``a = softmax([z k_1, z k_2, ..., s_0] / τ)``: the last entry, a similarity that
-    anything has, takes the weight where nothing is similar, so that one pair does not move every query.
+    ``z + β Σ a_j (v_j - k_j)`` with ``a = softmax([z k_1, z k_2, ..., s_0] / τ)``: the last entry, a similarity that
+    anything has, takes the weight where nothing is similar, so that one pair does not move every query. Only from
+    source to target: a query in the target's language would move toward one of the languages that it is looked up in,
+    and away from the others.
 
     Parameters
     ----------
@@ -34,7 +40,7 @@ class Recall:
 
     def __init__(self, keys: Matrix, values: Matrix, languages: Sequence[str]) -> None:
         self._keys = keys.astype(np.float64)
-        self._moves = values.astype(np.float64) - self._keys
+        self._moves = MEMORY_SHARE * (values.astype(np.float64) - self._keys)
         self._languages = np.array(languages, dtype=object)
         self._rows: dict[str | None, tuple[Array64, Array64]] = {}
 
