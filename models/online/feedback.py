@@ -20,6 +20,9 @@ NO_MATCH: Final = 0.92
 MEMORY_SHARE: Final = 0.7
 #: Examples that the text of a label itself is worth.
 LABEL_TEXTS: Final = 10.0
+#: Examples by which a label counts more than the others on average, at most: texts resemble texts, so that the only
+#: label with examples would attract what belongs to the others.
+MAX_LEAD: Final = 3.0
 
 
 class Recall:
@@ -78,8 +81,9 @@ def corrected_prototypes(
 ) -> Matrix:
     """Move label prototypes toward the texts that people gave them.
 
-    ``n(κ v + Σ y)`` of each label: v its own text, y its examples, κ ``LABEL_TEXTS``. What people say is right on any
-    mix of topics, so this follows no stream.
+    ``n(κ v + w Σ y)`` of each label: v its own text, y its n examples, κ ``LABEL_TEXTS``, and w 1, or less where the
+    label leads: n counts as at most ``MAX_LEAD`` more than the other labels have on average. What people say is right
+    on any mix of topics, so this follows no stream.
 
     Parameters
     ----------
@@ -101,13 +105,23 @@ def corrected_prototypes(
     """
     V, Y = _without(prototypes, common), _without(examples, common)
     known = np.array(example_labels, dtype=object)
+    own = [Y[known == label] for label in labels]
+    n_all = sum(map(len, own))
     moved = np.stack(
-        [LABEL_TEXTS * v + Y[known == label].sum(axis=0) for v, label in zip(V, labels, strict=True)]
+        [
+            LABEL_TEXTS * v + _weight(len(texts), n_all - len(texts), len(labels) - 1) * texts.sum(axis=0)
+            for v, texts in zip(V, own, strict=True)
+        ]
     )
     unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
         np.float32
     )
     return unit
+
+
+def _weight(n: int, n_others: int, n_other_labels: int) -> float:
+    """Return what each of a label's examples counts, so that the label does not lead by more than it may."""
+    return min(1.0, (MAX_LEAD + n_others / max(1, n_other_labels)) / max(1, n))
 
 
 def _without(X: Matrix, common: Vector64 | None) -> Array64:
