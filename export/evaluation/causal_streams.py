@@ -1,6 +1,7 @@
 """Streams to replay, made of the public sets. Every message and its place follow from a seed."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from alignstream.export.datasets import evenly_spaced
 from alignstream.export.evaluation.causal import Segment
-from alignstream.export.evaluation.causal_index import NO_GROUP, Messages
+from alignstream.export.evaluation.causal_index import NO_GROUP, Messages, joined
 from alignstream.export.evaluation.formats import find_language
 from alignstream.export.evaluation.session import Session
 from alignstream.export.evaluation.sets import Choice, NamedSets
@@ -31,10 +32,12 @@ TOPIC_LANGUAGES: Final = (
     "eng_Latn", "deu_Latn", "fra_Latn", "rus_Cyrl", "arb_Arab", "hin_Deva", "tam_Taml", "kat_Geor", "tur_Latn",
     "fin_Latn", "jpn_Jpan", "kor_Hang", "zho_Hans", "vie_Latn", "ind_Latn", "swh_Latn", "yor_Latn", "amh_Ethi",
 )  # fmt: skip
-#: Training texts of a topic that a stream of one topic begins with, of each language.
+#: Texts of a topic and language at most.
 N_TOPIC_TEXTS: Final = 100
 #: The topic of a stream of one topic: the most frequent.
 TOPIC: Final = "science/technology"
+#: Pairs of captions, with which the STS benchmark's development part begins; news and forums follow.
+_N_CAPTIONS: Final = 625
 #: NTREX-128's names of the languages of other sets, where they have several parts or three other letters.
 _TO_NTREX: Final = {
     "es_LA": "spa",
@@ -74,11 +77,15 @@ class Lines:
     texts: dict[str, list[str]]
 
     def part(self, start: int, stop: int) -> "Lines":
+        """Return lines that stand together, of every language."""
+        return self.rows(range(start, stop))
+
+    def rows(self, lines: Sequence[int]) -> "Lines":
         """Return some lines of every language."""
         return Lines(
             self.pivot,
-            {name: X[start:stop] for name, X in self.by_language.items()},
-            {name: texts[start:stop] for name, texts in self.texts.items()},
+            {name: X[list(lines)] for name, X in self.by_language.items()},
+            {name: [texts[line] for line in lines] for name, texts in self.texts.items()},
         )
 
     def only(self, languages: Sequence[str]) -> "Lines":
@@ -132,27 +139,22 @@ class Library:
         found = self._named.parallel("nusax-valid", Choice())
         return self.encoded("nusax-valid", found.pivot, found.by_language)
 
-    def sentences(self) -> Lines:
-        """Return 300 short sentences of the STS benchmark, captions for the most part, in 11 languages."""
-        found = self._named.scored(Choice(languages=list(STS_LANGUAGES), limit=1500))
-        keep = evenly_spaced(len(found.first["en"]), 1500)
-        texts = {name: [column[line] for line in keep] for name, column in found.first.items()}
-        lines = _distinct(texts, "en")
-        return self.encoded("sts-a", "en", lines, n_lines=300)
+    def captions(self) -> Lines:
+        """Return 300 captions of the STS benchmark, short everyday sentences, in 11 languages."""
+        found = self._named.scored(Choice(languages=list(STS_LANGUAGES)))
+        texts = {name: column[:_N_CAPTIONS] for name, column in found.first.items()}
+        return self.encoded("sts-captions", "en", texts, n_lines=300)
 
-    def topics(self) -> tuple[Lines, Mapping[str, Mapping[str, Matrix]], list[str], Matrix]:
-        """Return SIB-200's development lines, training texts by topic and language, gold topics, and label vectors."""
-        dev, gold = self.sets.sib_dev(TOPIC_LANGUAGES)
-        train: dict[str, dict[str, list[str]]] = {}
-        for language in TOPIC_LANGUAGES:
-            for topic, texts in self._named.sib_topics(language).items():
-                own = topic_of(language, gold)
-                if topic in {TOPIC, own}:
-                    train.setdefault(topic, {})[language] = texts[:N_TOPIC_TEXTS]
-        vectors = {topic: self._session.embed(f"sib-{topic}", texts) for topic, texts in train.items()}
-        words = [render(self._session.template, label) for label in sorted(set(gold))]
-        labels = self._session.embed("labels", {"eng": words})["eng"]
-        return self.encoded("sib-dev", "eng_Latn", dev), vectors, gold, labels
+    def topics(self) -> tuple[dict[str, Lines], Matrix]:
+        """Return lines of SIB-200's training part by topic, and vectors of label texts, in the same order."""
+        by_language = {name: self._named.sib_topics(name) for name in TOPIC_LANGUAGES}
+        names = sorted(by_language[TOPIC_LANGUAGES[0]])
+        found = {}
+        for topic in names:
+            texts = {name: topics[topic][:N_TOPIC_TEXTS] for name, topics in by_language.items()}
+            found[topic] = self.encoded(f"sib-{topic}", TOPIC_LANGUAGES[0], texts)
+        words = [render(self._session.template, topic) for topic in names]
+        return found, self._session.embed("labels", {"eng": words})["eng"]
 
     def encoded(
         self, part: str, pivot: str, texts: Mapping[str, Sequence[str]], *, n_lines: int | None = None
@@ -179,12 +181,6 @@ def _distinct(texts: Mapping[str, Sequence[str]], pivot: str) -> dict[str, list[
 def _ntrex_name(tag: str, known: Sequence[str]) -> str | None:
     wanted = _TO_NTREX.get(tag, tag)
     return next((name for name in known if name == wanted or same_language(name, wanted)), None)
-
-
-def topic_of(language: str, gold: Sequence[str]) -> str:
-    """Return the topic of a language, where each has its own."""
-    topics = sorted(set(gold))
-    return topics[TOPIC_LANGUAGES.index(language) % len(topics)]
 
 
 def woven(
@@ -234,7 +230,7 @@ def there_and_back(
     order: Order = "shuffled",
     is_tagged: bool = True,
 ) -> tuple[Segment, ...]:
-    """Return a stream that changes its domain and comes back; what is not in the stream is held out."""
+    """Return a stream that changes its domain and comes back; of what is not in the stream a part is held out."""
 
     def segment(name: str, lines: Lines, rest: Lines | None, number: int) -> Segment:
         return Segment(
@@ -245,44 +241,39 @@ def there_and_back(
             is_change=number > 0,
         )
 
+    # News keeps its articles apart; what the other set holds out lies between what it streams, as its parts differ.
     half = min(N_LINES, len(home) // 3)
     rest = home.part(2 * half, 2 * half + N_HELD_OUT)
-    n_away = len(away) - N_HELD_OUT if len(away) > 2 * N_HELD_OUT - 1 else len(away)
-    n_away = min(n_away, N_CHANGED_LINES)
-    left = away.part(n_away, n_away + N_HELD_OUT) if n_away < len(away) else None
+    n_left = min(N_HELD_OUT, len(away) // 3)
+    left = evenly_spaced(len(away), n_left)
+    streamed = sorted(set(range(len(away))) - set(left))
+    chosen = [streamed[place] for place in evenly_spaced(len(streamed), N_CHANGED_LINES)]
     return (
         segment(names[0], home.part(0, half), None, 0),
-        segment(names[1], away.part(0, n_away), left, 1),
+        segment(names[1], away.rows(chosen), away.rows(left), 1),
         segment(f"{names[0]} again", home.part(half, 2 * half), rest, 2),
     )
 
 
 def one_topic(library: Library, *, seed: int, is_own: bool) -> tuple[Segment, ...]:
-    """Return a stream of one topic, or one in which each language has its own: training texts, then texts to judge."""
-    lines, train, gold, labels = library.topics()
-    topics = {name: topic_of(name, gold) if is_own else TOPIC for name in lines.by_language}
-    positions = {label: number for number, label in enumerate(sorted(set(gold)))}
-    first = [(name, x) for name, topic in topics.items() for x in train[topic][name]]
-    generator = np.random.Generator(np.random.PCG64(seed))
-    first = [first[place] for place in generator.permutation(len(first)).tolist()]
-    beginning = Messages(
-        np.stack([x for _, x in first]),
-        tuple(name for name, _ in first),
-        tuple(name for name, _ in first),
-        np.full(len(first), NO_GROUP, dtype=np.int64),
+    """Return a stream of one topic, or one in which each language has its own; texts of all topics are stored."""
+    lines, labels = library.topics()
+    topics = list(lines)
+    own = {
+        name: topics[place % len(topics)] if is_own else TOPIC for place, name in enumerate(TOPIC_LANGUAGES)
+    }
+    parts, gold = [], []
+    for number, topic in enumerate(topics):
+        parts.append(woven(lines[topic], seed=seed, first_group=number * N_TOPIC_TEXTS))
+        gold += [number] * len(parts[-1])
+    every = functools.reduce(joined, parts)
+    is_asked = np.array(
+        [own[name] == topics[number] for name, number in zip(every.languages, gold, strict=True)]
     )
-    every = woven(lines, seed=seed)
-    is_asked = np.array([
-        gold[group] == topics[name] for name, group in zip(every.languages, every.groups.tolist(), strict=True)
-    ])  # fmt: skip
-    asked, rest = _rows(every, is_asked), _rows(every, ~is_asked)
-    asked = dataclasses.replace(
-        asked, gold=np.array([positions[gold[group]] for group in asked.groups.tolist()])
-    )
-    return (
-        Segment("what it learns from", lines.pivot, beginning),
-        Segment("texts to judge", lines.pivot, asked, stored=rest, prototypes=labels),
-    )
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(np.flatnonzero(is_asked))
+    asked = dataclasses.replace(_rows(every, order), gold=np.array(gold)[order])
+    rest = _rows(every, np.flatnonzero(~is_asked))
+    return (Segment("topics", TOPIC_LANGUAGES[0], asked, stored=rest, prototypes=labels),)
 
 
 def late(lines: Lines, home: Lines, languages: Sequence[str], *, seed: int) -> tuple[Segment, ...]:
@@ -364,8 +355,8 @@ def hostile_vectors(
     return library.embed(f"random-words.{victim}", texts)
 
 
-def _rows(messages: Messages, kept: NDArray[np.bool_]) -> Messages:
-    rows = np.flatnonzero(kept).tolist()
+def _rows(messages: Messages, places: NDArray[np.int64]) -> Messages:
+    rows = places.tolist()
     return Messages(
         messages.vectors[rows],
         tuple(messages.languages[row] for row in rows),
