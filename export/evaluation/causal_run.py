@@ -30,6 +30,8 @@ from alignstream.export.evaluation.causal_streams import (
     HOSTILE,
     N_LINES,
     Library,
+    Lines,
+    Order,
     Stream,
     hostile_vectors,
     late,
@@ -40,6 +42,7 @@ from alignstream.export.evaluation.causal_streams import (
 )
 from alignstream.export.evaluation.session import Session
 from alignstream.export.evaluation.tasks import MIXED_POOL, RAW, TO_PIVOT, Column
+from alignstream.export.sources import TICO_LANGUAGES
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.languages import same_language
 
@@ -191,26 +194,31 @@ def _streams(library: Library, seed: int) -> list[tuple[str, str, Callable[[], t
     """Return name, description and maker of every stream; a maker reads and encodes."""
 
     def change(
-        away: str, names: tuple[str, str], *, order: str = "shuffled", is_tagged: bool = True
+        read: Callable[[], Lines],
+        names: tuple[str, str],
+        *,
+        more: Sequence[str] = (),
+        order: Order = "shuffled",
+        is_tagged: bool = True,
     ) -> tuple[Segment, ...]:
-        lines = getattr(library, away)()
-        home = library.news(list(lines.by_language))
-        return there_and_back(home, lines, names, seed=seed, order=order, is_tagged=is_tagged)  # type: ignore[arg-type]
+        lines = read()
+        home = library.news([*more, *lines.by_language])
+        return there_and_back(home, lines, names, seed=seed, order=order, is_tagged=is_tagged)
 
     medicine = ("news", "medicine")
     return [
         ("News, medicine, news", "NTREX-128, TICO-19 and NTREX-128 again, all texts shuffled.",
-         lambda: change("medicine", medicine)),
+         lambda: change(library.medicine, medicine)),
         ("The same, line by line", "All translations of one line in a row: neighbours have the same topic.",
-         lambda: change("medicine", medicine, order="line by line")),
+         lambda: change(library.medicine, medicine, order="line by line")),
         ("The same, without tags", "No message says its language.",
-         lambda: change("medicine", medicine, is_tagged=False)),
+         lambda: change(library.medicine, medicine, is_tagged=False)),
         ("News, captions, news", "Short everyday sentences: captions of the STS benchmark.",
-         lambda: change("captions", ("news", "captions"))),
+         lambda: change(library.captions, ("news", "captions"))),
         ("News, commands, news", "What people say to an assistant: xSID's validation part.",
-         lambda: change("commands", ("news", "commands"))),
-        ("News, reviews, news", "NusaX's validation part, in languages of which the encoder knows few.",
-         lambda: change("reviews", ("news", "reviews"))),
+         lambda: change(library.commands, ("news", "commands"))),
+        ("News, reviews, news", "NusaX's validation part: the encoder hardly knows its languages, and most are new.",
+         lambda: change(library.reviews, ("news", "reviews"), more=TICO_LANGUAGES)),
         ("One topic", "SIB-200's training texts about science and technology, looked up among texts of all topics.",
          lambda: one_topic(library, seed=seed, is_own=False)),
         ("A topic for each language", "The same, but each language writes of a topic of its own.",

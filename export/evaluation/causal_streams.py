@@ -77,8 +77,8 @@ class Lines:
     texts: dict[str, list[str]]
 
     def part(self, start: int, stop: int) -> "Lines":
-        """Return lines that stand together, of every language."""
-        return self.rows(range(start, stop))
+        """Return lines that stand together, of every language, as far as there are any."""
+        return self.rows(range(start, min(stop, len(self))))
 
     def rows(self, lines: Sequence[int]) -> "Lines":
         """Return some lines of every language."""

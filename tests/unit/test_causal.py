@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from alignstream.export.datasets import TextError
 from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.evaluation import causal_page as page_of
+from alignstream.export.evaluation import causal_run, causal_streams
 from alignstream.export.evaluation.causal import (
     BATCH_TEXTS,
     EPOCHS,
@@ -276,6 +277,70 @@ def test_changes_are_those_from_static() -> None:
     change = by_name["epochs"].change
     assert change is not None
     assert change.mean == pytest.approx(by_name["epochs"].mean - by_name["static"].mean)
+
+
+class ToyLibrary:
+    """Toy lines in place of the public sets."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def news(self, _: Sequence[str]) -> Lines:
+        return lines(60, seed=1)
+
+    def away(self) -> Lines:
+        return lines(60, seed=2, domain=0.5, noise=1.2)
+
+    medicine = captions = commands = reviews = away
+
+    def topics(self) -> tuple[dict[str, Lines], Matrix]:
+        prototypes = unit(np.random.default_rng(5).standard_normal((2, DIM)).astype(np.float32))
+        return {
+            name: lines(30, seed=len(name), domain=0.3) for name in ("science/technology", "travel")
+        }, prototypes
+
+    def embed(self, _: str, texts: Sequence[str]) -> Matrix:
+        assert len(texts) == 20
+        return lines(20, seed=77).by_language["ta"]
+
+
+def test_all_streams_are_replayed_and_every_promise_is_judged(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causal_run, "Library", ToyLibrary)
+    monkeypatch.setattr(causal_run, "VICTIMS", ("sw", "deu"))
+    monkeypatch.setattr(causal_run, "N_LINES", 20)
+    monkeypatch.setattr(causal_streams, "N_LINES", 20)
+    monkeypatch.setattr(causal_streams, "TOPIC_LANGUAGES", TAGS)
+    told: list[str] = []
+    found = causal_run.evaluate_causal(session, tmp_path, rate=10.0, status=told.append)
+    assert found.live_texts == 20
+    assert told[: len(found.streams)] == [stream.name for stream in found.streams]
+    named = {stream.name: stream for stream in found.streams}
+    own = {segment.name: segment for segment in named["News, commands, news"].segments}
+    assert list(own) == ["news", "commands", "news again"]
+    assert own["commands"].recovery is not None
+    (topics,) = named["One topic"].segments
+    assert topics.n_messages == 30 * len(TAGS)
+    assert {measure.name for measure in topics.measures} == {*MEASURES, LABELS}
+    (apart,) = named["A topic for each language"].segments
+    # Two languages each write of either topic.
+    assert apart.n_messages == 30 * len(TAGS)
+    assert apart.measures != topics.measures
+    # Each language but the pivot is late once: 3 of 16 texts each, for all there are 20.
+    assert [(item.n_first, item.n_texts) for item in found.late] == [(16, 48), (32, 60)]
+    assert set(found.late[0].figures) == {TO_PIVOT, MIXED_POOL}
+    assert [item.victims for item in found.hostile] == [["sw", "de"]] * 3
+    assert len({item.static for item in found.hostile}) == 1, "hostile texts change no stored vector"
+    assert len({item.epochs for item in found.hostile}) > 1
+    promised = [goal.name for goal in found.goals]
+    assert "search at home, before a change and after it" in promised
+    assert "search, one topic" in promised
+    assert sum(name.startswith("search of other languages") for name in promised) == 3
+    text = page_of.to_markdown(found)
+    for title in ("## Goals", "## A language that comes late", "## Hostile texts", "by language"):
+        assert title in text
+    assert found.to_json()["goals"]
 
 
 # --- people's own streams ------------------------------------------------------------------------------------
