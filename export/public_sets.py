@@ -85,6 +85,11 @@ class PublicSets:
             for language, table in rows.items()
         }
 
+    def sib_examples(self, language: str) -> tuple[list[str], list[str]]:
+        """Read all texts of SIB-200's training part with their labels: to judge fits of labels, never adapters."""
+        table = self._read_sib(language, "train")
+        return [text for _, text, _ in table], [label for _, _, label in table]
+
     def sib_dev(self, languages: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         """Read SIB-200's development part: texts by language, and the labels that all languages share."""
         rows = {language: self._read_sib(language, "dev") for language in languages}

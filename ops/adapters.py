@@ -1,13 +1,14 @@
 """Adapters and label sets between files, the package and the registry; and which adapter a tool should use."""
 
 from pathlib import Path
+from typing import Final
 
 from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.alignment.adapter import IDENTITY, Adapter
 from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.encoder.artifact import read_manifest
-from alignstream.models.errors import AdapterError, AlignstreamError, RegistryError
+from alignstream.models.errors import AdapterError, AlignstreamError, LabelsError, RegistryError
 from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.follower import Catalogue, Follower, Served
 from alignstream.models.registry.wire import Kind, Pointer
@@ -15,6 +16,9 @@ from alignstream.models.tasks import labels as label_sets
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.streams.connections import open_store
 from alignstream.streams.settings import Settings
+
+_NOUNS: Final[dict[Kind, str]] = {"adapter": "adapter", "labels": "label set"}
+_COMMANDS: Final[dict[Kind, str]] = {"adapter": "adapters", "labels": "labels"}
 
 
 class AdapterNotFound(AlignstreamError):  # noqa: N818 (names the state)
@@ -99,14 +103,29 @@ def shipped_adapter(encoder: str | None = None) -> Adapter | None:
     return packaged_adapter(embedded_fingerprint() if encoder is None else encoder)
 
 
-def push_label_set(settings: Settings, name: str, labels: LabelSet, *, note: str = "") -> Pointer:
-    """Publish a label set; what is there already is left as it is."""
+def push_label_set(
+    settings: Settings, name: str, labels: LabelSet, *, note: str = "", expected_revision: int | None = None
+) -> Pointer:
+    """Publish a label set; what is there already is left as it is.
+
+    Raises
+    ------
+    LabelsError
+        It is larger than what a worker reads.
+    RegistryConflict
+        The name is at another revision than expected.
+    """
+    if len(labels.blob) > label_sets.MAX_LABEL_SET_BYTES:
+        raise LabelsError(
+            f"label set {name!r} takes {len(labels.blob)} bytes, {label_sets.MAX_LABEL_SET_BYTES} are allowed; give it "
+            "fewer labels"
+        )
     store = open_store(settings)
     try:
         current = store.pointer("labels", name)
         if current is not None and current.version == labels.version and not current.frozen:
             return current
-        return store.publish("labels", name, labels.blob, note=note)
+        return store.publish("labels", name, labels.blob, note=note, expected_revision=expected_revision)
     finally:
         store.close()
 
@@ -124,12 +143,13 @@ def fetch(settings: Settings, kind: Kind, name: str, version: str | None = None)
         current = store.pointer(kind, name)
         if current is None:
             known = ", ".join(sorted(store.pointers(kind))) or "none"
-            raise RegistryError(f"there is no {kind} {name!r} in the registry; there are: {known}")
+            raise RegistryError(f"there is no {_NOUNS[kind]} {name!r} in the registry; there are: {known}")
         pointer = current
         if version is not None and version != current.version:
             past = [item for item in store.history(kind, name) if item.version == version]
             if not past:
-                raise RegistryError(f"{kind} {name!r} has no version {version!r}; see '{kind}s list'")
+                command = f"alignstream {_COMMANDS[kind]} show {name}"
+                raise RegistryError(f"{_NOUNS[kind]} {name!r} has no version {version!r}; see '{command}'")
             pointer = past[0]
         return pointer, store.blob(kind, name, pointer.sha256)
     finally:
@@ -164,6 +184,16 @@ def catalogue(settings: Settings, *, encoder: str, dim: int) -> tuple[Catalogue,
     return follower.catalogue, follower
 
 
+def file_label(path: Path) -> str:
+    """Return the name under which records know an adapter that was read from a file.
+
+    >>> file_label(Path("build/my map.safetensors"))
+    'my-map'
+    """
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
+    return kept.strip("._-")[:64] or "file"
+
+
 def with_adapter(
     found: Catalogue, chosen: str | None, settings: Settings, *, encoder: str
 ) -> tuple[Catalogue, Settings]:
@@ -186,7 +216,7 @@ def with_adapter(
         except OSError as error:
             raise AdapterError(f"cannot read the adapter {path}: {error.strerror}") from error
         served = Served(value, "file", path.stat().st_mtime)
-        label = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem).strip("._-") or "file"
+        label = file_label(path)
         found = Catalogue(adapters={**found.adapters, label: served}, label_sets=found.label_sets)
         return found, settings.model_copy(update={"adapter": label})
     if found.adapter(name) is None:

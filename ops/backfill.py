@@ -23,7 +23,9 @@ from alignstream.ops import adapters
 from alignstream.ops.encoder import open_encoder
 from alignstream.streams.admission import policy_of
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, StageName
+from alignstream.streams.encoding import EncoderFailed, StageName
+from alignstream.streams.outcome import Outcome
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.records import VectorAlignedV1
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import LABELS
@@ -143,9 +145,9 @@ def encode_file(
         lines = _open_input(stack, source)
         records = _records(lines, name, input_format, language)
         vectors: _Lines | _Arrays = (_Arrays if output_format == "npz" else _Lines)(
-            stack.enter_context(_written(output))
+            stack.enter_context(written(output))
         )
-        labels = _Lines(None if labels_output is None else stack.enter_context(_written(labels_output)))
+        labels = _Lines(None if labels_output is None else stack.enter_context(written(labels_output)))
         while chunk := list(itertools.islice(records, CHUNK_LINES)):
             for outcome in run(chunk):
                 if outcome.rejected is not None:
@@ -250,8 +252,14 @@ def _document(text: bytes, language: str | None) -> bytes:
 
 
 @contextlib.contextmanager
-def _written(path: Path | None) -> Iterator[BinaryIO]:
-    """Give a file to write that takes its name only when complete; None gives standard output."""
+def written(path: Path | None) -> Iterator[BinaryIO]:
+    """Give a file to write that takes its name only when complete; None gives standard output.
+
+    Raises
+    ------
+    AlignstreamError
+        It cannot be written; what stood there before is left as it was.
+    """
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

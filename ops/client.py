@@ -25,7 +25,15 @@ from alignstream.models.errors import AlignstreamError
 from alignstream.ops.connection import BrokerError, close_producer, explain, open_producer, probe, topic_name
 from alignstream.ops.deadletters import DeadLetter
 from alignstream.ops.producer import DOCUMENT_HEADERS
-from alignstream.ops.reader import Reader, Record, RecordError, Vector, json_value, vector_array
+from alignstream.ops.reader import (
+    Reader,
+    Record,
+    RecordError,
+    Vector,
+    json_value,
+    raw_vector_array,
+    vector_array,
+)
 from alignstream.ops.topics import require_topics
 from alignstream.streams.records import Align, DocumentV1, LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.settings import Settings, load
@@ -104,6 +112,17 @@ class AlignedVector:
     def space(self) -> str:
         """What made the vector: equal space means exactly comparable vectors."""
         return self.fields.space
+
+    @property
+    def raw_array(self) -> Vector | None:
+        """The vector before any adapter, shape (dim,), float32; None unless ``ALIGNSTREAM_RAW_VECTOR`` was on.
+
+        Raises
+        ------
+        RecordError
+            It is damaged.
+        """
+        return raw_vector_array(self.fields.raw_vector, self.fields.dim)
 
     @property
     def metadata(self) -> Any:  # noqa: ANN401 (any JSON value)

@@ -14,7 +14,7 @@ from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment import adapter as adapters
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AlignstreamError, RegistryError
-from alignstream.models.registry.follower import Follower
+from alignstream.models.registry.follower import Catalogue, Follower
 from alignstream.ops import adapters as registry
 from alignstream.ops.encoder import open_encoder
 from alignstream.streams.broker import (
@@ -176,7 +176,31 @@ def _adapter(settings: Settings, fingerprint: str, dim: int | None) -> list[Chec
     if settings.label_set is not None and found.label_set(settings.label_set) is None:
         message = f"no label set {settings.label_set!r}"
         checks.append(Check("labels", "problem", message, "push it: 'alignstream labels push'"))
-    return checks + _gone(follower)
+    return checks + fitted_labels(settings, found) + _gone(follower)
+
+
+def fitted_labels(settings: Settings, found: Catalogue) -> list[Check]:
+    """Warn of label sets that were fitted for something else than what serves: their plain labels are used."""
+    checks = []
+    adapter = found.adapter(settings.adapter)
+    for name in found.label_sets:
+        labels = found.label_set(name)
+        if labels is None or labels.fitted is None or adapter is None:
+            continue
+        fitted, template = labels.fitted, labels.template or settings.template
+        if fitted.serves(adapter, template):
+            continue
+        if fitted.encoder != adapter.encoder:
+            why = f"encoder {fitted.encoder[:12]} while {adapter.encoder[:12]} serves"
+        elif fitted.adapter_version != adapter.version:
+            why = f"adapter {fitted.adapter_version} while {adapter.version} serves"
+        else:
+            why = f"the template {fitted.template!r} while {template!r} serves"
+        remedy = f"fit it again: 'alignstream labels fit {name} --text FILE'"
+        checks.append(
+            Check(f"labels {name}", "warning", f"was fitted for {why}: its plain labels serve", remedy)
+        )
+    return checks
 
 
 def _gone(follower: Follower) -> list[Check]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops.connection import BrokerError, broker_errors, open_consumer, resolve_topic
 from alignstream.ops.topics import require_topics
+from alignstream.streams.codec import read_half_vector
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import HEADER_ERROR_PREFIX, Headers, header
 
@@ -204,11 +205,55 @@ class Reader:
             elif not follow:
                 if self.at_end():
                     return
-                if time.monotonic() - moved > STALLED_SECONDS:
-                    raise RecordError(
-                        f"{self._settings.broker} gives no more records, short of the end, after "
-                        f"{self.positions()}; is the broker well?"
-                    )
+                self._check_stalled(moved)
+
+    def records_so_far(self) -> Iterator[Record]:
+        """Yield records up to where the topics end at this moment, or a little further, and stop there.
+
+        Unlike :meth:`records` this ends on a topic that is written to without a pause.
+
+        Raises
+        ------
+        RecordError
+            A record cannot be unpacked, or a topic stops giving records before its end.
+        BrokerError
+            The broker refused or went away.
+        """
+        ends: dict[Any, int] | None = None
+        moved = time.monotonic()
+        while ends is None or not self._is_past(ends):
+            batch = self.poll(IDLE_SECONDS)
+            if batch:
+                yield from batch
+                moved = time.monotonic()
+            elif self.at_end():
+                return
+            else:
+                self._check_stalled(moved)
+            ends = self._ends() if ends is None else ends
+
+    def _ends(self) -> dict[Any, int] | None:
+        """Return where each partition ends now; None until something was fetched from each of them."""
+        with broker_errors(self._settings):
+            ends: dict[Any, int] = self._consumer.end_offsets(self._partitions)
+        watermarks = {place: self._consumer.highwater(place) for place in self._partitions}
+        if any(watermark is None for watermark in watermarks.values()):
+            return None
+        if self._settings.read_committed:  # an open transaction holds the watermark higher
+            return ends
+        return {place: max(end, watermarks[place]) for place, end in ends.items()}
+
+    def _is_past(self, ends: Mapping[Any, int]) -> bool:
+        positions = {place: self._consumer.position(place, timeout_ms=1000) for place in ends}
+        return all(position is not None and position >= ends[place] for place, position in positions.items())
+
+    def _check_stalled(self, moved: float) -> None:
+        """Raise if nothing came since ``moved`` for so long that something is wrong with the topic."""
+        if time.monotonic() - moved > STALLED_SECONDS:
+            raise RecordError(
+                f"{self._settings.broker} gives no more records, short of the end, after "
+                f"{self.positions()}; is the broker well?"
+            )
 
 
 def _record(raw: Any) -> Record:  # noqa: ANN401 (kafka-python has no types)
@@ -285,6 +330,29 @@ def vector_array(vector: object, encoding: str, dim: object) -> Vector:
     return array
 
 
+def raw_vector_array(raw_vector: object, dim: object) -> Vector | None:
+    """Return the vector as encoded, before any adapter, from a record's ``raw_vector`` and ``dim``.
+
+    Returns
+    -------
+    ndarray of shape (dim,), float32, or None
+        A unit vector, exact to float16; None where the record brings none (``ALIGNSTREAM_RAW_VECTOR`` was off).
+
+    Raises
+    ------
+    RecordError
+        It is damaged.
+    """
+    if raw_vector is None or raw_vector is msgspec.UNSET:
+        return None
+    if not isinstance(raw_vector, str) or not isinstance(dim, int):
+        raise RecordError("a raw vector is base64 text, and dim a number")
+    try:
+        return read_half_vector(raw_vector, dim)
+    except ValueError as error:
+        raise RecordError(f"a raw vector cannot be used: {error}") from error
+
+
 def json_value(value: bytes | None) -> Any:  # noqa: ANN401 (any JSON value)
     """Return the value as JSON, or None where it is none."""
     if value is None:
@@ -319,9 +387,9 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", errors="replace")
 
 
-def as_json(record: Record) -> dict[str, Any]:
-    """Return a record as one JSON object: decoded value, vectors as lists, bytes as text or base64."""
-    result: dict[str, Any] = {
+def without_value(record: Record) -> dict[str, Any]:
+    """Return all of a record but its value as one JSON object; bytes that are not UTF-8 are replaced."""
+    return {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
@@ -329,6 +397,11 @@ def as_json(record: Record) -> dict[str, Any]:
         "key": _text(record.key),
         "headers": {name: _text(value) for name, value in record.headers},
     }
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """Return a record as one JSON object: decoded value, vectors as lists, bytes as text or base64."""
+    result = without_value(record)
     if record.value is None:
         return result | {"tombstone": True, "value": None}
     value = record.value

@@ -106,6 +106,7 @@ def _create(
     report: TopicsReport,
 ) -> None:
     config = dict(spec.config)
+    partitions = spec.n_partitions or partitions
     while True:
         answer = admin.create_topics(
             {name: {"num_partitions": partitions, "replication_factor": replication, "configs": config}},
@@ -139,8 +140,9 @@ def _differences(admin: Any, existing: Mapping[str, TopicSpec], partitions: int)
     configs = _configs(admin, existing)
     for name, spec in existing.items():
         count = len(found[name]["partitions"])
-        if count != partitions:
-            notes.append(f"{name}: exists with {count} partitions, not {partitions}; left as it is")
+        wanted = spec.n_partitions or partitions
+        if count != wanted:
+            notes.append(f"{name}: exists with {count} partitions, not {wanted}; left as it is")
         config = configs.get(name)
         if config is None:
             continue

@@ -10,6 +10,7 @@ from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import Context
 from alignstream.models.errors import LabelsError
 from alignstream.models.registry.follower import Catalogue
+from alignstream.models.tasks.fitted import Fitted
 from alignstream.models.tasks.labels import MAX_LABELS, check_labels, check_template
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.records import DocumentV1
@@ -28,6 +29,9 @@ class Policy:
     max_output_bytes: int
     max_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
+    raw_vector: bool = False
+    #: Whether workers observe for the learner, and serve with what it found.
+    follows: bool = True
 
 
 def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
@@ -41,17 +45,24 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
         max_output_bytes=max_output_bytes,
         max_depth=settings.max_depth,
         vector_encoding=settings.vector_encoding,
+        raw_vector=settings.raw_vector,
+        follows=settings.follow != "off",
     )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Labels to score, and where they came from (``label_set`` None: the message itself)."""
+    """Labels to score, and where they came from (``label_set`` None: the message itself).
+
+    ``fitted`` may belong to another adapter or template than those of the message: ``Fitted.serves``.
+    """
 
     labels: tuple[str, ...]
     label_set: str | None
     template: str
     multi_label: bool
+    fitted: Fitted | None = None
+    steady_mix: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,10 +90,8 @@ def admit(
         With the reason ``tenant-not-allowed``, ``empty-text``, ``unknown-adapter``, ``unknown-label-set``,
         ``too-many-labels`` or ``bad-schema``.
     """
-    if policy.tenants is not None and record.tenant not in policy.tenants:
-        return Rejected("tenant-not-allowed", "admit", f"tenant {record.tenant!r} is not on the allow-list")
-    if not record.text.strip():
-        return Rejected("empty-text", "admit", "the text is empty or blank")
+    if refusal := check_tenant(record.tenant, policy) or check_text(record.text, "the text"):
+        return refusal
     align = record.align
     asked = align.adapter if align is not None else None
     name = asked or policy.adapter
@@ -110,6 +119,18 @@ def admit(
         ),
         labels=labels,
     )
+
+
+def check_tenant(tenant: str, policy: Policy) -> Rejected | None:
+    """Refuse a tenant that is not on the allow-list, where there is one."""
+    if policy.tenants is not None and tenant not in policy.tenants:
+        return Rejected("tenant-not-allowed", "admit", f"tenant {tenant!r} is not on the allow-list")
+    return None
+
+
+def check_text(text: str, what: str) -> Rejected | None:
+    """Refuse a blank text."""
+    return None if text.strip() else Rejected("empty-text", "admit", f"{what} is empty or blank")
 
 
 def _resolve_labels(
@@ -146,9 +167,12 @@ def _resolve_labels(
     if label_set is None:
         known = ", ".join(sorted(catalogue.label_sets)) or "none"
         return Rejected("unknown-label-set", "admit", f"no label set {name!r}; there are: {known}")
+    multi_label = label_set.multi_label if record.multi_label is None else record.multi_label
     return LabelRequest(
         labels=label_set.labels,
         label_set=name,
         template=record.template or label_set.template or policy.template,
-        multi_label=label_set.multi_label if record.multi_label is None else record.multi_label,
+        multi_label=multi_label,
+        fitted=label_set.fitted if multi_label == label_set.multi_label else None,
+        steady_mix=label_set.steady_mix and not multi_label,
     )

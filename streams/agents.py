@@ -8,7 +8,7 @@ import asyncio
 import concurrent.futures
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from aiokafka.errors import MessageSizeTooLargeError
@@ -17,12 +17,12 @@ from alignstream.models.registry.follower import Catalogue
 from alignstream.streams.codec import Rejected, SourceRecord
 from alignstream.streams.crash_journal import CrashJournal
 from alignstream.streams.deadletter import replacement
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Output, Pipeline, record_bytes
+from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.observations import HEADERS as OBSERVATION_HEADERS
+from alignstream.streams.observations import Observed
+from alignstream.streams.outcome import Outcome, Output, Send, record_bytes
 from alignstream.streams.sensors import Metrics
-from alignstream.streams.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, Headers
-
-#: Starts one delivery and returns a future of its confirmation: (topic, key, value, headers).
-Send = Callable[[str, bytes | None, bytes | None, Headers], Awaitable[Awaitable[Any]]]
+from alignstream.streams.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, OBSERVATIONS
 
 
 class OutputRefused(RuntimeError):  # noqa: N818 (names what happened)
@@ -60,13 +60,25 @@ def source_record(event: Event) -> SourceRecord:
     )
 
 
-class DocumentsAgent:
-    """From ``documents.v1`` to vectors, labels and dead letters.
+class Batches(Protocol):
+    """What an agent runs in its executor: a pipeline of one kind of message."""
+
+    def run(self, records: Sequence[SourceRecord], catalogue: Catalogue) -> Sequence[Outcome]:
+        """Process one batch: one outcome a record, in order."""
+
+    def reject(self, record: SourceRecord, rejected: Rejected) -> Outcome:
+        """Return the outcome of a record that is refused."""
+
+
+class BatchAgent:
+    """From one input topic to outputs, observations and dead letters.
 
     Parameters
     ----------
-    pipeline : Pipeline
+    pipeline : Batches
         Run in ``executor``, one batch at a time.
+    pack : callable
+        What was observed of a batch to values of ``observations.v1``.
     executor : Executor
         One thread: the encoder's.
     catalogue : callable
@@ -87,8 +99,9 @@ class DocumentsAgent:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Batches,
         *,
+        pack: Callable[[Sequence[Observed]], Sequence[bytes]],
         executor: concurrent.futures.Executor,
         catalogue: Callable[[], Catalogue],
         send: Send,
@@ -100,6 +113,7 @@ class DocumentsAgent:
         dead_letter_bytes: int,
     ) -> None:
         self._pipeline = pipeline
+        self._pack = pack
         self._executor = executor
         self._catalogue = catalogue
         self._send = send
@@ -170,7 +184,14 @@ class DocumentsAgent:
 
     async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> Sequence[Outcome]:
         """Publish in order; return what became of the records in the end."""
-        outputs = [output for outcome in outcomes if outcome.rejected is None for output in outcome.outputs]
+        good = [outcome for outcome in outcomes if outcome.rejected is None]
+        outputs = [output for outcome in good for output in outcome.outputs]
+        # Behind the outputs: what was learned from was published.
+        observed = [outcome.observed for outcome in good if outcome.observed is not None]
+        outputs += [
+            Output(OBSERVATIONS, None, value, OBSERVATION_HEADERS)
+            for value in (self._pack(observed) if observed else ())
+        ]
         if any(await self._deliver(outputs)):
             if not alone:
                 # Others of the same request failed with it. Sending them again one by one here would

@@ -20,8 +20,9 @@ from alignstream.streams.topics import (
     DEAD_LETTER_EXTRA_BYTES,
     DEAD_LETTERS,
     DEFAULT_MAX_MESSAGE_BYTES,
-    DOCUMENTS,
+    INPUTS,
     LABELS,
+    PAIRS_SCORED,
     VECTORS,
     specs,
 )
@@ -119,9 +120,9 @@ async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -
 
 def output_limit(settings: Settings, limits: dict[str, int]) -> int:
     """Return the largest output value, in bytes: the setting, or less where a topic accepts less."""
-    return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS])
+    return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS], limits[PAIRS_SCORED])
 
 
 def input_limit_exceeds_dead_letters(limits: dict[str, int]) -> bool:
     """Say whether a record may arrive that the dead-letter topic would refuse."""
-    return limits[DEAD_LETTERS] < limits[DOCUMENTS] + DEAD_LETTER_EXTRA_BYTES
+    return limits[DEAD_LETTERS] < max(limits[topic] for topic in INPUTS) + DEAD_LETTER_EXTRA_BYTES

@@ -4,9 +4,10 @@ Whatever cannot be decoded is a value (``Rejected``), never an exception: one ba
 neighbours.
 """
 
+import base64
 import dataclasses
 import re
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,12 +15,22 @@ from numpy.typing import NDArray
 
 from alignstream.models.encoder.artifact import encode_vector
 from alignstream.models.tasks.labels import MAX_LABELS
-from alignstream.streams.records import DocumentV1, LabelsZeroShotV1, VectorAlignedV1
+from alignstream.streams.records import (
+    DocumentV1,
+    LabelFeedbackV1,
+    LabelsZeroShotV1,
+    PairScoredV1,
+    PairV1,
+    VectorAlignedV1,
+)
 from alignstream.streams.topics import HEADER_SCHEMA, Headers, Reason, header
 
+#: Rounding a unit vector to float16 changes its length by at most 2⁻¹¹; what is further off is damaged.
+MAX_LENGTH_ERROR: Final = 1e-3
+
+T = TypeVar("T")
 Stage = Literal["decode", "admit", "encode", "publish"]
 
-SCHEMA_NAME: Final = "documents"
 SCHEMA_MAJOR: Final = 1
 _SCHEMA = re.compile(rb"([a-z][a-z.-]*)/([0-9]{1,6})(\.[0-9]+)*")
 #: A whole string, escapes included, closed or not; or a bracket. Possessive, and the closing quote is optional,
@@ -60,17 +71,43 @@ class _LabelCount(msgspec.Struct):
 
 
 _DOCUMENT = msgspec.json.Decoder(DocumentV1, strict=True)
+_PAIR = msgspec.json.Decoder(PairV1, strict=True)
+_FEEDBACK = msgspec.json.Decoder(LabelFeedbackV1, strict=True)
 _LABEL_COUNT = msgspec.json.Decoder(_LabelCount, strict=True)
 _ENCODER = msgspec.json.Encoder()
 
 
 def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> DocumentV1 | Rejected:
+    """Decode one value of ``documents.v1``, strictly; see ``decode``."""
+    found = decode(record, _DOCUMENT, "documents", max_bytes=max_bytes, max_depth=max_depth)
+    if isinstance(found, Rejected) and found.reason == "bad-schema" and record.value is not None:
+        return _too_many_labels(record.value) or found
+    return found
+
+
+def decode_pair(record: SourceRecord, *, max_bytes: int, max_depth: int) -> PairV1 | Rejected:
+    """Decode one value of ``pairs.v1``, strictly; see ``decode``."""
+    return decode(record, _PAIR, "pairs", max_bytes=max_bytes, max_depth=max_depth)
+
+
+def decode_feedback(record: SourceRecord, *, max_bytes: int, max_depth: int) -> LabelFeedbackV1 | Rejected:
+    """Decode one value of ``label-feedback.v1``, strictly; see ``decode``."""
+    return decode(record, _FEEDBACK, "label-feedback", max_bytes=max_bytes, max_depth=max_depth)
+
+
+def decode(
+    record: SourceRecord, decoder: msgspec.json.Decoder[T], schema: str, *, max_bytes: int, max_depth: int
+) -> T | Rejected:
     """Decode one input value, strictly.
 
     Parameters
     ----------
     record : SourceRecord
-        Its value is not None (that would be a tombstone, not a document).
+        Its value is not None (that would be a tombstone).
+    decoder : Decoder
+        Of the topic's type.
+    schema : str
+        The topic's name in the schema header.
     max_bytes : int
         Largest value that is looked into.
     max_depth : int
@@ -82,10 +119,10 @@ def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> 
     """
     value = record.value
     if value is None:
-        return Rejected("bad-json", "decode", "a null value is a tombstone, not a document")
+        return Rejected("bad-json", "decode", "a null value is a tombstone, not a message")
     if len(value) > max_bytes:
         return Rejected("too-large", "decode", f"{len(value)} bytes are more than {max_bytes}")
-    unknown = _unknown_schema(header(record.headers, HEADER_SCHEMA))
+    unknown = _unknown_schema(header(record.headers, HEADER_SCHEMA), schema)
     if unknown is not None:
         return Rejected("unknown-schema", "decode", unknown)
     try:
@@ -95,23 +132,23 @@ def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> 
     if is_deeper(value, max_depth):
         return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
     try:
-        return _DOCUMENT.decode(value)
+        return decoder.decode(value)
     except msgspec.ValidationError as error:
-        return _too_many_labels(value) or Rejected("bad-schema", "decode", str(error))
+        return Rejected("bad-schema", "decode", str(error))
     except RecursionError:
         return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejected("bad-json", "decode", str(error))
 
 
-def _unknown_schema(value: bytes | None) -> str | None:
+def _unknown_schema(value: bytes | None, schema: str) -> str | None:
     if value is None:
         return None
     match = _SCHEMA.fullmatch(value)
-    if match and match[1].decode() == SCHEMA_NAME and int(match[2]) == SCHEMA_MAJOR:
+    if match and match[1].decode() == schema and int(match[2]) == SCHEMA_MAJOR:
         return None
     shown = value[:40].decode("ascii", errors="replace")
-    return f"header {HEADER_SCHEMA} says {shown!r}; this worker reads {SCHEMA_NAME}/{SCHEMA_MAJOR}"
+    return f"header {HEADER_SCHEMA} says {shown!r}; this worker reads {schema}/{SCHEMA_MAJOR} here"
 
 
 def _too_many_labels(value: bytes) -> Rejected | None:
@@ -152,6 +189,41 @@ def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json
     return encode_vector(y)
 
 
-def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1) -> bytes:
+def half_vector_field(x: NDArray[np.float32]) -> str:
+    """Write a unit vector of shape (dim,) as base64 of little-endian float16."""
+    return base64.b64encode(np.ascontiguousarray(x, dtype="<f2").tobytes()).decode("ascii")
+
+
+def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
+    """Read a vector that ``half_vector_field`` wrote.
+
+    Parameters
+    ----------
+    text : str
+        Base64 of little-endian float16.
+    dim : int
+        How many numbers it must hold.
+
+    Returns
+    -------
+    ndarray of shape (dim,), float32
+        Brought back to length 1: rounding changed it a little.
+
+    Raises
+    ------
+    ValueError
+        It is not base64, does not hold ``dim`` numbers, or these are no unit vector.
+    """
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2").astype(np.float64)
+    if numbers.shape != (dim,):
+        raise ValueError(f"it holds {numbers.size} numbers instead of {dim}")
+    norm = float(np.sqrt(numbers @ numbers))
+    if not abs(norm - 1.0) <= MAX_LENGTH_ERROR:
+        raise ValueError(f"its length is {norm:.4g} instead of 1")
+    x: NDArray[np.float32] = (numbers / norm).astype(np.float32)
+    return x
+
+
+def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1 | PairScoredV1) -> bytes:
     """Write an output record as JSON, UTF-8."""
     return _ENCODER.encode(record)

@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -17,17 +17,25 @@ logger = logging.getLogger(__name__)
 
 #: An event loop that did not turn for so long is not alive, seconds.
 MAX_LOOP_AGE_SECONDS: Final = 15.0
+#: What a worker needs before it is ready.
+WORKER_CONDITIONS: Final[Mapping[str, str]] = {
+    "encoder": "loading",
+    "adapter": "looking for one",
+    "broker": "not connected",
+}
 
 
 class Health:
-    """What the probes tell; written by the worker, read by the server's threads."""
+    """What the probes tell; written by the worker, read by the server's threads.
 
-    def __init__(self) -> None:
-        self._conditions: dict[str, str | None] = {
-            "encoder": "loading",
-            "adapter": "looking for one",
-            "broker": "not connected",
-        }
+    Parameters
+    ----------
+    conditions : mapping of str to str
+        What has to be there first, and what is true of it now.
+    """
+
+    def __init__(self, conditions: Mapping[str, str] = WORKER_CONDITIONS) -> None:
+        self._conditions: dict[str, str | None] = dict(conditions)
         self._lock = threading.Lock()
         self._loop_turned_at: float | None = None
         self.stalled: str | None = None

@@ -1,10 +1,10 @@
 """The record types of the wire, version 1: what is read and written, field by field.
 
-Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas
-are generated from these types (``schemas``), and the examples in ``docs/records.md`` are tested against them.
+Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas are
+generated from these types (``contract``), and the examples in ``docs/records.md`` are tested against them.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -53,7 +53,13 @@ class Align(msgspec.Struct, frozen=True, omit_defaults=True):
         ]
         | None
     ) = None
-    follow: Annotated[bool, Meta(description="Reserved: accepted, without effect yet.")] | None = None
+    follow: (
+        Annotated[
+            bool,
+            Meta(description="false: no query vector, and nothing is learned from this text."),
+        ]
+        | None
+    ) = None
 
 
 class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -128,9 +134,30 @@ class VectorAlignedV1(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens: Annotated[int, Meta(ge=0, description="Tokens encoded, special ones included.")]
     tokens_dropped: Annotated[int, Meta(ge=0)]
     truncated: bool
+    tenant_map: (
+        Annotated[str, Meta(description="Version of the tenant's own map, from its pairs.")] | UnsetType
+    ) = UNSET
+    epoch: Annotated[
+        int, Meta(ge=0, description="What query_vector and hubness were made with; 0: none.")
+    ] = 0
+    query_vector: (
+        Annotated[
+            str,
+            Meta(
+                description="Look up stored vectors of this space with it: base64 of little-endian 16-bit floats, "
+                "of length 1. Absent where it would equal vector."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    hubness: Annotated[float, Meta(description="Rank by cosine less half of this.")] | UnsetType = UNSET
     language: LanguageTag | UnsetType = UNSET
     explain: Explanation | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
+    raw_vector: (
+        Annotated[str, Meta(description="The vector as encoded, unaligned: base64 of little-endian float16.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Score(msgspec.Struct, frozen=True):
@@ -151,23 +178,55 @@ class LabelsZeroShotV1(msgspec.Struct, frozen=True, omit_defaults=True):
     template: str
     multi_label: bool
     space: str
+    epoch: Annotated[int, Meta(ge=0, description="What the labels were scored with; 0: none.")] = 0
 
 
-RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
-    "documents.v1": DocumentV1,
-    "vectors.aligned.v1": VectorAlignedV1,
-    "labels.zero-shot.v1": LabelsZeroShotV1,
-}
+class PairSide(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One side of a pair."""
+
+    text: str
+    language: LanguageTag | None = None
 
 
-def schemas() -> dict[str, dict[str, Any]]:
-    """Return a JSON Schema (2020-12) for each topic that carries JSON."""
-    result = {}
-    for topic, record in RECORDS.items():
-        schema = msgspec.json.schema(record)
-        result[topic] = {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": topic,
-            **schema,
-        }
-    return result
+class PairV1(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Two texts that may translate each other (topic ``pairs.v1``)."""
+
+    source: PairSide
+    target: PairSide
+    id: Annotated[Identifier, Meta(description="Default: topic-partition-offset.")] | None = None
+    tenant: Name = "default"
+    learn: Annotated[
+        bool,
+        Meta(
+            description="true: you vouch for it. The tenant's alignment learns from it and remembers it under its id."
+        ),
+    ] = False
+
+
+class PairScoredV1(msgspec.Struct, frozen=True):
+    """How near the two texts of a pair are (topic ``pairs.scored.v1``)."""
+
+    id: Identifier
+    tenant: Name
+    cosine: Annotated[float, Meta(ge=-1.0, le=1.0, description="Of the two aligned vectors.")]
+    is_learned: Annotated[bool, Meta(description="It was passed on to the learner.")]
+    adapter: Name
+    adapter_version: str
+    space: str
+
+
+class LabelFeedbackV1(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A text and the label that it has (topic ``label-feedback.v1``)."""
+
+    text: str
+    label_set: Name
+    label: Label
+    id: (
+        Annotated[
+            Identifier,
+            Meta(description="Default: the text's own; a later one of the same id takes its place."),
+        ]
+        | None
+    ) = None
+    language: LanguageTag | None = None
+    tenant: Name = "default"

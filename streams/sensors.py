@@ -20,7 +20,8 @@ from prometheus_client import (
 
 from alignstream.models.registry.follower import Served
 from alignstream.models.registry.wire import Kind
-from alignstream.streams.pipeline import Outcome, StageName
+from alignstream.streams.encoding import StageName
+from alignstream.streams.outcome import Outcome
 from alignstream.streams.topics import REASONS
 
 logger = logging.getLogger(__name__)
@@ -111,11 +112,11 @@ class Metrics:
         """Count the records of a batch as in hand while it is."""
         self.consumed.inc(n_records)
         self.batch_records.observe(n_records)
-        self.inflight.set(n_records)
+        self.inflight.inc(n_records)
         try:
             yield
         finally:
-            self.inflight.set(0)
+            self.inflight.dec(n_records)
 
     def finished(self, outcomes: Sequence[Outcome], *, now: float) -> None:
         """Count what became of a batch, once the broker confirmed all of it."""

@@ -156,6 +156,29 @@ class Settings(BaseSettings):
         description="Padded tokens in one run of the graph: more gains no speed on CPUs and costs memory.",
     )
 
+    # -- following the stream ----------------------------------------------------------------------
+    follow: Literal["epochs", "live", "off"] = Field(
+        "epochs",
+        description="How query vectors follow the stream. epochs: when a tenant's texts have doubled, when its stream "
+        "changes, and after feedback. live: besides, every epoch_interval_seconds. off: not at all, and nothing is "
+        "observed.",
+    )
+    epoch_interval_seconds: Annotated[float, Field(ge=0.5, le=3600)] = Field(
+        2.0, description="Seconds between epochs where follow is live; by doubling, quality is the same."
+    )
+    max_tenants: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        10_000, description="Tenants that the learner keeps a state of; texts of further ones teach nothing."
+    )
+    checkpoint_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        10.0,
+        description="Seconds between what the learner writes down: bounds what it reads again after a crash.",
+    )
+    learner_group: str = Field(
+        "alignstream-learner",
+        pattern=NAME_PATTERN,
+        description="Consumer group of the learner; of several learners one works and the others wait.",
+    )
+
     # -- zero-shot labels --------------------------------------------------------------------------
     label_set: str | None = Field(
         None,
@@ -182,6 +205,11 @@ class Settings(BaseSettings):
     tenants: tuple[str, ...] | None = Field(None, description="Tenants allowed, as a JSON list. None: all.")
     vector_encoding: Literal["base64-f32le", "json"] = Field(
         "base64-f32le", description="How a vector is written. base64: a third of the size of JSON numbers."
+    )
+    raw_vector: bool = Field(
+        default=False,
+        description="Also write the vector as encoded, in float16, so that 'alignstream realign' can move it to "
+        "another adapter. Off: it adds 40 % to a record.",
     )
 
     # -- batching ----------------------------------------------------------------------------------

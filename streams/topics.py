@@ -7,6 +7,16 @@ DOCUMENTS: Final = "documents.v1"
 VECTORS: Final = "vectors.aligned.v1"
 LABELS: Final = "labels.zero-shot.v1"
 DEAD_LETTERS: Final = "documents.dead-letter.v1"
+PAIRS: Final = "pairs.v1"
+PAIRS_SCORED: Final = "pairs.scored.v1"
+FEEDBACK: Final = "label-feedback.v1"
+#: What workers saw, for the learner: one partition, so that all of it has one order.
+OBSERVATIONS: Final = "observations.v1"
+#: What the learner decided, and what it needs to go on after a restart: one partition, compacted.
+EPOCHS: Final = "epochs.v1"
+
+#: What workers read.
+INPUTS: Final = (DOCUMENTS, PAIRS, FEEDBACK)
 
 #: Kafka's own default for the largest record batch of a topic, in bytes.
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
@@ -54,6 +64,8 @@ class TopicSpec:
 
     name: str
     config: dict[str, str]
+    #: None: as whoever makes the topics says.
+    n_partitions: int | None = None
 
 
 def specs() -> tuple[TopicSpec, ...]:
@@ -64,11 +76,23 @@ def specs() -> tuple[TopicSpec, ...]:
         "max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES + DEAD_LETTER_EXTRA_BYTES),
         "retention.ms": month,
     }
+    compacted = {
+        "max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES),
+        "cleanup.policy": "compact",
+        # Parts of former epochs go soon: a restart reads the whole topic.
+        "min.cleanable.dirty.ratio": "0.2",
+        "segment.ms": str(3600 * 1000),
+    }
     return (
         TopicSpec(DOCUMENTS, documents),
         TopicSpec(VECTORS, dict(documents)),
         TopicSpec(LABELS, dict(documents)),
         TopicSpec(DEAD_LETTERS, dead),
+        TopicSpec(PAIRS, dict(documents)),
+        TopicSpec(PAIRS_SCORED, dict(documents)),
+        TopicSpec(FEEDBACK, dict(documents)),
+        TopicSpec(OBSERVATIONS, {**documents, "retention.ms": str(24 * 3600 * 1000)}, n_partitions=1),
+        TopicSpec(EPOCHS, compacted, n_partitions=1),
     )
 
 

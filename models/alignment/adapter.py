@@ -220,7 +220,9 @@ def identity(encoder: str, dim: int) -> Adapter:
     return Adapter(encoder=encoder, dim=dim)
 
 
-def space(encoder: str, adapter_version: str, context: Context = NEUTRAL) -> str:
+def space(
+    encoder: str, adapter_version: str, context: Context = NEUTRAL, tenant_map: str | None = None
+) -> str:
     """Return the short name of a space: equal names, exactly comparable vectors.
 
     Parameters
@@ -231,8 +233,12 @@ def space(encoder: str, adapter_version: str, context: Context = NEUTRAL) -> str
         Version of the adapter that was applied.
     context : Context
         Its overrides count; a language does not, as texts of all languages share a space.
+    tenant_map : str, optional
+        Version of the tenant's own map that was applied after the adapter.
     """
     parts: dict[str, Any] = {"adapter": adapter_version, "encoder": encoder}
+    if tenant_map is not None:
+        parts["map"] = tenant_map
     for name, value in context.overrides.items():
         if (name, value) != ("strength", 1.0):
             parts[name] = repr(value)

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from alignstream.models.alignment.adapter import MIN_NORM
 from alignstream.models.alignment.linear import LanguageMaps
-from alignstream.models.alignment.members import Matrix, Matrix16
+from alignstream.models.alignment.members import Matrix, Matrix16, Tuning, Vector32
 from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
 from alignstream.models.packed import pack, unpack
 
@@ -68,6 +69,12 @@ class TenantMap:
 
     maps: LanguageMaps
     adapter_version: str
+
+    def moved(self, y: Vector32, language: str | None) -> Vector32:
+        """Correct an aligned vector of shape (dim,), float32, if its tag names one of the languages: a unit vector."""
+        found = self.maps.transform_one(y.astype(np.float64), Tuning(language=language))
+        norm = max(float(np.linalg.norm(found)), MIN_NORM)
+        return (found / norm).astype(np.float32)
 
     @functools.cached_property
     def version(self) -> str:

@@ -1,4 +1,4 @@
-"""How a worker serves with an epoch: corrected queries and the hubness of stored vectors.
+"""How a worker serves with an epoch: corrected queries, hubness of stored vectors, and what feedback changes.
 
 ``query = f(x - c)`` with f the adapter and ``c = r δ + (d_l - δ)``: δ is how far the tenant's texts lie from where the
 adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors are
@@ -7,16 +7,20 @@ must not chase it.
 """
 
 import dataclasses
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from alignstream.models.alignment.adapter import MIN_NORM, Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
-from alignstream.models.alignment.languages import LanguageTable
+from alignstream.models.alignment.languages import LanguageTable, language_key
 from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention, nearest_mean
 from alignstream.models.online.epoch import Epoch, Rows
+from alignstream.models.online.feedback import Recall, corrected_prototypes
 
 #: Texts that a language's expected place is worth beside its mean in the stream.
 PRIOR_TEXTS: Final = 30.0
@@ -32,6 +36,8 @@ HUB_NEIGHBOURS: Final = 10
 MIN_BANK: Final = 20
 #: Texts at which a bank's hubness counts half: few texts tell chance from hubs badly.
 BANK_TEXTS: Final = 300.0
+#: Pairs of adapter and epoch in memory: about 2 MB each.
+MAX_FOLLOWINGS: Final = 64
 #: Marks the mean of texts without a tag that resemble a language.
 GUESSED: Final = "~"
 
@@ -101,15 +107,72 @@ class Following:
         self.tenant_map = (
             tenant_map if tenant_map is not None and tenant_map.adapter_version == adapter.version else None
         )
+        memory, examples = epoch.memory, epoch.examples
+        self._recall = Recall(
+            self._vectors(memory.sources), self._vectors(memory.targets), memory.sources.languages
+        )
+        self._examples = self._vectors(examples.rows)
         self._bank = self._queries(epoch.bank)
         self._bank_keys = np.array(epoch.bank.languages, dtype=object)
         self._others: dict[str | None, Matrix] = {}
 
     def _queries(self, rows: Rows) -> Matrix:
-        vectors = rows.vectors.astype(np.float32)
-        contexts = [Context(language=language or None) for language in rows.languages]
-        queries = [self.query(x, context) for x, context in zip(vectors, contexts, strict=True)]
-        return np.stack(queries) if queries else vectors
+        return _each(rows, self.query)
+
+    def _vectors(self, rows: Rows) -> Matrix:
+        return _each(rows, self.vector)
+
+    @functools.cached_property
+    def texts(self) -> Matrix:
+        """The recent texts as they would be stored, shape (n, dim), float32."""
+        return self._vectors(self.epoch.bank)
+
+    @property
+    def map_version(self) -> str | None:
+        """Name of the tenant's map that ``vector`` applies, a part of ``space``; None where there is none."""
+        return None if self.tenant_map is None else self.tenant_map.version
+
+    def vector(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
+        """Return the unit vector to store, shape (dim,), float32: the adapter's, moved by the tenant's own map.
+
+        Parameters
+        ----------
+        x : ndarray of shape (dim,), float32
+            Unit vector as encoded.
+        context : Context
+        """
+        return self._mapped(self.adapter.transform_one(x, context), context)
+
+    def _mapped(self, y: Vector32, context: Context) -> Vector32:
+        if self.tenant_map is None:
+            return y
+        return self.tenant_map.moved(y, context.language)
+
+    def prototypes(
+        self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
+    ) -> Matrix | None:
+        """Return prototypes of labels moved toward the tenant's examples of a set; None where there are none.
+
+        Parameters
+        ----------
+        label_set : str
+        labels : sequence of str
+        prototypes : ndarray of shape (n_labels, dim), float32
+            Aligned unit vectors of the labels' texts.
+        common : ndarray of shape (dim,), optional
+            The unit direction that all texts share.
+        """
+        examples = self.epoch.examples
+        rows = [
+            row
+            for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
+            if name == label_set and label in labels
+        ]
+        if not rows:
+            return None
+        return corrected_prototypes(
+            prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
+        )
 
     def correction(self, language: str | None, x: Vector32 | None = None) -> Vector64:
         """Return what a query leaves behind, shape (dim,).
@@ -129,6 +192,10 @@ class Following:
             return self.common
         return self._corrections[self._table.keys[position]]
 
+    def correction_length(self, name: str) -> float:
+        """Return how far queries of one of the epoch's languages are moved, before the adapter."""
+        return float(np.linalg.norm(self._corrections.get(name, self.common)))
+
     def query(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Return the unit vector with which to look up stored vectors: shape (dim,), float32.
 
@@ -139,7 +206,9 @@ class Following:
         context : Context
             As for the stored vector.
         """
-        return self.adapter.transform_one(x, context, self.correction(context.language, x))
+        moved = self.adapter.transform_one(x, context, self.correction(context.language, x))
+        language = None if context.language is None else language_key(context.language)
+        return self._recall.moved(self._mapped(moved, context), language)
 
     def hubness(self, y: Vector32, language: str | None = None) -> float | None:
         """Measure how near a stored vector is to recent queries of other languages; None where there are too few.
@@ -170,6 +239,18 @@ class Following:
         return self._others[language]
 
 
+def _each(rows: Rows, transform: Callable[[Vector32, Context], Vector32]) -> Matrix:
+    vectors = rows.vectors.astype(np.float32)
+    if len(vectors) == 0:
+        return vectors
+    return np.stack(
+        [
+            transform(x, Context(language=language or None))
+            for x, language in zip(vectors, rows.languages, strict=True)
+        ]
+    )
+
+
 def _shift(found: dict[str, tuple[Vector64, float]], dim: int) -> Vector64:
     """Return δ: the weighted mean of the languages' differences, shrunk to none."""
     total, weights = np.zeros(dim), 0.0
@@ -182,6 +263,25 @@ def _shift(found: dict[str, tuple[Vector64, float]], dim: int) -> Vector64:
 def _clipped(shift: Vector64) -> Vector64:
     norm = float(np.linalg.norm(shift))
     return shift if norm <= MAX_SHIFT else shift * (MAX_SHIFT / max(norm, MIN_NORM))
+
+
+class FollowingCache:
+    """What adapters and epochs make together, each pair made once. Used from one thread."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[str, str], Following] = OrderedDict()
+
+    def find(self, adapter: Adapter, epoch: Epoch | None) -> Following | None:
+        """Return what an adapter and an epoch make together; None without an epoch, or where nothing is adapted."""
+        if epoch is None or adapter.is_identity:
+            return None
+        key = adapter.version, epoch.version
+        if key not in self._found:
+            self._found[key] = Following(adapter, epoch)
+            while len(self._found) > MAX_FOLLOWINGS:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        return self._found[key]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ KEPT_TEXTS: Final = 10.0
 #: Languages of one tenant; texts of more count for the tenant alone.
 MAX_LANGUAGES: Final = 256
 
-_FIRST_CAPACITY: Final = 2
+_FIRST_CAPACITY: Final = 1
 
 
 class RunningMeans:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from alignstream.models.alignment.closed_form import Array64
 from alignstream.models.alignment.members import Vector32, Vector64
 from alignstream.models.online.bank import Bank
 from alignstream.models.online.drift import WINDOW, DriftTest, Finding
@@ -81,15 +82,18 @@ class TenantState:
         self.is_frozen = False
         self.last_finding: Finding | None = None
         self.n_drifts = 0
-        self._recent: deque[Recent] = deque(maxlen=_CHANGED_TEXTS)
-        self._n_calm = 0
-        self._due: Reason | None = None
+        #: The last texts: those of which a confirmed change consists.
+        self.recent: deque[Recent] = deque(maxlen=_CHANGED_TEXTS)
+        #: Windows without a change, in a row, while suspended.
+        self.n_calm = 0
+        #: Why an epoch is due whatever the counts say.
+        self.awaited: Reason | None = None
 
     @property
     def due(self) -> Reason | None:
         """Why an epoch should be opened now; None: no reason."""
-        if self._due is not None:
-            return self._due
+        if self.awaited is not None:
+            return self.awaited
         if self.n_texts >= self.next_at:
             return "doubling"
         kept = len(self.pairs) + len(self.examples)
@@ -105,13 +109,13 @@ class TenantState:
     def tick(self, *, is_live: bool) -> None:
         """Note that time has passed: what waits is due now."""
         if self.n_feedback:
-            self._due = self._due or "feedback"
+            self.awaited = self.awaited or "feedback"
         elif is_live and self.n_since:
-            self._due = self._due or "interval"
+            self.awaited = self.awaited or "interval"
 
     def ask(self) -> None:
         """Note that a person asks for an epoch."""
-        self._due = "hand"
+        self.awaited = "hand"
 
     # -- texts ---------------------------------------------------------------------------------------
 
@@ -127,7 +131,7 @@ class TenantState:
             return
         name = text.language or (GUESSED + text.seen if text.seen else "")
         recent = Recent(name, text.vector, text.key, is_new_key)
-        self._recent.append(recent)
+        self.recent.append(recent)
         if self._is_changing(recent) or self.suspended:
             return
         self._learn(recent)
@@ -149,15 +153,15 @@ class TenantState:
             return False
         self.last_finding = finding
         if self.suspended:
-            self._n_calm = 0 if finding.is_above else self._n_calm + 1
-            if self._n_calm >= 2:
-                self.suspended, self._n_calm = None, 0
+            self.n_calm = 0 if finding.is_above else self.n_calm + 1
+            if self.n_calm >= 2:
+                self.suspended, self.n_calm = None, 0
             return False
         if not finding.is_confirmed:
             return False
-        oddity = self.influence.oddity([(item.key, item.is_new_key) for item in self._recent])
+        oddity = self.influence.oddity([(item.key, item.is_new_key) for item in self.recent])
         if oddity is not None:
-            self.suspended, self._n_calm = oddity, 0
+            self.suspended, self.n_calm = oddity, 0
             return True
         self._change()
         return True
@@ -165,19 +169,19 @@ class TenantState:
     def _change(self) -> None:
         """Begin again with the texts of a confirmed change; what was learned before is where they start from."""
         self.n_drifts += 1
-        tested = [item for item in self._recent if self.means.weight(item.name) >= TESTED_FROM]
+        tested = [item for item in self.recent if self.means.weight(item.name) >= TESTED_FROM]
         if tested:
             common = np.mean([self.means.residual(item.name, item.vector) for item in tested], axis=0)
             self.means.shift(common * (len(tested) / (len(tested) + SHIFT_PRIOR)))
         self.means.soften()
         self.bank.clear()
-        for item in self._recent:
+        for item in self.recent:
             self._learn(item)
         self.drift.reset()
-        self.n_texts = len(self._recent)
+        self.n_texts = len(self.recent)
         self.next_at = 2 * self.n_texts
         self.n_since += 1
-        self._due = "drift"
+        self.awaited = "drift"
 
     # -- feedback ------------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class TenantState:
         if self.pairs.pop(pair_id, None) is None:
             return False
         self.n_feedback += 1
-        self._due = "feedback"
+        self.awaited = "feedback"
         return True
 
     def _keep(self, kept: OrderedDict, name: str, value: object, limit: int) -> None:  # type: ignore[type-arg]
@@ -208,20 +212,28 @@ class TenantState:
 
     def thaw(self) -> None:
         """Publish again, and learn again where something odd had stopped that."""
-        self.is_frozen, self.suspended, self._n_calm = False, None, 0
+        self.is_frozen, self.suspended, self.n_calm = False, None, 0
         self.drift.reset()
+
+    def rest(self) -> None:
+        """Keep only what takes little room: means, pairs and examples."""
+        self.bank.clear()
+        self.recent.clear()
+        self.drift = DriftTest(self.dim)
+        self.influence = Influence()
+        self.suspended, self.n_calm = None, 0
 
     def reset(self, language: str | None = None) -> None:
         """Forget what unlabelled texts taught, of one language or of all; pairs and examples stay."""
         self.means.forget(language)
         self.bank.clear(language)
         self.drift.reset()
-        self._recent.clear()
+        self.recent.clear()
         if language is None:
             self.n_texts, self.next_at = 0, FIRST_EPOCH_TEXTS
             self.influence = Influence()
             self.suspended = None
-        self._due = "reset"
+        self.awaited = "reset"
 
     # -- an epoch --------------------------------------------------------------------------------------
 
@@ -266,14 +278,14 @@ class TenantState:
     def opened(self) -> None:
         """Note that an epoch was decided on, whether it was published or refused: the next waits for as much again."""
         self.number += 1
-        self._due = None
+        self.awaited = None
         self.n_since = 0
         self.n_feedback = 0
         while self.next_at <= self.n_texts:
             self.next_at *= 2
         self.drift.calibrate(self._residuals(), seed=self.number)
 
-    def _residuals(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def _residuals(self) -> Array64:
         """Return the bank's texts less the means of their languages among them."""
         by_language: dict[str, list[Vector64]] = {}
         for language, vector in self.bank:

@@ -20,10 +20,13 @@ from alignstream.models.errors import (
     AdapterError,
     AlignstreamError,
     LabelsError,
+    PackedCorrupt,
     RegistryCorrupt,
     RegistryError,
     RegistryUnavailable,
 )
+from alignstream.models.online import epoch as epochs
+from alignstream.models.online.epoch import Epoch
 from alignstream.models.registry.cache import LastGoodCopies
 from alignstream.models.registry.store import Store
 from alignstream.models.registry.wire import KINDS, Kind, Pointer
@@ -35,6 +38,8 @@ POLL_JITTER: Final = 0.2
 #: Served names of a kind; a bound on memory, far above what one service needs.
 MAX_NAMES: Final = 256
 
+Value = Adapter | LabelSet | Epoch
+
 Source = Literal["built-in", "package", "disk", "registry", "file"]
 
 
@@ -42,7 +47,7 @@ Source = Literal["built-in", "package", "disk", "registry", "file"]
 class Served:
     """One value that serves: what it is, where it came from, and since when (seconds since 1970)."""
 
-    value: Adapter | LabelSet
+    value: Value
     source: Source
     since: float
     pointer: Pointer | None = None
@@ -54,6 +59,8 @@ class Catalogue:
 
     adapters: Mapping[str, Served]
     label_sets: Mapping[str, Served]
+    #: By tenant.
+    epochs: Mapping[str, Served] = dataclasses.field(default_factory=dict)
 
     def adapter(self, name: str) -> Adapter | None:
         """Return an adapter by name, or None."""
@@ -64,6 +71,11 @@ class Catalogue:
         """Return a label set by name, or None."""
         served = self.label_sets.get(name)
         return served.value if served is not None and isinstance(served.value, LabelSet) else None
+
+    def epoch(self, tenant: str) -> Epoch | None:
+        """Return what a tenant's stream has taught, or None."""
+        served = self.epochs.get(tenant)
+        return served.value if served is not None and isinstance(served.value, Epoch) else None
 
 
 class Listener(Protocol):
@@ -111,7 +123,7 @@ class Follower:
         self._encoder = encoder
         self._listener = listener
         self._clock = clock
-        self._held: dict[Kind, dict[str, Served]] = {"adapter": {}, "labels": {}}
+        self._held: dict[Kind, dict[str, Served]] = {kind: {} for kind in KINDS}
         #: Pointers that were refused, so that each is reported once, not at every look.
         self._refused: dict[tuple[Kind, str], Pointer | str] = {}
         #: Pointers whose value was fetched and is bad: it is not fetched again.
@@ -128,6 +140,13 @@ class Follower:
         return Catalogue(
             adapters=MappingProxyType(dict(self._held["adapter"])),
             label_sets=MappingProxyType(dict(self._held["labels"])),
+            epochs=MappingProxyType(
+                {
+                    held.value.tenant: held
+                    for held in self._held["epoch"].values()
+                    if isinstance(held.value, Epoch)
+                }
+            ),
         )
 
     def _start_from_package_and_disk(self) -> None:
@@ -149,12 +168,14 @@ class Follower:
                         pointer, blob = found
                         value = self._parse(kind, blob)
                         self._held[kind][name] = Served(value, "disk", self._clock(), pointer)
-                except (RegistryError, AdapterError, LabelsError) as error:
+                except (RegistryError, AdapterError, LabelsError, PackedCorrupt) as error:
                     self._reject(kind, name, "disk", str(error))
 
-    def _parse(self, kind: Kind, blob: bytes) -> Adapter | LabelSet:
+    def _parse(self, kind: Kind, blob: bytes) -> Value:
         if kind == "adapter":
             return adapters.from_bytes(blob, encoder=self._encoder)
+        if kind == "epoch":
+            return epochs.from_bytes(blob, encoder=self._encoder)
         return label_sets.from_bytes(blob)
 
     def _reject(self, kind: Kind, name: str, reason: str, message: str) -> None:
@@ -241,7 +262,7 @@ class Follower:
             self._reject(kind, name, "disk", str(error))
         return True, True
 
-    def _fetch(self, kind: Kind, name: str, pointer: Pointer) -> tuple[Adapter | LabelSet, bytes] | None:
+    def _fetch(self, kind: Kind, name: str, pointer: Pointer) -> tuple[Value, bytes] | None:
         """Return the value that a pointer names, verified, and its bytes; None if it is refused."""
         if self._bad.get((kind, name)) == pointer:
             return None
@@ -250,7 +271,7 @@ class Follower:
             return self._parse(kind, blob), blob
         except RegistryUnavailable:
             raise
-        except (RegistryError, AdapterError, LabelsError) as error:
+        except (RegistryError, AdapterError, LabelsError, PackedCorrupt) as error:
             # What the registry does not have, or does not give, may be there at the next look.
             if isinstance(error, RegistryCorrupt) or not isinstance(error, RegistryError):
                 self._bad[kind, name] = pointer

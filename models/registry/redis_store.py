@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,6 +153,9 @@ class RedisStore(StoreRules):
 
     def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
         self._run("SET", wire.blob_key(kind, name, sha256), blob)
+
+    def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
+        self._run("UNLINK", *(wire.blob_key(kind, name, sha256) for sha256 in sha256s))
 
     def _milliseconds(self) -> int:
         seconds, microseconds = self._run("TIME")

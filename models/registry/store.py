@@ -9,7 +9,7 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from alignstream.models.errors import RegistryConflict, RegistryCorrupt, RegistryError
@@ -136,6 +136,20 @@ class Store(Protocol):
         """
         ...
 
+    def prune(self, kind: Kind, name: str, *, keep: int) -> int:
+        """Remove the blobs of all but the newest pointers of a name; return how many were named for removal.
+
+        Called by the learner: epochs are many, and soon of no use. The pointers stay in the history; a move to one
+        whose blob is gone is refused.
+
+        Parameters
+        ----------
+        kind, name
+        keep : int
+            Pointers whose blobs stay, the current one included; at least 1.
+        """
+        ...
+
     def wait_for_hint(self, timeout_seconds: float) -> bool:
         """Wait until something is published; return False when the time is up.
 
@@ -178,6 +192,10 @@ class StoreRules(abc.ABC):
     @abc.abstractmethod
     def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
         """Store a blob, whatever lay there."""
+
+    @abc.abstractmethod
+    def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
+        """Remove blobs; those that are not there do no harm."""
 
     @abc.abstractmethod
     def _milliseconds(self) -> int:
@@ -301,6 +319,17 @@ class StoreRules(abc.ABC):
 
         return self._advance(kind, name, build, expected_revision)
 
+    def prune(self, kind: Kind, name: str, *, keep: int) -> int:
+        """Remove the blobs of all but the newest pointers of a name; see `Store.prune`."""
+        if keep < 1:
+            raise RegistryError(f"at least the current blob of {kind} {name} must stay, not {keep}")
+        pointers = self.history(kind, name)
+        kept = {pointer.sha256 for pointer in pointers[:keep]}
+        gone = sorted({pointer.sha256 for pointer in pointers[keep:]} - kept)
+        if gone:
+            self._delete_blobs(kind, name, gone)
+        return len(gone)
+
     def _decoded(self, kind: Kind, name: str, raw: bytes | None) -> Pointer | None:
         if raw is None:
             return None
@@ -389,6 +418,11 @@ class MemoryStore(StoreRules):
     def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
         with self._changed:
             self._values[wire.blob_key(kind, name, sha256)] = blob
+
+    def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
+        with self._changed:
+            for sha256 in sha256s:
+                self._values.pop(wire.blob_key(kind, name, sha256), None)
 
     def _milliseconds(self) -> int:
         return int(time.time() * 1000)

@@ -15,7 +15,7 @@ import msgspec
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError
 
-Kind = Literal["adapter", "labels"]
+Kind = Literal["adapter", "labels", "epoch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: Starts with a letter or a digit, so that it can never be ``.``, ``..`` or an option of a command.
@@ -75,6 +75,15 @@ class Pointer(msgspec.Struct, frozen=True):
     encoder: str | None = None
     frozen: bool = False
     note: str = ""
+
+
+def epoch_name(encoder: str, tenant: str) -> str:
+    """Return the name under which a tenant's epoch of one encoder is published."""
+    name = f"{encoder[:VERSION_CHARACTERS]}.{tenant}"
+    if NAME_PATTERN.fullmatch(name):
+        return name
+    digest = hashlib.sha256(tenant.encode()).hexdigest()[:VERSION_CHARACTERS]
+    return f"{encoder[:VERSION_CHARACTERS]}.{tenant[:32]}-{digest}"
 
 
 def check_kind(kind: str) -> None:

@@ -2,39 +2,63 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from alignstream.models.errors import LabelsError
+from alignstream.models.tasks.fitted import Fitted
 
 MAX_LABELS: Final = 64
 MAX_LABEL_CHARACTERS: Final = 200
 MAX_TEMPLATE_CHARACTERS: Final = 500
 PLACEHOLDER: Final = "{label}"
-#: A label set is a few kilobytes; a bound on what is fetched and parsed.
-MAX_LABEL_SET_BYTES: Final = 64 * 1024
+#: 64 fitted prototypes of 1,024 numbers in float16 take 175 kB in base64; a bound on what is fetched and parsed.
+MAX_LABEL_SET_BYTES: Final = 256 * 1024
 
 
 class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Named labels with their template; the JSON of this type is the registry's value.
 
-    ``template`` None takes the worker's default.
+    Parameters
+    ----------
+    labels : tuple of str
+        Names, each once.
+    template : str, optional
+        The sentence that holds ``{label}``; None takes the worker's default.
+    multi_label : bool
+        Labels do not exclude each other.
+    steady_mix : bool
+        The owner says that the stream's mix of topics is steady: prototypes may follow its texts.
+    fitted : Fitted, optional
+        What ``alignstream labels fit`` found; None: the label texts themselves are the prototypes.
     """
 
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_LABELS)]
     template: str | None = None
     multi_label: bool = False
+    steady_mix: bool = False
+    fitted: Fitted | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
         if self.template is not None:
             check_template(self.template)
+        if self.fitted is not None:
+            self.fitted.check(len(self.labels), multi_label=self.multi_label)
 
     @property
     def blob(self) -> bytes:
         """The JSON that is stored."""
-        return msgspec.json.encode(self)
+        stored: dict[str, Any] = {
+            "labels": self.labels, "template": self.template, "multi_label": self.multi_label
+        }  # fmt: skip
+        # Fields that came later are left out at their defaults: sets from before keep bytes and version.
+        if self.steady_mix:
+            stored["steady_mix"] = True
+        if self.fitted is not None:
+            stored["fitted"] = self.fitted
+        return msgspec.json.encode(stored)
 
     @property
     def version(self) -> str:

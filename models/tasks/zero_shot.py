@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.members import Matrix, Vector32, Vector64
+from alignstream.models.tasks.fitted import Fitted
 from alignstream.models.tasks.labels import render
 
 #: Divides cosines before the softmax: the lowest negative log-likelihood on SIB-200's development texts in 34
@@ -36,7 +37,7 @@ _Key = TypeVar("_Key")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """Labels with scores in descending order; ``label`` is None where none applies (multi-label only)."""
+    """Labels with scores in descending order; ``label`` is None where none applies or it abstains."""
 
     label: str | None
     labels: tuple[str, ...]
@@ -50,6 +51,7 @@ def predict_one(
     *,
     multi_label: bool,
     common: Vector64 | None = None,
+    fitted: Fitted | None = None,
 ) -> Prediction:
     """Score labels for one text.
 
@@ -66,26 +68,86 @@ def predict_one(
         of ``(cosine - MULTI_LABEL_MIDPOINT) / TEMPERATURE`` on its own.
     common : ndarray of shape (dim,), optional
         The unit direction that all texts share (``Adapter.common_direction``): left out of the cosines.
+    fitted : Fitted, optional
+        Its bias, temperature, thresholds and margin take the place of the constants; ``prototypes`` are its own.
 
     Returns
     -------
     Prediction
         Equal scores stay in the order of ``labels``.
     """
-    cosines = label_cosines(y[None], prototypes, common)[0]
-    if multi_label:
-        scores = 1.0 / (1.0 + np.exp(-(cosines - MULTI_LABEL_MIDPOINT) / TEMPERATURE))
-    else:
-        scaled = (cosines - cosines.max()) / TEMPERATURE
-        scores = np.exp(scaled) / np.exp(scaled).sum()
+    cosines = label_cosines(y[None], prototypes, common)
+    scores = label_scores(cosines, multi_label=multi_label, fitted=fitted)[0]
     order = np.argsort(-scores, kind="stable")
-    best = labels[order[0]]
-    accepted = not multi_label or scores[order[0]] >= MULTI_LABEL_ACCEPT
+    accepted = answers(
+        scores[None], multi_label=multi_label, abstain_margin=0.0 if fitted is None else fitted.abstain_margin
+    )[0]
     return Prediction(
-        label=best if accepted else None,
+        label=labels[order[0]] if accepted else None,
         labels=tuple(labels[position] for position in order),
         scores=tuple(round(float(scores[position]), 6) for position in order),
     )
+
+
+def label_scores(
+    cosines: NDArray[np.float64], *, multi_label: bool, fitted: Fitted | None = None
+) -> NDArray[np.float64]:
+    """Turn cosines into scores between 0 and 1.
+
+    Parameters
+    ----------
+    cosines : ndarray of shape (n, n_labels), float64
+        From ``label_cosines``.
+    multi_label : bool
+        False: a softmax over the labels. True: a logistic function of each label on its own.
+    fitted : Fitted, optional
+        Where bias, temperature and thresholds come from; else the constants of this module.
+
+    Returns
+    -------
+    ndarray of shape (n, n_labels), float64
+    """
+    temperature = TEMPERATURE if fitted is None else fitted.temperature
+    if fitted is not None:
+        cosines = cosines - np.asarray(fitted.bias)
+    if multi_label:
+        thresholds = None if fitted is None else fitted.thresholds
+        middle = MULTI_LABEL_MIDPOINT if thresholds is None else np.asarray(thresholds)
+        # Past 700 the exponential overflows; the score is 0 or 1 long before.
+        scores: NDArray[np.float64] = 1.0 / (
+            1.0 + np.exp(np.clip((middle - cosines) / temperature, -700, 700))
+        )
+        return scores
+    scaled = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
+    softmax: NDArray[np.float64] = scaled / scaled.sum(axis=1, keepdims=True)
+    return softmax
+
+
+def answers(
+    scores: NDArray[np.float64], *, multi_label: bool, abstain_margin: float = 0.0
+) -> NDArray[np.bool_]:
+    """Tell which texts get a label.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, n_labels), float64
+        From ``label_scores``.
+    multi_label : bool
+        True: a text whose best score is at least ``MULTI_LABEL_ACCEPT``.
+    abstain_margin : float
+        Otherwise: a text whose best score is at least this much above its second.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    ordered = np.sort(scores, axis=1)
+    # One label alone has no second: it is as far above it as it can be.
+    second = ordered[:, -2] if scores.shape[1] > 1 else np.zeros(len(scores))
+    accepted: NDArray[np.bool_] = (
+        ordered[:, -1] >= MULTI_LABEL_ACCEPT if multi_label else ordered[:, -1] - second >= abstain_margin
+    )
+    return accepted
 
 
 def label_cosines(Y: Matrix, prototypes: Matrix, common: Vector64 | None = None) -> NDArray[np.float64]:

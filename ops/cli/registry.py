@@ -1,4 +1,4 @@
-"""``alignstream adapters`` and ``alignstream labels``: what workers serve."""
+"""``alignstream adapters``: what workers serve; and what all kinds of the registry have in common."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 adapters_app = typer.Typer(
     no_args_is_help=True, help="Adapters in the registry (Redis): push, list, roll back."
 )
-labels_app = typer.Typer(no_args_is_help=True, help="Named label sets in the registry (Redis).")
 
 Note = Annotated[str, typer.Option(help="A few words kept with this version.")]
 
@@ -22,10 +21,10 @@ Note = Annotated[str, typer.Option(help="A few words kept with this version.")]
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(adapters_app, name="adapters")
-    app.add_typer(labels_app, name="labels")
 
 
-def _pointer(pointer: Any, *, as_json: bool) -> None:  # noqa: ANN401 (imported lazily)
+def show_pointer(pointer: Any, *, as_json: bool) -> None:  # noqa: ANN401 (imported lazily)
+    """Say where a name points now."""
     import msgspec
 
     if as_json:
@@ -92,7 +91,7 @@ def push(
         import hashlib
 
         if current.sha256 == hashlib.sha256(blob).hexdigest():
-            _pointer(current, as_json=as_json)
+            show_pointer(current, as_json=as_json)
             return
     if is_shipped:
         pointer = adapters.push_adapter(settings, name, blob, note=note, expected_revision=expected_revision)
@@ -102,7 +101,7 @@ def push(
         )
         show_fallen_back(published.fell_back)
         pointer = published.pointer
-    _pointer(pointer, as_json=as_json)
+    show_pointer(pointer, as_json=as_json)
 
 
 def show_fallen_back(fell_back: "Mapping[str, str]") -> None:
@@ -114,7 +113,8 @@ def show_fallen_back(fell_back: "Mapping[str, str]") -> None:
         )  # fmt: skip
 
 
-def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, imported lazily)
+def list_names(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, imported lazily)
+    """List what is published of a kind; a damaged name hides no other."""
     import msgspec
     from rich.table import Table
 
@@ -153,7 +153,7 @@ def _list(kind: Any, *, as_json: bool) -> None:  # noqa: ANN401 (a literal, impo
 @adapters_app.command("list")
 def list_adapters(as_json: AsJson = False) -> None:
     """List the adapters in the registry."""
-    _list("adapter", as_json=as_json)
+    list_names("adapter", as_json=as_json)
 
 
 @adapters_app.command("show")
@@ -214,6 +214,11 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to an older version, under a new revision."""
+    roll_back("adapter", name, to, as_json=as_json)
+
+
+def roll_back(kind: Any, name: str, to: str | None, *, as_json: bool) -> None:  # noqa: ANN401 (a literal)
+    """Move a name to a version of its history; None takes the one before."""
     from alignstream.models.errors import RegistryError
     from alignstream.streams.connections import open_store
     from alignstream.streams.settings import load
@@ -221,15 +226,16 @@ def rollback(
     store = open_store(load())
     try:
         if to is None:
-            history = store.history("adapter", name)
-            older = [item for item in history if history and item.version != history[0].version]
+            history = store.history(kind, name)
+            older = [item for item in history if item.version != history[0].version]
             if not older:
-                raise RegistryError(f"adapter {name!r} has no older version to go back to")
+                what = {"adapter": "adapter", "labels": "label set"}[kind]
+                raise RegistryError(f"{what} {name!r} has no older version to go back to")
             to = older[0].version
-        pointer = store.move("adapter", name, to)
+        pointer = store.move(kind, name, to)
     finally:
         store.close()
-    _pointer(pointer, as_json=as_json)
+    show_pointer(pointer, as_json=as_json)
 
 
 @adapters_app.command("pull")
@@ -251,64 +257,4 @@ def pull(
         temporary.replace(output)
     except OSError as error:
         raise AlignstreamError(f"cannot write {output}: {error.strerror}") from error
-    _pointer(pointer, as_json=as_json)
-
-
-@labels_app.command("push")
-def push_labels(
-    name: Annotated[str, typer.Argument(help="Name that messages and ALIGNSTREAM_LABEL_SET use.")],
-    file: Annotated[Path | None, typer.Argument(help="JSON, or one label a line.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="A label; repeat.")] = None,
-    template: Annotated[str | None, typer.Option(help="Sentence that holds {label}.")] = None,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="Labels do not exclude each other.")
-    ] = False,
-    note: Note = "",
-    as_json: AsJson = False,
-) -> None:
-    """Publish a label set, from a file or from --label."""
-    from alignstream.models.errors import LabelsError
-    from alignstream.models.tasks.labels import LabelSet
-    from alignstream.ops import adapters
-    from alignstream.streams.settings import load
-
-    if (file is None) == (not label):
-        raise LabelsError("give the labels in a file or with --label, one of the two")
-    labels = adapters.read_label_set(file) if file is not None else LabelSet(labels=tuple(label or ()))
-    labels = LabelSet(
-        labels=labels.labels,
-        template=template or labels.template,
-        multi_label=multi_label or labels.multi_label,
-    )
-    _pointer(adapters.push_label_set(load(), name, labels, note=note), as_json=as_json)
-
-
-@labels_app.command("list")
-def list_labels(as_json: AsJson = False) -> None:
-    """List the label sets in the registry."""
-    _list("labels", as_json=as_json)
-
-
-@labels_app.command("show")
-def show_labels(
-    name: Annotated[str, typer.Argument(help="Name in the registry.")],
-    version: Annotated[str | None, typer.Option(help="A version of its history.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the labels, template and kind of a label set."""
-    import msgspec
-
-    from alignstream.models.tasks.labels import from_bytes
-    from alignstream.ops import adapters
-    from alignstream.streams.settings import load
-
-    pointer, blob = adapters.fetch(load(), "labels", name, version)
-    labels = from_bytes(blob)
-    if as_json:
-        print_json({"pointer": msgspec.to_builtins(pointer), **msgspec.to_builtins(labels)})
-        return
-    _pointer(pointer, as_json=False)
-    console.print(f"template: {labels.template or '(the default of the worker)'}")
-    console.print(f"labels exclude each other: {'no' if labels.multi_label else 'yes'}")
-    for item in labels.labels:
-        console.print(f"  - {escape(item)}")
+    show_pointer(pointer, as_json=as_json)

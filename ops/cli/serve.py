@@ -1,4 +1,4 @@
-"""``worker``, ``config`` and ``doctor``: running the service, and finding out why it does not run."""
+"""``worker``, ``learner``, ``config`` and ``doctor``: running the service, and finding out why it does not run."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,7 @@ from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, errors, p
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("worker")(worker)
+    app.command("learner")(learner)
     app.command("config")(config)
     app.command("doctor")(doctor)
 
@@ -26,6 +27,14 @@ def worker(
 
     settings = load(**({} if artifact is None else {"artifact": artifact}))
     sys.exit(app.run(settings, artifact_folder(settings)))
+
+
+def learner() -> None:
+    """Run the learner until it is told to stop: it turns what workers see into epochs. One works, others wait."""
+    from alignstream.streams import learner as service
+    from alignstream.streams.settings import load
+
+    sys.exit(service.run(load()))
 
 
 def config(as_json: AsJson = False) -> None:

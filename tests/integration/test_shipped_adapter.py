@@ -28,6 +28,8 @@ from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.tasks import zero_shot
 from alignstream.ops.cli import fit as command
+from alignstream.ops.demo.sample import load_sample
+from alignstream.streams.codec import half_vector_field, read_half_vector
 from alignstream.streams.settings import load
 
 #: Encoders on other machines differ in the last bits of float32; means and sums over many texts average that out.
@@ -143,6 +145,30 @@ def sources(data: Path, encoder: OnnxEncoder) -> Sources:
 
     cache = EmbeddingCache(load().cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=refuse)
     return Sources(data, cache, encoder=encoder.fingerprint)
+
+
+def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
+    adapter: Adapter, encoder: OnnxEncoder
+) -> None:
+    """The figures of docs/realign.md: what ``raw_vector`` loses, on every text of the demonstration."""
+    items = [(tag, text) for item in load_sample().texts for tag, text in item.text.items()]
+    X = encoder.encode(encoder.tokenize([text for _, text in items]))
+    halves = [read_half_vector(half_vector_field(x), x.size) for x in X]
+    contexts = [Context(language=tag) for tag, _ in items]
+    full, half = (
+        np.stack(
+            [adapter.transform_one(x, context) for x, context in zip(rows, contexts, strict=True)]
+        ).astype(np.float64)
+        for rows in (X, halves)
+    )
+    lengths = np.linalg.norm(full, axis=1) * np.linalg.norm(half, axis=1)
+    assert len(items) == 945
+    assert 1 - ((full * half).sum(axis=1) / lengths).min() < 1e-7
+    before, after = full @ full.T, half @ half.T
+    assert np.abs(before - after).max() < 1e-4
+    for similarities in (before, after):
+        np.fill_diagonal(similarities, -1.0)
+    assert (before.argmax(axis=1) == after.argmax(axis=1)).mean() > 0.995
 
 
 def test_it_is_made_again_from_the_public_sets(adapter: Adapter, sources: Sources) -> None:

@@ -15,9 +15,11 @@ from alignstream.models.alignment.adapter import identity
 from alignstream.models.encoder.fake import FakeEncoder
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.streams.admission import Policy
-from alignstream.streams.agents import DocumentsAgent, OutputRefused, source_record
+from alignstream.streams.agents import BatchAgent, OutputRefused, source_record
 from alignstream.streams.crash_journal import CrashJournal
-from alignstream.streams.pipeline import EncoderFailed, Pipeline
+from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.observations import packed
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.sensors import Metrics
 from alignstream.streams.topics import DEAD_LETTERS, HEADER_REPLACED, VECTORS, Headers, header
 
@@ -148,8 +150,9 @@ class Worker:
 
     def work(self, *batches: Sequence[Message]) -> None:
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            agent = DocumentsAgent(
+            agent = BatchAgent(
                 self.pipeline,
+                pack=lambda items: packed(items, encoder=self.encoder.fingerprint, dim=DIM),
                 executor=executor,
                 catalogue=lambda: self.catalogue,
                 send=self.broker.send,
@@ -203,7 +206,8 @@ def test_nothing_is_acknowledged_before_everything_of_its_batch_is_confirmed(wor
     worker.work([good(0), bad(1), good(2)], [good(3)])
     kinds = [step[0] for step in worker.story]
     first_ack = kinds.index("ack")
-    assert kinds[:first_ack].count("confirm") == 3
+    # Two vectors, a dead letter, and what was observed of the two.
+    assert kinds[:first_ack].count("confirm") == 4
     assert worker.acked == [0, 1, 2, 3]
     # The next batch is not begun before this one is acknowledged.
     assert worker.story.index(("send", VECTORS, 3)) > worker.story.index(("ack", 0, 2))

@@ -1,5 +1,6 @@
 """Bytes to documents: what is good is decoded strictly, what is bad becomes a reason, never an exception."""
 
+import base64
 import json
 import time
 from typing import Any, get_args
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from alignstream.models.encoder.artifact import decode_vector
 from alignstream.models.tasks.labels import MAX_LABELS
@@ -16,7 +18,9 @@ from alignstream.streams.codec import (
     SourceRecord,
     decode_document,
     encode_record,
+    half_vector_field,
     is_deeper,
+    read_half_vector,
     vector_field,
 )
 from alignstream.streams.deadletter import dead_letter_headers, replacement
@@ -357,6 +361,59 @@ def test_a_vector_survives_both_encodings_bit_for_bit() -> None:
     assert decode_vector(str(vector_field(y, "base64-f32le"))).tobytes() == y.tobytes()
     numbers = json.loads(json.dumps(vector_field(y, "json")))
     assert np.array(numbers, dtype=np.float32).tobytes() == y.tobytes()
+
+
+unit_vectors = (
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40)
+    .map(lambda numbers: np.array(numbers, dtype=np.float32))
+    .filter(lambda x: float(np.linalg.norm(x)) > 1e-3)
+    .map(lambda x: np.asarray(x / np.linalg.norm(x), dtype=np.float32))
+)
+
+
+@given(x=unit_vectors)
+def test_a_raw_vector_comes_back_within_float16_at_length_one_and_always_the_same(
+    x: NDArray[np.float32],
+) -> None:
+    text = half_vector_field(x)
+    back = read_half_vector(text, x.size)
+    assert back.dtype == np.float32
+    assert float(np.linalg.norm(back.astype(np.float64))) == pytest.approx(1.0, abs=1e-6)
+    # Half a step of float16 at 1, twice: rounding, and the length that it changes.
+    np.testing.assert_allclose(back, x, rtol=0, atol=2 * 2**-11)
+    assert read_half_vector(text, x.size).tobytes() == back.tobytes()
+
+
+def test_what_float16_holds_exactly_comes_back_bit_for_bit() -> None:
+    x = np.array([0.5, -0.5, 0.5, 0.5, 0.0], dtype=np.float32)
+    assert (
+        half_vector_field(x)
+        == base64.b64encode(np.array([0.5, -0.5, 0.5, 0.5, 0.0], "<f2").tobytes()).decode()
+    )
+    assert read_half_vector(half_vector_field(x), 5).tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dim", "complaint"),
+    [
+        pytest.param([1.0, 0.0], 3, "2 numbers instead of 3", id="too short"),
+        pytest.param([1.0, 0.0], 1, "2 numbers instead of 1", id="too long"),
+        pytest.param([0.0, 0.0], 2, "length is 0 instead of 1", id="nothing"),
+        pytest.param([1.0, 0.1], 2, "length is 1.005 instead of 1", id="too far from length one"),
+        pytest.param([np.nan, 1.0], 2, "length is nan", id="not a number"),
+        pytest.param([np.inf, 0.0], 2, "length is", id="infinite"),
+    ],
+)
+def test_a_raw_vector_that_is_none_is_refused(numbers: list[float], dim: int, complaint: str) -> None:
+    text = base64.b64encode(np.array(numbers, dtype="<f2").tobytes()).decode()
+    with pytest.raises(ValueError, match=complaint):
+        read_half_vector(text, dim)
+
+
+@pytest.mark.parametrize("text", ["*", "é", "AA", "AAA=", "AAAA", ""])
+def test_text_that_is_no_raw_vector_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        read_half_vector(text, 1)
 
 
 def test_an_abstained_label_is_written_as_null() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignstream.ops.client import aligned_vector
-from alignstream.ops.reader import Record, RecordError, as_json, decode_vector, record_ids
+from alignstream.ops.reader import Record, RecordError, as_json, decode_vector, raw_vector_array, record_ids
 from alignstream.streams.topics import Headers
 
 VECTOR = np.array([0.1, -0.2, 0.97], dtype=np.float32)
@@ -44,6 +44,18 @@ def test_a_vector_is_decoded_to_the_very_same_floats(fields: dict[str, object]) 
 def test_a_vector_that_is_not_what_it_says_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(RecordError):
         decode_vector(fields)
+
+
+def test_a_raw_vector_is_given_as_an_array_or_not_at_all() -> None:
+    x = VECTOR / np.linalg.norm(VECTOR)
+    half = base64.b64encode(x.astype("<f2").tobytes()).decode()
+    raw = raw_vector_array(half, 3)
+    assert raw is not None
+    np.testing.assert_allclose(raw, x, atol=1e-3)
+    assert raw_vector_array(None, 3) is None
+    for damaged, dim in ((half, 4), (half, "3"), ("*", 3), (7, 3), ("", 3)):
+        with pytest.raises(RecordError, match="raw vector"):
+            raw_vector_array(damaged, dim)
 
 
 def test_json_shows_the_shortest_digits_that_name_the_same_vector() -> None:
@@ -87,5 +99,10 @@ def test_a_vector_record_gives_its_fields_and_its_metadata() -> None:
     assert (vector.id, vector.tenant, vector.language, vector.space) == ("a", "t", None, "s")
     assert vector.metadata == {"n": [1]}
     np.testing.assert_array_equal(vector.array, VECTOR)
+    assert vector.raw_array is None
+    half = base64.b64encode(np.array([0, -1, 0], dtype="<f2").tobytes()).decode()
+    with_raw = aligned_vector(record(value[:-1] + f',"raw_vector":"{half}"}}'.encode()))
+    assert with_raw.raw_array is not None
+    np.testing.assert_array_equal(with_raw.raw_array, np.array([0, -1, 0], dtype=np.float32))
     with pytest.raises(RecordError, match=r"documents\.v1 2 17"):
         aligned_vector(record(b'{"id": "a"}'))

@@ -16,10 +16,13 @@ from alignstream.models.alignment.adapter import IDENTITY, Adapter, identity, sp
 from alignstream.models.alignment.members import Centre
 from alignstream.models.encoder.fake import FakeEncoder
 from alignstream.models.registry.follower import Catalogue, Served
+from alignstream.models.tasks.fitted import Fitted, encode_prototypes
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.streams.admission import Policy
 from alignstream.streams.codec import SourceRecord
-from alignstream.streams.pipeline import EncoderFailed, Outcome, Pipeline, record_bytes
+from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.outcome import Outcome, record_bytes
+from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
 
 DIM = 8
@@ -137,6 +140,18 @@ def test_an_output_says_where_it_came_from_and_lets_tracing_and_cloud_events_thr
         ("content-type", b"application/json"),
     )  # fmt: skip
     assert outcome.outputs[0].key == b"k"
+
+
+def test_the_raw_vector_comes_along_only_where_it_is_wanted() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    (without,) = run([document("one two")], encoder)
+    (outcome,) = run([document("one two")], encoder, dataclasses.replace(POLICY, raw_vector=True))
+    body = bodies(outcome)[VECTORS]
+    (x,) = encoder.encode(encoder.tokenize(["one two"]))
+    assert np.frombuffer(base64.b64decode(body.pop("raw_vector")), dtype="<f2").tobytes() == (
+        x.astype("<f2").tobytes()
+    )
+    assert body == bodies(without)[VECTORS], "nothing else changes, and off there is no such field"
 
 
 def test_json_numbers_carry_the_same_vector_as_base64() -> None:
@@ -370,6 +385,78 @@ def test_every_stage_is_measured_once_a_batch() -> None:
     pipeline(encoder, observed=observed).run([document("a b"), document("c")], catalogue(encoder))
     assert observed.stages == ["decode", "tokenize", "encode", "align", "classify"]
     assert observed.n_tokens == 4 + 3
+
+
+def with_fitted(encoder: FakeEncoder, /, **changes: Any) -> Catalogue:  # noqa: ANN401 (values of any field)
+    """Return a catalogue in which the label set is fitted: it always finds its second label, by its bias."""
+    values: dict[str, Any] = {
+        "encoder": encoder.fingerprint, "adapter_version": adapter(encoder).version,
+        "template": POLICY.template, "dim": DIM, "prototypes": encode_prototypes(np.eye(2, DIM)),
+        "bias": (5.0, 0.0), "temperature": 0.1,
+    }  # fmt: skip
+    multi_label = "thresholds" in changes
+    labels = LabelSet(("sports", "science"), multi_label=multi_label, fitted=Fitted(**(values | changes)))
+    return dataclasses.replace(
+        catalogue(encoder), label_sets=MappingProxyType({"topics": Served(labels, "registry", 0.0)})
+    )
+
+
+def labelled(found: Catalogue, encoder: FakeEncoder, **fields: object) -> dict[str, Any]:
+    (outcome,) = pipeline(encoder).run([document(label_set="topics", **fields)], found)
+    return bodies(outcome)[LABELS]
+
+
+def test_a_fitted_label_set_is_scored_by_what_was_fitted() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    body = labelled(with_fitted(encoder), encoder)
+    assert body["label"] == "science"
+    assert body["scores"][0] == {"label": "science", "score": 1.0}
+    assert body["template"] == POLICY.template
+    assert encoder.n_runs == 1, "the prototypes are stored, nothing is encoded for them"
+
+
+def test_it_abstains_where_the_margin_is_small() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    for margin, label in ((0.0, "science"), (1.0, None)):
+        body = labelled(
+            with_fitted(encoder, abstain_margin=margin, bias=(0.02, 0.0), temperature=10.0), encoder
+        )
+        assert len(body["scores"]) == 2
+        if label is None:
+            assert body["label"] is None
+        else:
+            assert body["label"] == body["scores"][0]["label"]
+
+
+def test_a_multi_label_set_has_no_label_where_none_passes_its_threshold() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    for threshold, is_null in ((2.0, True), (-2.0, False)):
+        found = with_fitted(encoder, bias=(0.0, 0.0), thresholds=(threshold, threshold))
+        assert (labelled(found, encoder)["label"] is None) == is_null
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"adapter_version": "0" * 12}, {}),
+        ({"encoder": "0" * 64}, {}),
+        ({"template": "{label}!"}, {}),
+        ({}, {"template": "About {label}."}),
+        ({}, {"multi_label": True}),
+        ({}, {"align": {"adapter": IDENTITY}}),
+        ({}, {"align": {"strength": 0.5}}),
+        ({}, {"align": {"shrinkage": 0.5}}),
+        ({}, {"align": {"temperature": 0.5}}),
+    ],
+)
+def test_where_another_adapter_or_template_serves_the_plain_labels_do(
+    changes: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    encoder = FakeEncoder(dim=DIM)
+    plain = labelled(catalogue(encoder), encoder, **fields)
+    found = with_fitted(encoder, **({"bias": (0.0, 0.0), "temperature": 1e6} | changes))
+    assert labelled(found, encoder, **fields) == plain
+    assert plain["scores"][0]["score"] > 0.51, "what was fitted would give all labels alike 0.5"
 
 
 def test_an_empty_batch_gives_nothing() -> None:

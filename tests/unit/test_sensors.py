@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from alignstream.models.alignment.adapter import identity
 from alignstream.models.registry.follower import Served
 from alignstream.streams.codec import Rejected, SourceRecord
-from alignstream.streams.pipeline import Outcome, Output
+from alignstream.streams.outcome import Outcome, Output
 from alignstream.streams.sensors import STAGES, FaustSensor, Metrics, RegistryMetrics
 from alignstream.streams.topics import DEAD_LETTERS, LABELS, REASONS, VECTORS
 

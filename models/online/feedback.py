@@ -1,0 +1,112 @@
+"""What people's feedback changes at once: queries near remembered translations, and prototypes of labels."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from alignstream.models.alignment.adapter import MIN_NORM
+from alignstream.models.alignment.closed_form import Array64
+from alignstream.models.alignment.members import Matrix, Vector32, Vector64
+
+#: Divides similarities before the softmax over remembered sources.
+MEMORY_TEMPERATURE: Final = 0.05
+#: The similarity of a source that resembles a query no more than any other text does: it moves nothing. Aligned
+#: translations lie at 0.8 and above, unrelated texts of one domain mostly below this.
+NO_MATCH: Final = 0.75
+#: Examples that the text of a label itself is worth.
+LABEL_TEXTS: Final = 10.0
+
+
+class Recall:
+    """Attention over remembered translations: a query moves as the most similar source moves to its target.
+
+    ``z + Σ a_j (v_j - k_j)`` with ``a = softmax([z k_1, z k_2, ..., s_0] / τ)``: the last entry, a similarity that
+    anything has, takes the weight where nothing is similar, so that one pair does not move every query.
+
+    Parameters
+    ----------
+    keys, values : ndarray of shape (n, dim), float32
+        Aligned unit vectors of sources and their targets.
+    languages : sequence of str
+        Key of each source's language; "" where it is not known.
+    """
+
+    def __init__(self, keys: Matrix, values: Matrix, languages: Sequence[str]) -> None:
+        self._keys = keys.astype(np.float64)
+        self._moves = values.astype(np.float64) - self._keys
+        self._languages = np.array(languages, dtype=object)
+        self._rows: dict[str | None, tuple[Array64, Array64]] = {}
+
+    def moved(self, z: Vector32, language: str | None) -> Vector32:
+        """Return the moved unit vector, shape (dim,), float32; pairs of another known language do not count.
+
+        Notes
+        -----
+        O(n · dim).
+        """
+        keys, moves = self._of(language)
+        if len(keys) == 0:
+            return z
+        wide = z.astype(np.float64)
+        logits = np.append(keys @ wide, NO_MATCH) / MEMORY_TEMPERATURE
+        weights = np.exp(logits - logits.max())
+        found: Vector64 = wide + (weights[:-1] / weights.sum()) @ moves
+        return (found / max(float(np.linalg.norm(found)), MIN_NORM)).astype(np.float32)
+
+    def _of(self, language: str | None) -> tuple[Array64, Array64]:
+        if language not in self._rows:
+            chosen = (
+                slice(None) if language is None else (self._languages == language) | (self._languages == "")
+            )
+            self._rows[language] = self._keys[chosen], self._moves[chosen]
+        return self._rows[language]
+
+
+def corrected_prototypes(
+    prototypes: Matrix,
+    labels: Sequence[str],
+    examples: Matrix,
+    example_labels: Sequence[str],
+    common: Vector64 | None = None,
+) -> Matrix:
+    """Move label prototypes toward the texts that people gave them.
+
+    ``n(κ v + Σ y)`` of each label: v its own text, y its examples, κ ``LABEL_TEXTS``. What people say is right on any
+    mix of topics, so this follows no stream.
+
+    Parameters
+    ----------
+    prototypes : ndarray of shape (n_labels, dim), float32
+        Aligned unit vectors of the labels' texts.
+    labels : sequence of str
+        Names, row by row.
+    examples : ndarray of shape (n, dim), float32
+        Aligned unit vectors of texts.
+    example_labels : sequence of str
+        Their labels; others than ``labels`` do not count.
+    common : ndarray of shape (dim,), optional
+        The unit direction that all texts share, left out.
+
+    Returns
+    -------
+    ndarray of shape (n_labels, dim), float32
+        Unit vectors.
+    """
+    V, Y = _without(prototypes, common), _without(examples, common)
+    known = np.array(example_labels, dtype=object)
+    moved = np.stack(
+        [LABEL_TEXTS * v + Y[known == label].sum(axis=0) for v, label in zip(V, labels, strict=True)]
+    )
+    unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
+        np.float32
+    )
+    return unit
+
+
+def _without(X: Matrix, common: Vector64 | None) -> Array64:
+    wide = X.astype(np.float64)
+    if common is not None:
+        wide = wide - np.outer(wide @ common, common)
+    unit: Array64 = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), MIN_NORM)
+    return unit

@@ -1,0 +1,224 @@
+"""A tenant's own maps, fitted to the pairs that it vouches for, on top of an adapter; each passes the gate.
+
+``W_l = (XᵀX + λ I)⁻¹ (XᵀY + λ I)`` on aligned vectors: the prior is the adapter itself. The sums ``XᵀX`` and ``XᵀY``
+add up pair by pair, in any order and any batches; solving them at an epoch gives what recursive least squares without
+forgetting gives after the last pair (``closed_form.RecursiveRidge``), to rounding.
+"""
+
+import dataclasses
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.alignment.adapter import MIN_NORM, Adapter
+from alignstream.models.alignment.closed_form import Array64, PairSums, shrunk_by_pairs
+from alignstream.models.alignment.context import Context
+from alignstream.models.alignment.gate import (
+    MANY_PAIRS,
+    MIN_TRANSLATION_PAIRS,
+    MIN_TRANSLATION_SCORE,
+    Verdict,
+    judge_few,
+    judge_many,
+    judge_meaning,
+    margins,
+    translation_score,
+)
+from alignstream.models.alignment.linear import LanguageMaps
+from alignstream.models.alignment.members import Matrix
+from alignstream.models.online.epoch import Memory, Rows, TenantMap
+
+#: λ: what the adapter is worth beside pairs, in pairs. From 3 to 10 gains are alike; 10 pairs of one language gain
+#: half a point, 100 more than one, a fifth of them shuffled costs next to nothing.
+PRIOR_WEIGHT: Final = 4.0
+#: Pairs of a language below which nothing is fitted.
+MIN_PAIRS: Final = 3
+#: Rank of a stored correction: of 100 pairs it keeps all that more would.
+MAX_RANK: Final = 32
+#: Parts in which pairs are held out, each once.
+FOLDS: Final = 10
+#: The language that others are moved toward, where an adapter does not name its own.
+PIVOT: Final = "en-Latn"
+#: Neighbours within a language that should stay; fewer texts say nothing.
+N_NEIGHBOURS: Final = 10
+MIN_TEXTS: Final = 2 * N_NEIGHBOURS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of one language's pairs."""
+
+    language: str
+    n_pairs: int
+    verdict: Verdict
+
+
+def fit_tenant_map(memory: Memory, bank: Rows, adapter: Adapter) -> tuple[TenantMap | None, list[Judged]]:
+    """Fit and judge the maps of all languages that a tenant has pairs of.
+
+    Parameters
+    ----------
+    memory : Memory
+        Pairs, as encoded.
+    bank : Rows
+        Recent texts, as encoded: distractors and neighbours.
+    adapter : Adapter
+        What the maps correct.
+
+    Returns
+    -------
+    tenant_map : TenantMap or None
+        The languages that passed; None where none did.
+    judged : list of Judged
+        All languages that were fitted, by name.
+
+    Notes
+    -----
+    A pair moves its source toward its target; where the source is English, the target toward the source. Pairs
+    without a tag on the side that moves are remembered, but fit no map. O(n_languages · (folds · dim³)).
+    """
+    pairs = _by_language(memory, adapter)
+    texts = _aligned(bank, adapter)
+    bank_languages = np.array(bank.languages, dtype=object)
+    judged, fitted = [], {}
+    for language in sorted(pairs):
+        X, Y = pairs[language]
+        if len(X) < MIN_PAIRS:
+            continue
+        verdict = _judge(
+            X, Y, others=texts[bank_languages != language], own=texts[bank_languages == language]
+        )
+        judged.append(Judged(language, len(X), verdict))
+        if verdict.is_accepted:
+            fitted[language] = _factors(fit(X, Y) - np.eye(X.shape[1]))
+    if not fitted:
+        return None, judged
+    maps = LanguageMaps(
+        left=np.stack([left for left, _ in fitted.values()]),
+        right=np.stack([right for _, right in fitted.values()]),
+        languages=tuple(fitted),
+    )
+    return TenantMap(maps, adapter.version), judged
+
+
+def fit(X: Matrix, Y: Matrix) -> Array64:
+    """Return the map of shape (dim, dim) for aligned unit vectors X toward Y, row by row translations."""
+    dim = X.shape[1]
+    return shrunk_by_pairs(PairSums.of(X, Y), strength=PRIOR_WEIGHT * dim, pairs=1.0, prior=np.eye(dim))
+
+
+def _by_language(memory: Memory, adapter: Adapter) -> dict[str, tuple[Matrix, Matrix]]:
+    sources, targets = _aligned(memory.sources, adapter), _aligned(memory.targets, adapter)
+    found: dict[str, tuple[list[Matrix], list[Matrix]]] = {}
+    # In the order of ids, so that the order in which pairs came changes not one bit.
+    for row in np.argsort(np.array(memory.ids, dtype=object), kind="stable"):
+        one, other = memory.sources.languages[row], memory.targets.languages[row]
+        moved, fixed = sources[row], targets[row]
+        if one == PIVOT and other != PIVOT:
+            one, other, moved, fixed = other, one, fixed, moved
+        if one and one != other:
+            X, Y = found.setdefault(one, ([], []))
+            X.append(moved)
+            Y.append(fixed)
+    return {language: (np.stack(X), np.stack(Y)) for language, (X, Y) in found.items()}
+
+
+def _aligned(rows: Rows, adapter: Adapter) -> Matrix:
+    vectors = rows.vectors.astype(np.float32)
+    if len(vectors) == 0:
+        return vectors
+    return np.stack(
+        [
+            adapter.transform_one(x, Context(language=language or None))
+            for x, language in zip(vectors, rows.languages, strict=True)
+        ]
+    )
+
+
+def _judge(X: Matrix, Y: Matrix, *, others: Matrix, own: Matrix) -> Verdict:
+    """Judge one language's map on pairs that it was fitted without, and on what it does within the language."""
+    if len(X) >= MIN_TRANSLATION_PAIRS and (score := translation_score(X, Y)) < MIN_TRANSLATION_SCORE:
+        return Verdict(
+            False, f"the {len(X)} pairs are no translations: they lie {score:.1f} standard errors nearer than "
+            f"shuffled ones, {MIN_TRANSLATION_SCORE:g} are needed", 0.0, 0.0, 0.0,
+        )  # fmt: skip
+    held_out = _held_out(X, Y)
+    pool = np.concatenate([Y, others])
+    if len(X) >= MANY_PAIRS:
+        verdict = judge_many(_finds(X, pool), _finds(held_out, pool))
+    else:
+        before, after = _margins(X, Y, others), _margins(held_out, Y, others)
+        verdict = judge_few(before, after)
+    if not verdict.is_accepted:
+        return verdict
+    texts = own if len(own) >= MIN_TEXTS else X
+    if len(texts) >= MIN_TEXTS:
+        meaning = judge_meaning(neighbours_kept(texts, _mapped(texts, fit(X, Y))))
+        if not meaning.is_accepted:
+            return meaning
+    return verdict
+
+
+def _held_out(X: Matrix, Y: Matrix) -> Matrix:
+    """Map every row by a matrix that was fitted without it."""
+    n_folds = min(FOLDS, len(X))
+    folds = np.arange(len(X)) % n_folds
+    mapped = np.empty_like(X)
+    for fold in range(n_folds):
+        is_out = folds == fold
+        mapped[is_out] = _mapped(X[is_out], fit(X[~is_out], Y[~is_out]))
+    return mapped
+
+
+def _mapped(X: Matrix, W: Array64) -> Matrix:
+    moved = X.astype(np.float64) @ W
+    unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
+        np.float32
+    )
+    return unit
+
+
+def _finds(X: Matrix, pool: Matrix) -> NDArray[np.bool_]:
+    """Say of each row whether the row of the pool at its place is the nearest."""
+    found: NDArray[np.bool_] = (X @ pool.T).argmax(axis=1) == np.arange(len(X))
+    return found
+
+
+def _margins(X: Matrix, Y: Matrix, others: Matrix) -> Array64:
+    """Return the margin of each pair against the other pairs' targets and the bank."""
+    return np.concatenate(
+        [
+            margins(X[row : row + 1], Y[row : row + 1], np.concatenate([np.delete(Y, row, axis=0), others]))
+            for row in range(len(X))
+        ]
+    )
+
+
+def neighbours_kept(before: Matrix, after: Matrix) -> float:
+    """Return the share of the ten nearest neighbours among the rows themselves that stay the same, from 0 to 1."""
+    k = min(N_NEIGHBOURS, len(before) - 1)
+    one, other = _nearest(before, k), _nearest(after, k)
+    return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(one, other, strict=True)]))
+
+
+def _nearest(X: Matrix, k: int) -> list[list[int]]:
+    cosines = X @ X.T
+    np.fill_diagonal(cosines, -np.inf)
+    found: list[list[int]] = np.argpartition(-cosines, k - 1, axis=1)[:, :k].tolist()
+    return found
+
+
+def _factors(correction: Array64) -> tuple[Matrix, Matrix]:
+    """Return factors of shape (dim, rank) and (rank, dim), the nearest in least squares.
+
+    By the eigenvectors of ``CᵀC``: a singular value decomposition of what a few pairs give may not converge.
+    """
+    _, vectors = np.linalg.eigh(correction.T @ correction)
+    right = vectors[:, ::-1][:, : min(MAX_RANK, len(correction))].T
+    return (correction @ right.T).astype(np.float32), np.ascontiguousarray(right, dtype=np.float32)
+
+
+def describe(item: Judged) -> str:
+    """Say in a line what became of one language's pairs."""
+    return f"{item.language}: {'accepted' if item.verdict.is_accepted else 'refused'}, {item.verdict.reason}"
