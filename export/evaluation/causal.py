@@ -32,6 +32,7 @@ from alignstream.export.evaluation.tasks import (
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Matrix, Vector32
+from alignstream.models.online.canary import judge_epoch
 from alignstream.models.online.epoch import Rows
 from alignstream.models.online.following import Following, evidence
 from alignstream.models.online.observed import Text
@@ -106,6 +107,8 @@ class Played:
         Those of ``EPOCHS`` that opened in it.
     n_live : int
         Epochs of ``LIVE`` that opened in it.
+    refusals : list of str
+        Why epochs of ``EPOCHS`` that were due in it did not open: what their gate said.
     """
 
     segment: Segment
@@ -113,6 +116,7 @@ class Played:
     before: Following | None
     opened: list[Opened]
     n_live: int
+    refusals: list[str]
 
     def results(self) -> Results:
         """Return figures of every measure, column by column."""
@@ -136,6 +140,7 @@ class _Learner:
         self._n_ticks = 0
         self.state = TenantState(adapter.dim)
         self.following: Following | None = None
+        self.refusals: list[str] = []
         self.n_texts = 0
 
     def take(self, text: Text) -> None:
@@ -143,7 +148,7 @@ class _Learner:
         self.n_texts += 1
 
     def open_if_due(self) -> str | None:
-        """At the end of a batch: open an epoch if one is due, and say why."""
+        """At the end of a batch: open an epoch if one is due and its gate lets it pass, and say why."""
         if self._live_texts is not None and self.n_texts // self._live_texts > self._n_ticks:
             self._n_ticks = self.n_texts // self._live_texts
             self.state.tick(is_live=True)
@@ -151,7 +156,12 @@ class _Learner:
         if reason is None:
             return None
         epoch = self.state.epoch(encoder=self._adapter.encoder, tenant="evaluation", reason=reason)
+        last = None if self.following is None else self.following.epoch
+        refusal = None if self._adapter.is_identity else judge_epoch(epoch, last, self._adapter)
         self.state.opened()
+        if refusal is not None:
+            self.refusals.append(refusal)
+            return None
         self.following = Following(self._adapter, epoch)
         return reason
 
@@ -203,7 +213,7 @@ class Replay:
         """
         stage = _Stage(self._adapter, segment)
         learner = self._learners[EPOCHS]
-        before, opened, n_live = learner.following, [], 0
+        before, opened, n_live, n_refused = learner.following, [], 0, len(learner.refusals)
         penalties = {column: stage.penalty(item.following) for column, item in self._learners.items()}
         ideal_penalty = stage.penalty(self._ideal_bank)
         for start, stop in self._batches(len(segment.messages)):
@@ -234,7 +244,7 @@ class Replay:
             if self._is_ideal and self._n_messages % (BATCH_TEXTS * _IDEAL_BANK_BATCHES) == 0:
                 self._ideal_bank = learner.ideal(with_bank=True)
                 ideal_penalty = stage.penalty(self._ideal_bank)
-        return Played(segment, stage.found, before, opened, n_live)
+        return Played(segment, stage.found, before, opened, n_live, learner.refusals[n_refused:])
 
     def _batches(self, n: int) -> Iterator[tuple[int, int]]:
         """Yield where batches begin and end in a segment of n messages: batches go on across segments."""

@@ -148,6 +148,10 @@ def stream_notes(stream: CausalStream) -> list[str]:
             f"{segment.name}: {segment.n_messages} messages, {segment.n_languages} languages, pivot {segment.pivot}; "
             f"epochs opened after {opened}{live}."
         )
+        if segment.refusals:
+            note += (
+                f" {len(segment.refusals)} were refused by their gate, the last as {segment.refusals[-1]}."
+            )
         if segment.recovery is not None:
             note += f" {recovery_note(segment.recovery)}"
         found.append(note)

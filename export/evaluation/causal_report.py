@@ -88,6 +88,8 @@ class CausalSegment(msgspec.Struct, frozen=True):
         After how many of its messages epochs opened, and why.
     n_live : int
         Epochs of ``live`` in it.
+    refusals : list of str
+        Why epochs that were due did not open.
     measures : list of CausalMeasure
     recovery : Recovery, optional
     """
@@ -99,6 +101,7 @@ class CausalSegment(msgspec.Struct, frozen=True):
     is_change: bool
     openings: list[tuple[int, str]]
     n_live: int
+    refusals: list[str]
     measures: list[CausalMeasure]
     recovery: Recovery | None = None
 
@@ -233,6 +236,7 @@ def segment_of(played: Played, *, seed: int, recovery: Recovery | None = None) -
         is_change=played.segment.is_change,
         openings=[(item.position, item.reason) for item in played.opened],
         n_live=played.n_live,
+        refusals=played.refusals,
         measures=measures,
         recovery=recovery,
     )

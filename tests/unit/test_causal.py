@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from alignstream.export.datasets import TextError
 from alignstream.export.embedding_cache import EmbeddingCache
+from alignstream.export.evaluation import causal as causal_module
 from alignstream.export.evaluation import causal_page as page_of
 from alignstream.export.evaluation import causal_run, causal_streams
 from alignstream.export.evaluation.causal import (
@@ -38,7 +39,7 @@ from alignstream.export.evaluation.causal_index import (
 )
 from alignstream.export.evaluation.causal_own import own_segments, read_stream
 from alignstream.export.evaluation.causal_page import BEGIN, END, write_document
-from alignstream.export.evaluation.causal_report import FORMAT, Hostile, segment_of
+from alignstream.export.evaluation.causal_report import FORMAT, CausalStream, Hostile, segment_of
 from alignstream.export.evaluation.causal_run import evaluate_own, play, recovery
 from alignstream.export.evaluation.causal_streams import (
     Lines,
@@ -145,7 +146,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_another_order() ->
 
 def test_epochs_find_more_where_a_domain_moves_languages_apart() -> None:
     segments = there_and_back(
-        lines(360, seed=1), lines(300, seed=2, domain=0.5, noise=1.2), ("news", "away"), seed=0
+        lines(120, seed=1), lines(150, seed=2, domain=0.5, noise=1.2), ("news", "away"), seed=0
     )
     assert [segment.name for segment in segments] == ["news", "away", "news again"]
     assert [segment.is_change for segment in segments] == [False, True, True]
@@ -160,6 +161,18 @@ def test_epochs_find_more_where_a_domain_moves_languages_apart() -> None:
     assert found.seconds == (found.n_texts or 0) / 50.0
 
 
+def test_an_epoch_that_its_gate_refuses_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causal_module, "judge_epoch", lambda *_: "canaries got worse")
+    (item,) = played([Segment("s", "en", woven(lines(60, seed=1, domain=0.5), seed=0))])
+    assert item.opened == []
+    assert set(item.refusals) == {"canaries got worse"}
+    assert item.found[EPOCHS] == item.found[STATIC]
+    found = segment_of(item, seed=0)
+    assert found is not None
+    (note,) = page_of.stream_notes(CausalStream("toy", "", [found]))
+    assert "refused by their gate, the last as canaries got worse" in note
+
+
 def test_batches_go_on_across_segments() -> None:
     parts = [woven(lines(n, seed=n), seed=0) for n in (10, 30)]
     first, second = played([Segment(str(n), "en", item) for n, item in enumerate(parts)], columns=(EPOCHS,))
@@ -168,9 +181,9 @@ def test_batches_go_on_across_segments() -> None:
 
 
 def test_live_waits_for_so_many_messages_and_for_the_end_of_a_batch() -> None:
-    (item,) = played([Segment("s", "en", woven(lines(160, seed=1), seed=0))], live_texts=130)
-    # 130, 260, 390 and 520 messages are over at the ends of these batches; epochs by doubling come too.
-    assert item.n_live == len({192, 320, 448, 576} | {opened.position for opened in item.opened})
+    (item,) = played([Segment("s", "en", woven(lines(112, seed=1), seed=0))], live_texts=130)
+    # 130, 260 and 390 messages are over at the ends of these batches; epochs by doubling come too.
+    assert item.n_live == len({192, 320, 448} | {opened.position for opened in item.opened})
 
 
 def test_an_index_finds_translations_and_not_the_text_itself() -> None:
@@ -246,7 +259,7 @@ def test_quality_is_the_mean_of_the_measures() -> None:
 
 def test_goals_are_held_against_their_bounds() -> None:
     segments = there_and_back(
-        lines(360, seed=1), lines(300, seed=2, domain=0.5, noise=1.2), ("news", "away"), seed=0
+        lines(120, seed=1), lines(150, seed=2, domain=0.5, noise=1.2), ("news", "away"), seed=0
     )
     found = play(ADAPTER, Stream("Toy", "A toy.", segments), live_texts=100, rate=50.0, seed=0)
     attack = Hostile("noise", ["sw"], 90.0, 91.0, 89.4, 92.0, 91.0, -0.05, -0.2)
