@@ -54,6 +54,8 @@ from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.prototypes import LanguageCentre
 from alignstream.models.errors import AlignstreamError
+from alignstream.models.online.epoch import Epoch
+from alignstream.models.online.following import Following
 from alignstream.ops.cli import causal as causal_command
 from alignstream.ops.cli import evaluate as command
 
@@ -173,6 +175,22 @@ def test_an_epoch_that_its_gate_refuses_does_not_open(monkeypatch: pytest.Monkey
     assert "refused by their gate, the last as canaries got worse" in note
 
 
+def test_the_ideal_knows_the_messages_before_each_and_not_the_message_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known: list[float] = []
+
+    class Recording(Following):
+        def __init__(self, adapter: Adapter, epoch: Epoch) -> None:
+            if len(epoch.bank) == 0:
+                known.append(sum(epoch.weights))
+            super().__init__(adapter, epoch)
+
+    monkeypatch.setattr(causal_module, "Following", Recording)
+    played([Segment("s", "en", woven(lines(20, seed=1), seed=0))], columns=(IDEAL,))
+    assert known == list(range(80))
+
+
 def test_batches_go_on_across_segments() -> None:
     parts = [woven(lines(n, seed=n), seed=0) for n in (10, 30)]
     first, second = played([Segment(str(n), "en", item) for n, item in enumerate(parts)], columns=(EPOCHS,))
@@ -274,6 +292,14 @@ def test_goals_are_held_against_their_bounds() -> None:
     assert f"{ideal - static:+.2f}" in kept.found
     assert not by_name["search of the language attacked, noise"].holds
     assert by_name["search of other languages, noise"].holds
+    at_home = by_name["search at home, before a change and after it"]
+    changes = [
+        measure.mean("epochs") - measure.mean("static")
+        for segment in (found.segments[0], found.segments[2])
+        for measure in segment.measures
+    ]
+    assert at_home.holds == (min(changes) >= -0.2)
+    assert f"at worst {min(changes):+.2f}" in at_home.found
     rows = page_of.summary_rows(found)
     assert [row[0] for row in rows if row[0]] == ["news", "away", "news again"]
     assert all(len(row) == len(page_of.headings(found)) for row in rows)
