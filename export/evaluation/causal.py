@@ -291,7 +291,7 @@ class _Stage:
         self.found: dict[Column, PerQuery] = {}
 
     def text(self, row: int) -> Text:
-        """Return what the worker observes of a message; every message has a key of its own."""
+        """Return what the worker observes of a message; none has a key, so nothing caps what a sender contributes."""
         x, tag = self._messages.vectors[row], self._messages.tags[row]
         seen = evidence(self._adapter, x, tag)
         return Text(x, key_of(tag), seen.seen, seen.is_doubtful, None)
