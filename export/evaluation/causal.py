@@ -72,6 +72,8 @@ class Segment:
         Vectors of label texts as encoded; then messages have gold labels.
     is_change : bool
         The domain is another than that of what came before.
+    is_home : bool
+        The domain is that of what adapters are fitted on: following has little to gain there, and nothing to lose.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Segment:
     held_out: Messages | None = None
     prototypes: Matrix | None = None
     is_change: bool = False
+    is_home: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ def goals(streams: Sequence[CausalStream], hostile: Sequence[Hostile]) -> list[G
     found = []
     for stream in streams:
         for segment in stream.segments:
-            if segment.is_change and not segment.name.endswith("again"):
+            if segment.is_change and not segment.is_home:
                 found += _kept(stream, segment)
     home = [
         (
@@ -34,7 +34,7 @@ def goals(streams: Sequence[CausalStream], hostile: Sequence[Hostile]) -> list[G
         )
         for stream in streams
         for segment in stream.segments
-        if segment.name.startswith("news")
+        if segment.is_home
         for measure in segment.measures
     ]
     if home:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from alignstream.export.evaluation.causal import EPOCHS, WITH_HUBNESS
+from alignstream.export.evaluation.causal import EPOCHS, STATIC, WITH_HUBNESS
 from alignstream.export.evaluation.causal_report import (
     CausalEvaluation,
-    CausalMeasure,
+    CausalSegment,
     CausalStream,
     Goal,
     Hostile,
@@ -15,6 +15,7 @@ from alignstream.export.evaluation.causal_report import (
     Recovery,
 )
 from alignstream.export.evaluation.report import change_cells, markdown_table
+from alignstream.export.evaluation.tasks import RAW
 from alignstream.models.errors import AlignstreamError
 
 BEGIN: Final = "<!-- written by: alignstream evaluate --causal --document docs/following.md -->"
@@ -31,6 +32,7 @@ LEGEND: Final[Mapping[str, str]] = {
 }
 _NAMED: Final = 5
 #: The columns whose changes are shown.
+SHOWN: Final = (RAW.name, STATIC.name, EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
 FOLLOWED: Final = (EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
 CHANGE_HEADINGS: Final = (
     "segment", "measure", "epochs: change from static (95 %)", "wins / losses", "worse beyond chance",
@@ -76,14 +78,9 @@ def section(found: CausalEvaluation, *, level: str = "###") -> list[str]:
         lines += markdown_table(HOSTILE_HEADINGS, hostile_rows(found.hostile))
     for stream in found.streams:
         for segment in stream.segments:
-            if segment.is_change and segment.recovery is not None:
-                for measure in segment.measures:
-                    lines += [
-                        "",
-                        f"{level} {stream.name}: {segment.name}, {measure.name} by language",
-                        "",
-                    ]
-                    lines += markdown_table(*language_table(measure))
+            if not segment.is_home:
+                lines += ["", f"{level} {stream.name}: {segment.name} by language", ""]
+                lines += markdown_table(*segment_table(segment))
     return lines
 
 
@@ -166,14 +163,30 @@ def recovery_note(recovery: Recovery) -> str:
     return f"90 % made good after {recovery.n_texts} messages ({recovery.seconds:.1f} s): {span}."
 
 
-def language_table(measure: CausalMeasure) -> tuple[list[str], list[list[str]]]:
-    """Return headings and a row a language: points by column."""
-    languages = sorted({language for column in measure.columns for language in column.by_language})
+def segment_table(segment: CausalSegment) -> tuple[list[str], list[list[str]]]:
+    """Return headings and a row a language: points by measure, without the columns that no service has."""
+    columns = [
+        (measure.name, column)
+        for measure in segment.measures
+        for column in measure.columns
+        if column.name in SHOWN
+    ]
+    languages = sorted({language for _, column in columns for language in column.by_language})
     rows = [
-        [language, *(f"{column.by_language[language]:.1f}" for column in measure.columns)]
+        [
+            language,
+            *(
+                f"{column.by_language[language]:.1f}" if language in column.by_language else ""
+                for _, column in columns
+            ),
+        ]
         for language in languages
     ]
-    return ["language", *(_short(column.name) for column in measure.columns)], rows
+    head, last = ["language"], ""
+    for name, column in columns:
+        head.append(_short(column.name) if name == last else f"{name}: {column.name}")
+        last = name
+    return head, rows
 
 
 def late_table(late: Sequence[Late]) -> tuple[list[str], list[list[str]]]:

@@ -82,8 +82,8 @@ class CausalSegment(msgspec.Struct, frozen=True):
     n_messages : int
     n_languages : int
         Those whose texts are looked up or looked for.
-    is_change : bool
-        The domain is another than before.
+    is_change, is_home : bool
+        The domain is another than before; it is the one that adapters are fitted on.
     openings : list of (int, str)
         After how many of its messages epochs opened, and why.
     n_live : int
@@ -99,6 +99,7 @@ class CausalSegment(msgspec.Struct, frozen=True):
     n_messages: int
     n_languages: int
     is_change: bool
+    is_home: bool
     openings: list[tuple[int, str]]
     n_live: int
     refusals: list[str]
@@ -234,6 +235,7 @@ def segment_of(played: Played, *, seed: int, recovery: Recovery | None = None) -
         n_messages=len(played.segment.messages),
         n_languages=len(languages),
         is_change=played.segment.is_change,
+        is_home=played.segment.is_home,
         openings=[(item.position, item.reason) for item in played.opened],
         n_live=played.n_live,
         refusals=played.refusals,

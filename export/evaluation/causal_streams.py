@@ -239,6 +239,7 @@ def there_and_back(
             messages=woven(lines, seed=seed + number, order=order, is_tagged=is_tagged),
             held_out=None if rest is None else woven(rest, seed=seed, is_tagged=is_tagged),
             is_change=number > 0,
+            is_home=number != 1,
         )
 
     # News keeps its articles apart; what the other set holds out lies between what it streams, as its parts differ.

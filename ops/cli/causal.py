@@ -178,11 +178,10 @@ def _print(found: "CausalEvaluation", *, by_language: bool) -> None:
 
 
 def _print_languages(stream: "CausalStream") -> None:
-    from alignstream.export.evaluation.causal_page import language_table
+    from alignstream.export.evaluation.causal_page import segment_table
 
     for segment in stream.segments:
-        for measure in segment.measures:
-            _print_table(f"{segment.name}: {measure.name} by language", *language_table(measure))
+        _print_table(f"{segment.name} by language", *segment_table(segment))
 
 
 def _print_table(title: str, headings: "list[str] | tuple[str, ...]", rows: list[list[str]]) -> None:
