@@ -31,7 +31,7 @@ LEGEND: Final[Mapping[str, str]] = {
     "+ hubness": "by cosine less half the hubness of what is stored, measured when an epoch opens",
 }
 _NAMED: Final = 5
-#: The columns whose changes are shown.
+#: The columns that are shown by language, and those whose changes are shown.
 SHOWN: Final = (RAW.name, STATIC.name, EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
 FOLLOWED: Final = (EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
 CHANGE_HEADINGS: Final = (
