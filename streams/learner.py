@@ -31,7 +31,7 @@ from alignstream.streams.epoch_topic import EpochTopic
 from alignstream.streams.epoch_writer import EpochWriter
 from alignstream.streams.health import Health
 from alignstream.streams.learner_metrics import LearnerMetrics
-from alignstream.streams.learning import Decision, Frozen, Learning, Opened, Withheld
+from alignstream.streams.learning import Decision, Learning, Opened, Withheld
 from alignstream.streams.observations import Control, ObservationsV1
 from alignstream.streams.outcome import Send
 from alignstream.streams.service import FaustService, make_app, raw_topic, require_compiled_faust, sender
@@ -254,12 +254,7 @@ class LearnerService(FaustService):
             )
             self._learner_metrics.refused()
         else:
-            await self._freeze(decision)
-
-    async def _freeze(self, decision: Frozen) -> None:
-        record = await self._writer.freeze(decision)
-        if record is not None and self._learning is not None:
-            self._learning.serve(decision.place, self._topic.log.joined(record.current.parts))
+            await self._writer.freeze(decision)
 
     async def _checkpoint(self) -> None:
         """Write what was learned, then acknowledge what it was learned from."""

@@ -16,7 +16,7 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix, Vector32
 from alignstream.models.encoder.onnx import Encoder, InferenceError
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.online.following import Following, FollowingCache, evidence
+from alignstream.models.online.following import Following, FollowingCache, evidence, is_whole
 from alignstream.models.online.labels import TenantLabelsCache
 from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.zero_shot import PrototypeCache, predict_one
@@ -166,7 +166,9 @@ class Pipeline(BatchPipeline[Document]):
         name: str,
     ) -> VectorAlignedV1:
         leads = following if self._is_followed(document) else None
-        hubness = None if leads is None else leads.hubness(y, _key(document.record.language))
+        hubness = None
+        if leads is not None and is_whole(document.context):
+            hubness = leads.hubness(y, _key(document.record.language))
         explain = self._explanation(document, x, y) if document.record.explain else None
         return VectorAlignedV1(
             id=document.id,
@@ -232,7 +234,7 @@ class Pipeline(BatchPipeline[Document]):
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
         own = None
-        if following is not None and request.label_set is not None:
+        if following is not None and request.label_set is not None and is_whole(context):
             own = self._tenant_labels.find(following).prototypes(
                 request.label_set,
                 request.labels,

@@ -59,7 +59,7 @@ def to_markdown(found: CausalEvaluation, *, title: str = "Streams") -> str:
     return "\n".join([f"# {title}", "", *section(found, level="##"), ""])
 
 
-def section(found: CausalEvaluation, *, level: str = "###") -> list[str]:
+def section(found: CausalEvaluation, *, level: str = "####") -> list[str]:
     """Return the lines of tables and their legend, without a title."""
     lines = [found.headline(), ""]
     lines += [f"- **{name}**: {text}" for name, text in LEGEND.items()]

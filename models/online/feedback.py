@@ -33,10 +33,14 @@ class Recall:
     """
 
     def __init__(self, keys: Matrix, values: Matrix, languages: Sequence[str]) -> None:
-        self._keys = keys.astype(np.float64)
-        self._moves = values.astype(np.float64) - self._keys
-        self._languages = np.array(languages, dtype=object)
-        self._rows: dict[str | None, tuple[Array64, Array64]] = {}
+        # By language, so that those of one are a view: messages may name more languages than there is memory.
+        order = sorted(range(len(languages)), key=languages.__getitem__)
+        self._keys = keys[order].astype(np.float64)
+        self._moves = values[order].astype(np.float64) - self._keys
+        self._rows: dict[str, slice] = {}
+        for place, row in enumerate(order):
+            start = self._rows.get(languages[row], slice(place, place)).start
+            self._rows[languages[row]] = slice(start, place + 1)
 
     def moved(self, z: Vector32, language: str | None) -> Vector32:
         """Return the moved unit vector, shape (dim,), float32; pairs of another known language do not count.
@@ -45,22 +49,21 @@ class Recall:
         -----
         O(n · dim).
         """
-        keys, moves = self._of(language)
-        if len(keys) == 0:
+        names = self._rows if language is None else sorted({language, ""} & self._rows.keys())
+        if not names:
             return z
         wide = z.astype(np.float64)
-        logits = np.append(keys @ wide, NO_MATCH) / MEMORY_TEMPERATURE
+        cosines = [self._keys[self._rows[name]] @ wide for name in names]
+        logits = np.concatenate([*cosines, [NO_MATCH]]) / MEMORY_TEMPERATURE
         weights = np.exp(logits - logits.max())
-        found: Vector64 = wide + (weights[:-1] / weights.sum()) @ moves
+        weights /= weights.sum()
+        found: Vector64 = wide.copy()
+        start = 0
+        for name in names:
+            moves = self._moves[self._rows[name]]
+            found += weights[start : start + len(moves)] @ moves
+            start += len(moves)
         return (found / max(float(np.linalg.norm(found)), MIN_NORM)).astype(np.float32)
-
-    def _of(self, language: str | None) -> tuple[Array64, Array64]:
-        if language not in self._rows:
-            chosen = (
-                slice(None) if language is None else (self._languages == language) | (self._languages == "")
-            )
-            self._rows[language] = self._keys[chosen], self._moves[chosen]
-        return self._rows[language]
 
 
 def corrected_prototypes(
