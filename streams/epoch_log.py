@@ -3,7 +3,8 @@
 Keys: ``claim`` (who may write), ``progress`` (what was read), ``state/{encoder}/{tenant}``,
 ``epoch/{encoder}/{tenant}`` and ``part/{sha256}``. A manifest is written after its parts, and names them; parts are
 content-addressed. A record of a learner that lost its claim stands behind the claim of its successor, names an older
-term, and counts for nothing.
+term, and counts for nothing; but compaction would keep it, as the last of its key, so that the successor writes what
+counts again.
 """
 
 import hashlib
@@ -14,11 +15,13 @@ import msgspec
 from msgspec import Meta
 
 from alignstream.streams.records import Name
-from alignstream.streams.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
+from alignstream.streams.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers, header
 
 SCHEMA: Final = b"epochs/1"
 HEADERS: Final[Headers] = ((HEADER_SCHEMA, SCHEMA), (HEADER_CONTENT_TYPE, b"application/json"))
 PART_HEADERS: Final[Headers] = ((HEADER_SCHEMA, SCHEMA), (HEADER_CONTENT_TYPE, b"application/octet-stream"))
+#: On every record: the term of its writer. The removal of a part has no value that could say it.
+HEADER_TERM: Final = "alignstream.term"
 #: Bytes of one part: with key and headers far below what a broker refuses.
 PART_BYTES: Final = 700_000
 #: Former epochs of a tenant that can be gone back to.
@@ -28,7 +31,7 @@ CLAIM_KEY: Final = b"claim"
 PROGRESS_KEY: Final = b"progress"
 #: Written to learn where the log ends: an end that a broker tells may fall short.
 LOOK_KEY: Final = b"look"
-_PART_PREFIX: Final = b"part/"
+PART_PREFIX: Final = b"part/"
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -42,13 +45,13 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far ``observations.v1`` was read, and the highest offset seen of each source partition."""
+    """How far ``observations.v1`` was read, and the highest offset seen of each source partition, by encoder."""
 
     term: int
     position: int
     #: Of the last record read, milliseconds since 1970: a topic that was made anew starts at offset 0, later.
     timestamp: int = 0
-    marks: dict[str, dict[str, int]] = {}
+    marks: dict[str, dict[str, dict[str, int]]] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -114,6 +117,8 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
     tenant: Name
     current: Version
     is_frozen: bool = False
+    #: What was decided on last: highest timestamp of the observations up to there, and their next offset.
+    moment: tuple[int, int] = (0, 0)
     #: Newest first, the current one not among them.
     history: list[Version] = []
 
@@ -125,6 +130,8 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
 
 Manifest = Claim | Progress | StateV1 | EpochV1
 Place = tuple[str, str]
+#: Encoder, source topic and partition.
+Mark = tuple[str, str, int]
 
 
 def state_key(encoder: str, tenant: str) -> bytes:
@@ -139,7 +146,7 @@ def epoch_key(encoder: str, tenant: str) -> bytes:
 
 def part_key(sha256: str) -> bytes:
     """Return the key of a part."""
-    return _PART_PREFIX + sha256.encode()
+    return PART_PREFIX + sha256.encode()
 
 
 def encode(record: Manifest) -> bytes:
@@ -169,57 +176,89 @@ class EpochLog:
         self.states: dict[Place, StateV1] = {}
         self.epochs: dict[Place, EpochV1] = {}
         self.parts: dict[str, bytes] = {}
+        #: The highest of all that counts: a record of it was written after its claim, wherever that claim stands now.
+        self.highest_term = 0
+        #: Keys whose last record is one that does not count: compaction would keep it, and remove what counts.
+        self.spoiled: set[bytes] = set()
         #: Records that are none of this format, and records of learners that had lost their claim.
         self.n_unreadable = 0
         self.n_fenced = 0
 
-    def apply(self, key: bytes | None, value: bytes | None) -> Manifest | None:
+    def apply(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Manifest | None:
         """Take in one record; return the manifest that counts from here on, or None."""
         if key is None:
             self.n_unreadable += 1
             return None
-        if key.startswith(_PART_PREFIX):
-            self._apply_part(key, value)
+        if key.startswith(PART_PREFIX):
+            self._apply_part(key, value, headers)
             return None
         kind = _kind(key)
-        if kind is None or value is None:
-            self.n_unreadable += kind is None and key != LOOK_KEY
+        if kind is None:
+            self.n_unreadable += key != LOOK_KEY
+            return None
+        if value is None:
+            # What was put in the place of a record that does not count, where none does.
+            if _term_of(headers) >= self.highest_term:
+                self.spoiled.discard(key)
             return None
         try:
             record: Manifest = msgspec.json.decode(value, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self.n_unreadable += 1
             return None
-        return self._accept(record)
+        if not self._accept(record):
+            self.n_fenced += 1
+            self.spoiled.add(key)
+            return None
+        self.highest_term = record.term
+        self.spoiled.discard(key)
+        return record
 
-    def _accept(self, record: Manifest) -> Manifest | None:
+    def _accept(self, record: Manifest) -> bool:
+        """Take in a manifest if it counts."""
+        if record.term < self.highest_term:
+            return False
         if isinstance(record, Claim):
             # Of two claims to one term the first counts; its owner may renew and release it.
-            if self.claim is None or record.term > self.claim.term:
-                self.claim = record
-                return record
-            if record.term == self.claim.term and record.owner == self.claim.owner:
-                self.claim = record
-                return record
-            self.n_fenced += 1
-            return None
-        if self.claim is not None and record.term < self.claim.term:
-            self.n_fenced += 1
-            return None
-        if isinstance(record, Progress):
+            known = self.claim
+            if known is not None and record.term == known.term and record.owner != known.owner:
+                return False
+            self.claim = record
+        elif isinstance(record, Progress):
             self.progress = record
         elif isinstance(record, StateV1):
             self.states[record.encoder, record.tenant] = record
         else:
             self.epochs[record.encoder, record.tenant] = record
-        return record
+        return True
 
-    def _apply_part(self, key: bytes, value: bytes | None) -> None:
-        sha256 = key.removeprefix(_PART_PREFIX).decode("ascii", "replace")
-        if value is None:
+    def _apply_part(self, key: bytes, value: bytes | None, headers: Headers) -> None:
+        sha256 = key.removeprefix(PART_PREFIX).decode("ascii", "replace")
+        if value is not None:
+            if self._keeps_parts:
+                self.parts[sha256] = value
+        elif _term_of(headers) < self.highest_term:
+            # Removed by a learner that did not know what its successor needs.
+            self.n_fenced += 1
+            self.spoiled.add(key)
+            return
+        else:
             self.parts.pop(sha256, None)
-        elif self._keeps_parts:
-            self.parts[sha256] = value
+        self.spoiled.discard(key)
+
+    def mended(self, key: bytes, *, term: int) -> bytes | None:
+        """Return what a spoiled key should hold, under a term that counts; None: nothing."""
+        if key.startswith(PART_PREFIX):
+            sha256 = key.removeprefix(PART_PREFIX).decode("ascii", "replace")
+            return self.parts.get(sha256) if sha256 in self.referenced else None
+        known: Sequence[tuple[bytes, Manifest | None]] = (
+            (CLAIM_KEY, self.claim),
+            (PROGRESS_KEY, self.progress),
+            *((state_key(*place), state) for place, state in self.states.items()),
+            *((epoch_key(*place), epoch) for place, epoch in self.epochs.items()),
+        )
+        record = next((record for name, record in known if name == key), None)
+        return None if record is None else encode(msgspec.structs.replace(record, term=term))
 
     def joined(self, names: Iterable[str]) -> bytes | None:
         """Return the bytes that parts make together; None where one is missing or damaged."""
@@ -240,6 +279,16 @@ class EpochLog:
         }
 
 
+def term_header(term: int) -> Headers:
+    """Return what says under which term a record was written."""
+    return ((HEADER_TERM, str(term).encode()),)
+
+
+def _term_of(headers: Headers) -> int:
+    value = header(headers, HEADER_TERM) or b""
+    return int(value) if value.isdigit() else 0
+
+
 def _kind(key: bytes) -> Any:  # noqa: ANN401 (a type of record, or None)
     if key == CLAIM_KEY:
         return Claim
@@ -249,22 +298,23 @@ def _kind(key: bytes) -> Any:  # noqa: ANN401 (a type of record, or None)
     return next((kind for prefix, kind in kinds.items() if key.startswith(prefix)), None)
 
 
-def marks_of(progress: Progress | None) -> dict[tuple[str, int], int]:
-    """Return the highest offset seen by source topic and partition."""
+def marks_of(progress: Progress | None) -> dict[Mark, int]:
+    """Return the highest offset seen by encoder, source topic and partition."""
     if progress is None:
         return {}
     return {
-        (topic, int(partition)): offset
-        for topic, partitions in progress.marks.items()
+        (encoder, topic, int(partition)): offset
+        for encoder, topics in progress.marks.items()
+        for topic, partitions in topics.items()
         for partition, offset in partitions.items()
     }
 
 
-def marks_to_store(marks: Mapping[tuple[str, int], int]) -> dict[str, dict[str, int]]:
+def marks_to_store(marks: Mapping[Mark, int]) -> dict[str, dict[str, dict[str, int]]]:
     """Return marks as ``Progress`` holds them."""
-    found: dict[str, dict[str, int]] = {}
-    for (topic, partition), offset in sorted(marks.items()):
-        found.setdefault(topic, {})[str(partition)] = offset
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for (encoder, topic, partition), offset in sorted(marks.items()):
+        found.setdefault(encoder, {}).setdefault(topic, {})[str(partition)] = offset
     return found
 
 

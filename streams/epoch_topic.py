@@ -2,20 +2,33 @@
 
 A log on one partition orders all writers. Whoever wants to write first writes a claim with the next term, and reads
 up to it: what stands before counts, what a former owner writes behind it does not. The claim is renewed while its
-owner lives, so that another learner knows that it has to wait.
+owner lives, so that another learner knows that it has to wait. An owner that was held up for long looks before it
+writes anything; what one wrote all the same is written over by its successor, before compaction takes it for the truth.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from alignstream.models.errors import AlignstreamError
 from alignstream.streams.connections import tls_context
-from alignstream.streams.epoch_log import CLAIM_KEY, HEADERS, LOOK_KEY, Claim, EpochLog, Manifest, encode
+from alignstream.streams.epoch_log import (
+    CLAIM_KEY,
+    HEADERS,
+    LOOK_KEY,
+    PART_HEADERS,
+    PART_PREFIX,
+    Claim,
+    EpochLog,
+    Manifest,
+    encode,
+    part_key,
+    term_header,
+)
 from alignstream.streams.outcome import Send
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import EPOCHS
@@ -26,6 +39,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS: Final = 10.0
 #: Renewals in the time of a lease.
 RENEWALS: Final = 4
+#: Share of a lease for which a look is believed: less than others wait before they take over.
+SURE_SHARE: Final = 0.5
 #: Milliseconds of one poll.
 _POLL_MS: Final = 200
 
@@ -53,14 +68,19 @@ class EpochTopic:
         self._partition = TopicPartition(settings.topic_prefix + EPOCHS, 0)
         self._consumer: AIOKafkaConsumer | None = None
         self._renewed_at = 0.0
+        #: When the log was last known to be ours, to its end; and under which term it was claimed.
+        self._sure_at = 0.0
+        self._claimed = 0
         self.lease_seconds = max(LEASE_SECONDS, settings.session_timeout_seconds)
         self.log = EpochLog()
 
     @property
     def term(self) -> int:
-        """The term under which this learner writes; 0 before it has claimed."""
+        """The term under which this learner writes; 0 before it has claimed, and after it has lost its claim."""
         claim = self.log.claim
-        return claim.term if claim is not None and claim.owner == self._owner else 0
+        # The name alone does not tell: a copied state folder gives two learners the same.
+        is_ours = claim is not None and claim.owner == self._owner and claim.term == self._claimed
+        return self._claimed if is_ours else 0
 
     async def open(self) -> None:
         """Begin to read from the first record."""
@@ -76,44 +96,72 @@ class EpochTopic:
             await self._consumer.stop()
             self._consumer = None
 
-    async def claim(self, on_wait: Callable[[str | None], None]) -> None:
+    async def claim(self, on_wait: Callable[[str | None], None], is_wanted: Callable[[], bool]) -> bool:
         """Wait until nobody else works, claim the log, and read all that counts.
 
         Parameters
         ----------
         on_wait : callable
-            Told whom this learner waits for; None: for nobody.
-        """
-        while True:
-            await self._read_up_to(await self.write(LOOK_KEY, b"{}"))
-            other = self.log.claim
-            if other is None or other.is_released or other.owner == self._owner:
-                break
-            on_wait(f"another learner ({other.owner}) is at work")
-            if not await self._is_renewed(other):
-                logger.warning("the learner %s has not renewed its claim; taking over", other.owner)
-                break
-        term = 1 if self.log.claim is None else self.log.claim.term + 1
-        await self._read_up_to(await self.write(CLAIM_KEY, encode(Claim(term=term, owner=self._owner))))
-        if self.term != term:
-            raise Fenced("another learner claimed the log of epochs at the same moment; starting over")
-        on_wait(None)
-        self._renewed_at = time.monotonic()
-        logger.info("claimed the log of epochs under term %d", term)
+            Told, again and again, whom this learner waits for; None: for nobody.
+        is_wanted : callable
+            Whether there is still a reason to wait.
 
-    async def _is_renewed(self, other: Claim) -> bool:
-        """Watch for the time of a lease whether somebody else's claim lives."""
+        Returns
+        -------
+        bool
+            Whether the log is claimed.
+        """
+        self._claimed = 0
+        while is_wanted():
+            now = time.monotonic()
+            await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
+            other = self.log.claim
+            if not (other is None or other.is_released or other.owner == self._owner):
+                on_wait(f"another learner ({other.owner}) is at work")
+                if await self._is_renewed(other, is_wanted):
+                    continue
+                logger.warning("the learner %s has not renewed its claim; taking over", other.owner)
+            term = self.log.highest_term + 1
+            await self._read_up_to(await self._write(CLAIM_KEY, encode(Claim(term=term, owner=self._owner))))
+            claim = self.log.claim
+            if claim is None or (claim.term, claim.owner) != (term, self._owner):
+                continue  # another one came first
+            self._claimed = term
+            self._renewed_at = self._sure_at = now
+            on_wait(None)
+            logger.info("claimed the log of epochs under term %d", term)
+            await self.mend()
+            return True
+        on_wait(None)
+        return False
+
+    async def _is_renewed(self, other: Claim, is_wanted: Callable[[], bool]) -> bool:
+        """Watch for the time of a lease whether somebody else's claim lives; where nobody wants to know, it does."""
         deadline = time.monotonic() + self.lease_seconds
         while time.monotonic() < deadline:
             async for manifest in self._poll():
                 if isinstance(manifest, Claim):
                     return True
+            if not is_wanted():
+                return True
         return self.log.claim is not other
 
-    async def write(self, key: bytes, value: bytes | None) -> int:
+    async def _write(self, key: bytes, value: bytes | None) -> int:
         """Write one record, wait until it is confirmed, and return its offset."""
-        confirmed = await self._send(EPOCHS, key, value, HEADERS)
+        headers = PART_HEADERS if key.startswith(PART_PREFIX) else HEADERS
+        confirmed = await self._send(EPOCHS, key, value, (*headers, *term_header(self._claimed)))
         return int((await confirmed).offset)
+
+    async def write(self, key: bytes, value: bytes) -> None:
+        """Write a manifest, and wait until it is confirmed.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
+        await self._make_sure()
+        await self._write(key, value)
 
     async def put(self, key: bytes, value: bytes) -> None:
         """Write a manifest, and read the log up to it.
@@ -123,8 +171,28 @@ class EpochTopic:
         Fenced
             Somebody else has claimed the log before it: it counts for nothing.
         """
-        await self._read_up_to(await self.write(key, value))
-        await self.check()
+        await self._make_sure()
+        await self._read_up_to(await self._write(key, value))
+        self._stay_owner()
+
+    async def write_parts(self, parts: Mapping[str, bytes | None]) -> None:
+        """Write parts, or remove those that are None, and wait until all is confirmed.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
+        if not parts:
+            return
+        await self._make_sure()
+        headers = (*PART_HEADERS, *term_header(self._claimed))
+        confirmed = [await self._send(EPOCHS, part_key(name), part, headers) for name, part in parts.items()]
+        await asyncio.gather(*confirmed)
+        for name, part in parts.items():
+            if part is None:
+                # Not only when it is read: until then somebody could take it for something that is there.
+                self.log.parts.pop(name, None)
 
     async def renew(self) -> None:
         """Say that this learner lives, if it is time to, and look whether somebody else has claimed the log.
@@ -134,21 +202,35 @@ class EpochTopic:
         Fenced
             Somebody has.
         """
-        await self.check()
-        if time.monotonic() - self._renewed_at >= self.lease_seconds / RENEWALS:
-            self._renewed_at = time.monotonic()
-            await self.write(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner)))
-
-    async def check(self) -> None:
-        """Read what is new, and make sure that the log is still ours.
-
-        Raises
-        ------
-        Fenced
-            Somebody else has claimed it.
-        """
         async for _ in self._poll(timeout_ms=0):
             pass
+        self._stay_owner()
+        now = time.monotonic()
+        if now - self._renewed_at >= self.lease_seconds / RENEWALS:
+            await self.put(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner)))
+            self._renewed_at = self._sure_at = now
+        await self.mend()
+
+    async def mend(self) -> None:
+        """Write again what records that do not count were written over."""
+        for key in sorted(self.log.spoiled):
+            logger.warning(
+                "a former learner wrote after its claim had ended; putting right what it wrote over"
+            )
+            await self._make_sure()
+            await self._read_up_to(await self._write(key, self.log.mended(key, term=self.term)))
+            self._stay_owner()
+            self.log.spoiled.discard(key)
+
+    async def _make_sure(self) -> None:
+        """Before a write: look at the end of the log, unless a look was made a moment ago."""
+        now = time.monotonic()
+        if now - self._sure_at > SURE_SHARE * self.lease_seconds:
+            await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
+            self._sure_at = now
+        self._stay_owner()
+
+    def _stay_owner(self) -> None:
         if not self.term:
             owner = "nobody" if self.log.claim is None else self.log.claim.owner
             raise Fenced(
@@ -156,9 +238,17 @@ class EpochTopic:
             )
 
     async def release(self) -> None:
-        """Say that this learner has ended, so that the next need not wait."""
+        """Say that this learner has ended, so that the next need not wait.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
         if self.term:
-            await self.write(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner, is_released=True)))
+            await self._make_sure()
+            await self._write(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner, is_released=True)))
+            self._claimed = 0
 
     async def _read_up_to(self, offset: int) -> None:
         """Read on until the record at an offset was applied."""
@@ -177,7 +267,7 @@ class EpochTopic:
         found = await self._reader.getmany(self._partition, timeout_ms=timeout_ms)
         for records in found.values():
             for record in records:
-                manifest = self.log.apply(record.key, record.value)
+                manifest = self.log.apply(record.key, record.value, record.headers)
                 if manifest is not None:
                     yield manifest
         await asyncio.sleep(0)

@@ -11,7 +11,6 @@ from alignstream.models.errors import RegistryCorrupt, RegistryError
 from alignstream.models.registry.store import Store
 from alignstream.models.registry.wire import Pointer, epoch_name
 from alignstream.streams.epoch_log import (
-    PART_HEADERS,
     PROGRESS_KEY,
     EpochV1,
     Place,
@@ -21,15 +20,12 @@ from alignstream.streams.epoch_log import (
     encode,
     epoch_key,
     marks_to_store,
-    part_key,
     split,
     state_key,
     with_version,
 )
 from alignstream.streams.epoch_topic import EpochTopic
 from alignstream.streams.learning import Frozen, Learning, Opened, sections_of, summary_of
-from alignstream.streams.outcome import Send
-from alignstream.streams.topics import EPOCHS
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +42,14 @@ class EpochWriter:
     ----------
     topic : EpochTopic
         Claimed by this learner.
-    send : Send
-        Starts a delivery.
     store : Store
         Redis.
     executor : Executor
         For calls of the store: they block.
     """
 
-    def __init__(
-        self, topic: EpochTopic, send: Send, store: Store, executor: concurrent.futures.Executor
-    ) -> None:
+    def __init__(self, topic: EpochTopic, store: Store, executor: concurrent.futures.Executor) -> None:
         self._topic = topic
-        self._send = send
         self._store = store
         self._executor = executor
 
@@ -75,7 +66,7 @@ class EpochWriter:
         version = Version(
             number=epoch.number,
             reason=epoch.reason,
-            position=decision.position,
+            position=decision.moment[1],
             sha256=epoch.sha256,
             size_bytes=len(epoch.blob),
             parts=list(parts),
@@ -87,6 +78,7 @@ class EpochWriter:
             encoder=epoch.encoder,
             tenant=epoch.tenant,
             current=version,
+            moment=decision.moment,
             history=list(with_version(before, version)),
         )
         await self._announce(record)
@@ -104,24 +96,27 @@ class EpochWriter:
         Returns
         -------
         EpochV1 or None
-            What serves now; None where the tenant has no epoch, or not that one.
+            What serves now; None where the tenant has no epoch, or where this was carried out before a crash.
         """
         before = self._topic.log.epochs.get(decision.place)
-        if before is None:
+        # Behind it others may have been carried out: done again alone, it would undo them.
+        if before is None or decision.moment < before.moment:
             return None
         current = before.current
         if decision.number is not None:
             found = next((item for item in before.versions if item.number == decision.number), None)
             if found is None:
-                logger.warning("a tenant has no epoch %d to go back to", decision.number)
-                return None
-            current = found
+                logger.warning(
+                    "a tenant has no epoch %d to go back to: it is frozen as it is", decision.number
+                )
+            current = found or current
         record = EpochV1(
             term=self._topic.term,
             encoder=before.encoder,
             tenant=before.tenant,
             current=current,
             is_frozen=decision.is_frozen,
+            moment=decision.moment,
             history=[version for version in before.versions if version.number != current.number],
         )
         await self._announce(record)
@@ -167,17 +162,13 @@ class EpochWriter:
         await self._sweep()
 
     async def _write_parts(self, parts: dict[str, bytes]) -> None:
-        missing = {name: part for name, part in parts.items() if name not in self._topic.log.parts}
-        confirmed = [
-            await self._send(EPOCHS, part_key(name), part, PART_HEADERS) for name, part in missing.items()
-        ]
-        await asyncio.gather(*confirmed)
+        held = self._topic.log.parts
+        await self._topic.write_parts({name: part for name, part in parts.items() if name not in held})
 
     async def _sweep(self) -> None:
         """Remove the parts that no manifest names any more; all that was written has been read."""
         gone = self._topic.log.parts.keys() - self._topic.log.referenced
-        confirmed = [await self._send(EPOCHS, part_key(name), None, PART_HEADERS) for name in sorted(gone)]
-        await asyncio.gather(*confirmed)
+        await self._topic.write_parts(dict.fromkeys(sorted(gone)))
 
     # -- Redis -----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -27,7 +27,7 @@ from alignstream.models.registry.wire import Pointer
 from alignstream.streams import logs, observations
 from alignstream.streams.agents import Event, Stream
 from alignstream.streams.connections import open_store
-from alignstream.streams.epoch_topic import EpochTopic
+from alignstream.streams.epoch_topic import EpochTopic, Fenced
 from alignstream.streams.epoch_writer import EpochWriter
 from alignstream.streams.health import Health
 from alignstream.streams.learner_metrics import LearnerMetrics
@@ -50,6 +50,8 @@ LOOK_SECONDS: Final = 2.0
 FEEDBACK_SECONDS: Final = 1.0
 #: Texts after which the state is written, whatever the clock says.
 CHECKPOINT_TEXTS: Final = 20_000
+#: What is in hand is written down at the end, unless that takes longer, seconds.
+LEAVE_SECONDS: Final = 20.0
 #: Seconds between looks at the adapter that canaries are judged with.
 ADAPTER_SECONDS: Final = 5.0
 
@@ -127,8 +129,13 @@ class LearnerService(FaustService):
         self._turn = asyncio.Lock()
         self._checkpointed_at = 0.0
         self._n_at_checkpoint = 0
+        self._n_asked = 0
         self._looked_at = 0.0
         self._ticked_at = 0.0
+        #: Rises with every assignment: what was begun under another one is not finished.
+        self._n_assignments = 0
+        #: Records taken, and looks at a claim that is waited for.
+        self._n_alive = 0
 
     def _prepare(self) -> None:
         self._owner = self._claim_folder()
@@ -171,44 +178,78 @@ class LearnerService(FaustService):
         )
         self._send = sender(app, settings.topic_prefix, timeout_seconds=settings.produce_timeout_seconds)
         self._topic = EpochTopic(settings, self._send, owner=self._owner)
-        self._writer = EpochWriter(self._topic, self._send, self._store, self._executor)
+        self._writer = EpochWriter(self._topic, self._store, self._executor)
         name = settings.topic_prefix + OBSERVATIONS
 
         async def work(stream: Any) -> None:  # noqa: ANN401 (Faust's stream, checked as our protocol)
             async for events in stream.noack_take(TAKE_RECORDS, within=settings.linger_seconds):
-                async with self._turn:
-                    await self._take(cast(Stream, stream), events)
+                async with self._turn, self._sound():
+                    await self._take(app, cast(Stream, stream), events)
 
         app.agent(raw_topic(app, name), name="observations", concurrency=1)(work)
 
         async def assigned(_: Any, /, *arguments: Any, **__: Any) -> None:  # noqa: ANN401 (Faust's signal)
-            self._is_assigned(any(tp.topic == name for tp in cast(set[TP], arguments[0])))
+            await self._is_assigned(any(tp.topic == name for tp in cast(set[TP], arguments[0])))
 
         app.on_partitions_assigned.connect(assigned)
 
         async def turn() -> None:
             while True:
                 await asyncio.sleep(TURN_SECONDS)
-                async with self._turn:
+                async with self._turn, self._sound():
                     await self._look_around(app)
 
         app.task(turn)
+
+        async def leaving(*_: object, **__: object) -> None:
+            # Faust cancels tasks after this, and commits after it what was acknowledged.
+            async with asyncio.timeout(LEAVE_SECONDS), self._turn, self._sound():
+                await self._leave()
+
+        app.on_before_shutdown.connect(leaving)
         self._watch(app)
         return app
 
-    def _is_assigned(self, is_ours: bool) -> None:
-        """Begin anew from the log of epochs: another learner may have written since the partition was ours."""
+    @contextlib.asynccontextmanager
+    async def _sound(self) -> AsyncIterator[None]:
+        """Let nothing be written down of what was broken off half-way: the next start begins from the log."""
+        try:
+            yield
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
         self._learning = None
+        self._n_at_checkpoint, self._n_asked = 0, 0
         self._pending.clear()
         self._learner_metrics.active.set(0)
+
+    def _n_progress(self) -> int:
+        return self._n_alive
+
+    async def _is_assigned(self, is_ours: bool) -> None:
+        """Begin anew from the log of epochs: another learner may have written since the partition was ours."""
+        was_at_work = self._learning is not None
+        self._n_assignments += 1
+        self._forget()
         self.health.set("learner", None)
         if not is_ours:
             logger.info("another learner of the group works; this one waits")
+            if was_at_work:
+                with contextlib.suppress(Fenced):  # it has the log already
+                    await self._topic.release()
 
-    async def _load(self) -> Learning:
-        """Claim the log of epochs and read it."""
+    async def _load(self, is_wanted: Callable[[], bool]) -> Learning | None:
+        """Claim the log of epochs and read it; None where nobody wants to know any more."""
+
+        def waiting(problem: str | None) -> None:
+            self._n_alive += 1
+            self.health.set("learner", problem)
+
         await self._topic.open()
-        await self._topic.claim(lambda problem: self.health.set("learner", problem))
+        if not await self._topic.claim(waiting, is_wanted):
+            return None
         learning = await asyncio.get_running_loop().run_in_executor(
             self._executor,
             lambda: Learning.restored(
@@ -226,19 +267,29 @@ class LearnerService(FaustService):
         await self._writer.look()
         return learning
 
-    async def _take(self, stream: Stream, events: Sequence[Event]) -> None:
-        if self._learning is None:
-            self._learning = await self._load()
-        learning = self._learning
+    async def _take(self, app: App, stream: Stream, events: Sequence[Event]) -> None:
+        assignment = self._n_assignments
+
+        def is_wanted() -> bool:
+            return assignment == self._n_assignments and app.flow_control.is_active()
+
+        learning = self._learning or await self._load(is_wanted)
+        if learning is None or not is_wanted():
+            return  # whoever has the partition next gets these records again
+        self._learning = learning
         records = [(event.message.offset, event.message.timestamp, event.message.value) for event in events]
         decisions = await asyncio.get_running_loop().run_in_executor(
             self._executor, _take_all, learning, records
         )
-        self._pending += [(stream, event) for event in events]
+        self._n_alive += len(events)
         for decision in decisions:
             await self._carry_out(decision)
+        if assignment != self._n_assignments:
+            return
+        self._pending += [(stream, event) for event in events]
         self._learner_metrics.show(learning)
-        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS:
+        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS or learning.n_asked > self._n_asked:
+            self._n_asked = learning.n_asked
             await self._checkpoint()
 
     async def _carry_out(self, decision: Decision) -> None:
@@ -255,33 +306,44 @@ class LearnerService(FaustService):
 
     async def _checkpoint(self) -> None:
         """Write what was learned, then acknowledge what it was learned from."""
-        if self._learning is None:
+        learning, assignment = self._learning, self._n_assignments
+        if learning is None:
             return
         pending, self._pending = self._pending, []
-        await self._writer.checkpoint(self._learning)
+        await self._writer.checkpoint(learning)
+        if assignment != self._n_assignments:
+            return  # the same records come again, and are others in the eyes of Faust
         for stream, event in pending:
             await stream.ack(event)
         self._checkpointed_at = time.monotonic()
-        self._n_at_checkpoint = self._learning.n_learned
+        self._n_at_checkpoint = learning.n_learned
 
     async def _look_around(self, app: App) -> None:
         """Do what the clock asks for: keep the claim, write, tick, and compare Redis with the log."""
         if self._learning is None:
             return
+        if not app.flow_control.is_active():
+            await self._leave()
+            return
         now = time.monotonic()
         await self._topic.renew()
-        is_leaving = not app.flow_control.is_active()
-        if self._pending and (is_leaving or now - self._checkpointed_at >= self._settings.checkpoint_seconds):
+        if self._pending and now - self._checkpointed_at >= self._settings.checkpoint_seconds:
             await self._checkpoint()
-        if is_leaving:
-            await self._topic.release()
-            self._learning = None
-            return
         await self._tick(now)
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
             await self._writer.look()
-            self._learner_metrics.show(self._learning)
+            if self._learning is not None:
+                self._learner_metrics.show(self._learning)
+
+    async def _leave(self) -> None:
+        """Write down what is in hand, and let the next learner begin at once."""
+        if self._learning is None:
+            return
+        if self._pending:
+            await self._checkpoint()
+        await self._topic.release()
+        self._forget()
 
     async def _tick(self, now: float) -> None:
         """Put the time into the log where something waits for it: a replay then opens the same epochs."""

@@ -25,7 +25,7 @@ from alignstream.models.online.tenant import Reason, TenantState
 from alignstream.models.online.tenant_maps import describe, fit_tenant_map
 from alignstream.models.packed import pack, unpack
 from alignstream.streams import observations
-from alignstream.streams.epoch_log import EpochLog, Place, Refusal, StateV1, Summary, marks_of
+from alignstream.streams.epoch_log import EpochLog, Mark, Place, Refusal, StateV1, Summary, marks_of
 from alignstream.streams.observations import (
     Control,
     ObservationsV1,
@@ -46,12 +46,17 @@ _MAP_SECTION: Final = "map"
 _STANDING_SECTION: Final = "standing"
 
 
+#: A place in the log of observations, also where the topic was made anew: highest timestamp so far, milliseconds since
+#: 1970, and next offset.
+Moment = tuple[int, int]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Opened:
-    """An epoch to publish; ``position`` is the next offset of the log."""
+    """An epoch to publish."""
 
     epoch: Epoch
-    position: int
+    moment: Moment
     #: What became of each language's pairs, in words.
     maps: tuple[str, ...] = ()
 
@@ -70,6 +75,7 @@ class Frozen:
     """A tenant that a person froze or thawed, ``number`` the epoch to go back to, if one was named."""
 
     place: Place
+    moment: Moment
     is_frozen: bool
     number: int | None = None
 
@@ -116,13 +122,16 @@ class Learning:
         #: Those that keep a bank, in the order in which they were seen last.
         self._lively: OrderedDict[Place, None] = OrderedDict()
         self._n_by_encoder: Counter[str] = Counter()
-        self.marks: dict[tuple[str, int], int] = {}
+        #: By encoder, topic and partition: another encoder's workers see the same records.
+        self.marks: dict[Mark, int] = {}
         self.position = 0
         self.timestamp = 0
         self.n_learned = 0
         self.n_replayed = 0
         self.n_unreadable = 0
         self.n_crowded_out = 0
+        #: What people asked for: they wait until it is in the log of epochs.
+        self.n_asked = 0
 
     # -- from and to the log of epochs -----------------------------------------------------------------
 
@@ -177,6 +186,8 @@ class Learning:
             self.position = 0
             for tenancy in self.tenancies.values():
                 tenancy.position, tenancy.is_dirty = 0, True
+        self.position = max(self.position, offset + 1)
+        self.timestamp = max(self.timestamp, timestamp)
         record = observations.decode(value)
         decisions: list[Decision] = []
         if isinstance(record, str):
@@ -188,15 +199,13 @@ class Learning:
             decisions = self._control(record.control, offset)
         else:
             decisions = self._observe(record, offset)
-        self.position = max(self.position, offset + 1)
-        self.timestamp = max(self.timestamp, timestamp)
         return decisions
 
     def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
         touched: dict[Place, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
         for index, item in enumerate(items):
-            source = item.source.topic, item.source.partition
+            source = record.encoder, item.source.topic, item.source.partition
             if item.source.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
@@ -215,7 +224,7 @@ class Learning:
                 touched[place] = tenancy
         # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
         for item in items:
-            source = item.source.topic, item.source.partition
+            source = record.encoder, item.source.topic, item.source.partition
             self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
         return self._close(touched, offset)
 
@@ -279,11 +288,12 @@ class Learning:
             return Withheld(place, candidate.number, refusal)
         # A copy, so that its bytes, as large again, are let go once they are written.
         tenancy.last, tenancy.refusal = dataclasses.replace(candidate), None
-        return Opened(candidate, tenancy.position, tenancy.judged)
+        return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
 
     # -- what people and clocks ask for ----------------------------------------------------------------
 
     def _control(self, control: Control, offset: int) -> list[Decision]:
+        self.n_asked += control.action != "tick"
         decisions: list[Decision] = []
         touched: dict[Place, Tenancy] = {}
         for place, tenancy in list(self.tenancies.items()):
@@ -294,11 +304,11 @@ class Learning:
             if control.action == "tick" and not _is_waiting(tenancy, is_live=control.is_live):
                 continue  # ticks are many, and to most tenants they mean nothing
             touched[place] = tenancy
-            decisions += self._apply(control, place, tenancy)
+            decisions += self._apply(control, place, tenancy, (self.timestamp, offset + 1))
         return decisions + self._close(touched, offset)
 
     @staticmethod
-    def _apply(control: Control, place: Place, tenancy: Tenancy) -> Sequence[Decision]:
+    def _apply(control: Control, place: Place, tenancy: Tenancy, moment: Moment) -> Sequence[Decision]:
         state = tenancy.state
         match control.action:
             case "tick":
@@ -307,17 +317,17 @@ class Learning:
                 state.ask()
             case "freeze":
                 state.is_frozen = True
-                return [Frozen(place, is_frozen=True)]
+                return [Frozen(place, moment, is_frozen=True)]
             case "thaw":
                 state.thaw()
-                return [Frozen(place, is_frozen=False)]
+                return [Frozen(place, moment, is_frozen=False)]
             case "reset":
                 state.reset(observations.key_of(control.language))
             case "rollback":
                 state.is_frozen = True
                 # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
                 tenancy.last = None
-                return [Frozen(place, is_frozen=True, number=control.epoch)]
+                return [Frozen(place, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
                 if state.delete_pair(control.pair or ""):
                     tenancy.map_of = None

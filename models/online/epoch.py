@@ -14,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from alignstream.models.alignment.adapter import MIN_NORM
 from alignstream.models.alignment.linear import LanguageMaps
-from alignstream.models.alignment.members import Matrix, Matrix16
+from alignstream.models.alignment.members import Matrix, Matrix16, Tuning, Vector32
 from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
 from alignstream.models.packed import pack, unpack
 
@@ -70,6 +71,28 @@ class TenantMap:
 
     maps: LanguageMaps
     adapter_version: str
+
+    def moved(self, y: Vector32, language: str | None, strength: float = 1.0) -> Vector32:
+        """Correct an aligned vector if its tag names one of the languages.
+
+        Parameters
+        ----------
+        y : ndarray of shape (dim,), float32
+            A unit vector.
+        language : str, optional
+            Its tag.
+        strength : float
+            From 0 (as it is) to 1 (the whole correction).
+
+        Returns
+        -------
+        ndarray of shape (dim,), float32
+            A unit vector.
+        """
+        wide = y.astype(np.float64)
+        found = wide + strength * (self.maps.transform_one(wide, Tuning(language=language)) - wide)
+        norm = max(float(np.linalg.norm(found)), MIN_NORM)
+        return (found / norm).astype(np.float32)
 
     @functools.cached_property
     def version(self) -> str:

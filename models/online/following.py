@@ -7,6 +7,7 @@ must not chase it.
 """
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from alignstream.models.alignment.adapter import MIN_NORM, Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.languages import LanguageTable, language_key
-from alignstream.models.alignment.members import Centre, Matrix, Tuning, Vector32, Vector64
+from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention, nearest_mean
 from alignstream.models.online.epoch import Epoch, Rows
 from alignstream.models.online.feedback import Recall, corrected_prototypes
@@ -127,6 +128,11 @@ class Following:
     def _vectors(self, rows: Rows) -> Matrix:
         return _each(rows, self.vector)
 
+    @functools.cached_property
+    def texts(self) -> Matrix:
+        """The recent texts as they would be stored, shape (n, dim), float32."""
+        return self._vectors(self.epoch.bank)
+
     @property
     def map_version(self) -> str | None:
         """Name of the tenant's map that ``vector`` applies, a part of ``space``; None where there is none."""
@@ -148,10 +154,7 @@ class Following:
         strength = 1.0 if context.strength is None else context.strength
         if self.tenant_map is None or strength == 0.0:
             return y
-        wide = y.astype(np.float64)
-        moved = self.tenant_map.maps.transform_one(wide, Tuning(language=context.language))
-        moved = wide + strength * (moved - wide)
-        return (moved / max(float(np.linalg.norm(moved)), MIN_NORM)).astype(np.float32)
+        return self.tenant_map.moved(y, context.language, strength)
 
     def prototypes(
         self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
@@ -205,6 +208,10 @@ class Following:
         if position is None:
             return self.common
         return self._corrections[self._table.keys[position]]
+
+    def correction_length(self, name: str) -> float:
+        """Return how far queries of one of the epoch's languages are moved, before the adapter."""
+        return float(np.linalg.norm(self._corrections.get(name, self.common)))
 
     def query(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Return the unit vector with which to look up stored vectors: shape (dim,), float32.

@@ -165,7 +165,7 @@ class Ledger:
             version = Version(
                 number=epoch.number,
                 reason=epoch.reason,
-                position=decision.position,
+                position=decision.moment[1],
                 sha256=epoch.sha256,
                 size_bytes=len(epoch.blob),
                 parts=self._write(epoch.blob),

@@ -18,7 +18,15 @@ from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vecto
 from alignstream.models.alignment.prototypes import PrototypeAttention
 from alignstream.models.online import following as serving
 from alignstream.models.online.epoch import Epoch, Examples, Memory, Rows, TenantMap
-from alignstream.models.online.feedback import LABEL_TEXTS, NO_MATCH, Recall, corrected_prototypes
+from alignstream.models.online.feedback import (
+    LABEL_TEXTS,
+    MAX_LEAD,
+    MEMORY_SHARE,
+    MEMORY_TEMPERATURE,
+    NO_MATCH,
+    Recall,
+    corrected_prototypes,
+)
 from alignstream.models.online.following import (
     BANK_TEXTS,
     HALF_SHIFT,
@@ -363,12 +371,12 @@ def test_one_pair_moves_what_resembles_it_and_leaves_the_rest(seed: int) -> None
     key, value = made.unit(rng.standard_normal((2, 64)))
     recall = Recall(key[None], value[None], ("",))
     same = recall.moved(key, None)
-    assert float(same @ value) > 0.9
+    assert float(same @ value) > max(0.8, float(key @ value)), "most of the way"
     assert np.linalg.norm(same) == pytest.approx(1.0, abs=1e-6)
     far = made.unit(rng.standard_normal(64))
     if float(far @ key) < NO_MATCH - 0.25:
         assert np.linalg.norm(recall.moved(far, None) - far) < UNNOTICED
-    near = made.unit(key + 0.3 * made.unit(rng.standard_normal(64)))
+    near = made.unit(key + 0.1 * made.unit(rng.standard_normal(64)))
     assert float(recall.moved(near, None) @ value) > float(near @ value) + 0.1
 
 
@@ -381,8 +389,8 @@ def test_a_query_moves_by_the_attention_that_is_documented_whatever_the_order_of
     z = made.unit(keys[0] + 0.3 * rng.standard_normal(DIM))
     for language, chosen in ((None, range(9)), ("de-Latn", (0, 1, 3, 4, 6, 7)), ("ru-Cyrl", (1, 4, 7))):
         K, V = keys[list(chosen)].astype(np.float64), values[list(chosen)].astype(np.float64)
-        weights = np.exp(np.append(K @ z, 0.75) / 0.05)
-        expected = made.unit(z + (weights[:-1] / weights.sum()) @ (V - K))
+        weights = np.exp(np.append(K @ z, NO_MATCH) / MEMORY_TEMPERATURE)
+        expected = made.unit(z + MEMORY_SHARE * (weights[:-1] / weights.sum()) @ (V - K))
         np.testing.assert_allclose(Recall(keys, values, tags).moved(z, language), expected, atol=1e-5)
         order = rng.permutation(9)
         shuffled = Recall(keys[order], values[order], [tags[row] for row in order])
@@ -396,7 +404,7 @@ def test_a_remembered_translation_leads_the_query_of_its_source_to_its_target() 
     plain, following = Following(adapter(), epoch()), Following(adapter(), epoch(memory=memory))
     target = following.vector(y, Context(language="en"))
     moved = float(following.query(x, Context(language="de")) @ target)
-    assert moved > 0.9 > float(plain.query(x, Context(language="de")) @ target)
+    assert moved > 0.85 > float(plain.query(x, Context(language="de")) @ target) + 0.2
     half = Context(language="de", strength=0.5)
     assert following.query(x, half).tobytes() == plain.query(x, half).tobytes(), (
         "another space than that of memory"
@@ -423,7 +431,10 @@ def test_examples_move_their_own_label_by_what_is_documented_and_no_other(seed: 
     V, Y = prototypes(), made.unit(np.random.default_rng(seed).standard_normal((n, DIM)))
     found = corrected_prototypes(V, ("a", "b", "c"), Y, ("b",) * (n - 1) + ("unknown",))
     np.testing.assert_allclose(found[[0, 2]], V[[0, 2]], atol=MAX_ERROR)
-    expected = made.unit(LABEL_TEXTS * V[1].astype(np.float64) + Y[: n - 1].astype(np.float64).sum(axis=0))
+    weight = min(1.0, MAX_LEAD / max(1, n - 1))  # the others have none, so it leads by all of them
+    expected = made.unit(
+        LABEL_TEXTS * V[1].astype(np.float64) + weight * Y[: n - 1].astype(np.float64).sum(axis=0)
+    )
     np.testing.assert_allclose(found[1], expected, atol=MAX_ERROR)
 
 
