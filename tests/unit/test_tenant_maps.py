@@ -129,7 +129,9 @@ def test_a_map_brings_held_out_translations_nearer() -> None:
     assert found.adapter_version == adapter().version
 
 
-@pytest.mark.parametrize(("n", "is_judged"), [(0, False), (2, False), (3, True)])
+@pytest.mark.parametrize(
+    ("n", "is_judged"), [(0, False), (tenant_maps.MIN_PAIRS - 1, False), (tenant_maps.MIN_PAIRS, True)]
+)
 def test_too_few_pairs_fit_nothing(n: int, *, is_judged: bool) -> None:
     found, judged = fit_tenant_map(taken(pairs(0, n)), NO_BANK, adapter())
     assert (len(judged) == 1) == is_judged
