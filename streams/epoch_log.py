@@ -76,6 +76,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     n_drifts: int = 0
     suspended: str | None = None
     is_frozen: bool = False
+    frozen_languages: list[str] = []
     drift: float | None = None
     drift_threshold: float | None = None
     refusal: Refusal | None = None

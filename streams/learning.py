@@ -310,11 +310,14 @@ class Learning:
     @staticmethod
     def _apply(control: Control, place: Place, tenancy: Tenancy, moment: Moment) -> Sequence[Decision]:
         state = tenancy.state
+        language = observations.key_of(control.language)
         match control.action:
             case "tick":
                 state.tick(is_live=control.is_live)
             case "publish":
                 state.ask()
+            case "freeze" | "thaw" if language is not None:
+                state.freeze_language(language, is_frozen=control.action == "freeze")
             case "freeze":
                 state.is_frozen = True
                 return [Frozen(place, moment, is_frozen=True)]
@@ -322,7 +325,7 @@ class Learning:
                 state.thaw()
                 return [Frozen(place, moment, is_frozen=False)]
             case "reset":
-                state.reset(observations.key_of(control.language))
+                state.reset(language)
             case "rollback":
                 state.is_frozen = True
                 # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
@@ -376,6 +379,7 @@ def summary_of(tenancy: Tenancy) -> Summary:
         n_drifts=state.n_drifts,
         suspended=state.suspended,
         is_frozen=state.is_frozen,
+        frozen_languages=state.frozen_languages,
         drift=None if finding is None else round(finding.statistic, 3),
         drift_threshold=None
         if finding is None or not np.isfinite(finding.threshold)

@@ -8,8 +8,9 @@ import numpy as np
 
 from alignstream.models.alignment.members import Matrix16, Vector32
 
-#: Texts in a bank. As float16 of 384 numbers: 460 kB.
-MAX_TEXTS: Final = 600
+#: Texts in a bank, or as many as take so many bytes: 1,000 of 384 numbers in float16, fewer of longer vectors.
+MAX_TEXTS: Final = 1000
+MAX_BYTES: Final = 800_000
 
 
 class Bank:
@@ -37,7 +38,7 @@ class Bank:
         self._by_language.setdefault(language, deque()).append(x.astype(np.float16))
         self._by_language.move_to_end(language)
         self._n += 1
-        if self._n > MAX_TEXTS:
+        if self._n > min(MAX_TEXTS, MAX_BYTES // (2 * len(x))):
             # max() takes the first of equals: the one seen longest ago.
             fullest = max(self._by_language, key=lambda name: len(self._by_language[name]))
             vectors = self._by_language[fullest]

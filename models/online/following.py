@@ -1,8 +1,8 @@
 """How a worker serves with an epoch: corrected queries, hubness of stored vectors, and what feedback changes.
 
-``query = f(x - c)`` with f the adapter and ``c = r δ + (d_l - δ)``: δ is how far the tenant's texts lie from where the
-adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors are
-not corrected: a mean of a stream mixes language, domain and topic, and what is stored, classified or fed to a head
+``query = f(x - c)`` with f the adapter and ``c = δ / 4 + (d_l - δ)``: δ is how far the tenant's texts lie from where
+the adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors
+are not corrected: a mean of a stream mixes language, domain and topic, and what is stored, classified or fed to a head
 must not chase it.
 """
 
@@ -23,23 +23,26 @@ from alignstream.models.online.epoch import Epoch, Rows
 from alignstream.models.online.feedback import Recall, corrected_prototypes
 
 #: Texts that a language's expected place is worth beside its mean in the stream.
-PRIOR_TEXTS: Final = 30.0
+PRIOR_TEXTS: Final = 20.0
 #: Texts of one language that count for the tenant's shift at most: no language outweighs the others.
 MAX_SHIFT_TEXTS: Final = 200.0
-#: The length of δ of which a query leaves half behind: a short one is a matter of topics, a long one of domain.
-HALF_SHIFT: Final = 0.13
+#: How much of δ a query leaves behind. All of it finds more from English and less to English; a quarter loses nothing
+#: in either direction.
+SHIFT_SHARE: Final = 0.25
 #: The longest correction of either kind; changes of domain were 0.1 to 0.25 long.
 MAX_SHIFT: Final = 0.3
-#: Nearest texts of the bank whose mean cosine is the hubness, as in CSLS (Conneau et al. 2018).
+#: Nearest texts of the bank whose mean cosine is the hubness, as in CSLS (Conneau et al. 2018), but for the very
+#: nearest: where a stream holds translations these are among them, and no hubs.
 HUB_NEIGHBOURS: Final = 10
+SKIPPED_NEIGHBOURS: Final = 5
 #: Fewer texts say nothing about hubs.
 MIN_BANK: Final = 20
 #: Texts at which a bank's hubness counts half: few texts tell chance from hubs badly.
-BANK_TEXTS: Final = 300.0
-#: Pairs of adapter and epoch in memory: about 2 MB each.
+BANK_TEXTS: Final = 150.0
+#: Texts of the bank from whose own hubness the usual level is taken.
+LEVEL_TEXTS: Final = 200
+#: Pairs of adapter and epoch in memory: 2 MB each, and 8 more with all feedback that a tenant may keep.
 MAX_FOLLOWINGS: Final = 64
-#: Label sets whose moved prototypes a pair of adapter and epoch remembers: to move them takes milliseconds.
-MAX_LABEL_SETS: Final = 32
 #: Marks the mean of texts without a tag that resemble a language.
 GUESSED: Final = "~"
 
@@ -97,9 +100,8 @@ class Following:
             if expected is not None:
                 found[name] = (wide - expected, weight / epoch.dependence)
         self.shift = _shift(found, epoch.dim)
-        squared = float(self.shift @ self.shift)
-        #: r δ: what every query leaves behind.
-        self.common = self.shift * (squared / (squared + HALF_SHIFT**2))
+        #: What every query leaves behind.
+        self.common = SHIFT_SHARE * self.shift
         self._corrections: dict[str, Vector64] = {}
         for name, (difference, weight) in found.items():
             own = _clipped(weight / (weight + PRIOR_TEXTS) * (difference - self.shift))
@@ -119,8 +121,7 @@ class Following:
         self._examples = self._vectors(examples.rows)
         self._bank = self._queries(epoch.bank)
         self._bank_keys = np.array(epoch.bank.languages, dtype=object)
-        #: Prototypes as they came, and moved: by label set, labels and the array itself, which is held to stay itself.
-        self._moved: OrderedDict[tuple[str, tuple[str, ...], int], tuple[Matrix, Matrix]] = OrderedDict()
+        self._level = self._usual_hubness()
 
     def _queries(self, rows: Rows) -> Matrix:
         return _each(rows, self.query)
@@ -173,23 +174,17 @@ class Following:
         examples = self.epoch.examples
         if label_set not in examples.label_sets:
             return None
-        key = label_set, tuple(labels), id(prototypes)
-        if key not in self._moved:
-            known = frozenset(labels)
-            rows = [
-                row
-                for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
-                if name == label_set and label in known
-            ]
-            if not rows:
-                return None
-            moved = corrected_prototypes(
-                prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
-            )
-            self._moved[key] = prototypes, moved
-            while len(self._moved) > MAX_LABEL_SETS:
-                self._moved.popitem(last=False)
-        return self._moved[key][1]
+        known = frozenset(labels)
+        rows = [
+            row
+            for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
+            if name == label_set and label in known
+        ]
+        if not rows:
+            return None
+        return corrected_prototypes(
+            prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
+        )
 
     def correction(self, language: str | None, x: Vector32 | None = None) -> Vector64:
         """Return what a query leaves behind, shape (dim,).
@@ -243,7 +238,12 @@ class Following:
         Returns
         -------
         float or None
-            The mean cosine of the ten nearest, times ``n / (n + 300)`` of a bank of n: ``cos - hubness / 2`` ranks.
+            How much nearer the stored vector is to the bank than a text usually is, times ``n / (n + 150)`` of a bank
+            of n: ``cos - hubness / 2`` ranks. 0 is usual, so that values of different epochs go together.
+
+        Notes
+        -----
+        Near is the mean cosine of the 6th to the 15th nearest.
         """
         if len(self._bank) < MIN_BANK:
             return None
@@ -251,8 +251,26 @@ class Following:
         # Masked, not chosen beforehand: messages may name more languages than a bank has texts.
         others = cosines[self._bank_keys != (language or "")]
         chosen = others if len(others) >= MIN_BANK else cosines
-        nearest = np.partition(chosen, -HUB_NEIGHBOURS)[-HUB_NEIGHBOURS:]
-        return float(nearest.mean(dtype=np.float64)) * len(chosen) / (len(chosen) + BANK_TEXTS)
+        return (_nearness(chosen) - self._level) * len(chosen) / (len(chosen) + BANK_TEXTS)
+
+    def _usual_hubness(self) -> float:
+        """Return the mean nearness of the bank's own texts to those of other languages."""
+        n = len(self._bank)
+        if n < MIN_BANK:
+            return 0.0
+        found = []
+        for row in np.linspace(0, n - 1, min(n, LEVEL_TEXTS)).round().astype(int).tolist():
+            cosines = self._bank @ self._bank[row]
+            others = cosines[self._bank_keys != self._bank_keys[row]]
+            found.append(_nearness(others if len(others) >= MIN_BANK else np.delete(cosines, row)))
+        return float(np.mean(found))
+
+
+def _nearness(cosines: Matrix) -> float:
+    """Return the mean of the ten nearest but the five very nearest; all there are where they are few."""
+    n = min(HUB_NEIGHBOURS + SKIPPED_NEIGHBOURS, len(cosines))
+    nearest = np.sort(np.partition(cosines, -n)[-n:])
+    return float(nearest[: max(1, n - SKIPPED_NEIGHBOURS)].mean(dtype=np.float64))
 
 
 def is_whole(context: Context) -> bool:

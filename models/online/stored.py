@@ -24,7 +24,7 @@ MAX_SECTION_BYTES: Final = 16 * 1024 * 1024
 #: Counters and flags of the state that are JSON values as they are.
 _PLAIN: Final = (
     "n_texts", "next_at", "n_seen", "n_capped", "number", "n_since", "n_feedback", "suspended", "is_frozen",
-    "n_drifts", "n_calm", "awaited",
+    "frozen_languages", "n_drifts", "n_calm", "awaited",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def to_sections(state: TenantState) -> dict[str, bytes]:
             "dim": state.dim,
             "plain": {name: getattr(state, name) for name in _PLAIN},
             "doubtful": sorted(state.doubtful.items()),
+            "counts": [[name, n, state.counts_since[name]] for name, n in sorted(state.counts.items())],
             "drift": numbers,
             "finding": None if state.last_finding is None else dataclasses.astuple(state.last_finding),
             "influence": state.influence.state(),
@@ -113,6 +114,8 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
                 )
     for name in _PLAIN:
         setattr(state, name, values["plain"][name])
+    state.counts = Counter({name: n for name, n, _ in values["counts"]})
+    state.counts_since = Counter({name: n for name, _, n in values["counts"] if n})
     state.doubtful = Counter(dict(map(tuple, values["doubtful"])))
     drift = {name.removeprefix("drift."): arrays[name] for name in arrays if name.startswith("drift.")}
     state.drift.restore(values["drift"], drift)

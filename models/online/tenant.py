@@ -17,13 +17,17 @@ from alignstream.models.online.drift import WINDOW, DriftTest, Finding
 from alignstream.models.online.epoch import Epoch, Examples, Memory, Rows
 from alignstream.models.online.following import GUESSED
 from alignstream.models.online.influence import Influence
-from alignstream.models.online.means import MAX_LANGUAGES, RunningMeans
+from alignstream.models.online.means import KEPT_TEXTS, MAX_LANGUAGES, RunningMeans
 from alignstream.models.online.observed import Example, Pair, Text
 
 Reason = Literal["doubling", "drift", "feedback", "interval", "hand", "reset"]
 
 #: Texts before the first epoch; each later one comes when they have doubled.
 FIRST_EPOCH_TEXTS: Final = 32
+#: Doubling also counts by language: an epoch is due when languages whose own texts have doubled brought so many, each
+#: at least so many. Else a language that appears late would wait until all texts together have doubled.
+GROWN_TEXTS: Final = 32
+LEAST_TEXTS: Final = 8
 #: Texts behind a language's mean before the tenant's stream is tested against it.
 TESTED_FROM: Final = 8.0
 #: Texts of a change whose common shift is believed half.
@@ -78,10 +82,15 @@ class TenantState:
         self.number = 0
         self.n_since = 0
         self.n_feedback = 0
+        #: Texts by name of their mean: since the stream last changed, and of these since the last epoch.
+        self.counts: Counter[str] = Counter()
+        self.counts_since: Counter[str] = Counter()
         #: Why nothing is learned at the moment: what is odd about a change. None: all is well.
         self.suspended: str | None = None
         #: A person froze it: it learns on, and publishes nothing.
         self.is_frozen = False
+        #: Languages whose means a person froze.
+        self.frozen_languages: list[str] = []
         self.last_finding: Finding | None = None
         self.n_drifts = 0
         #: The last texts: those of which a confirmed change consists.
@@ -96,12 +105,20 @@ class TenantState:
         """Why an epoch should be opened now; None: no reason."""
         if self.awaited is not None:
             return self.awaited
-        if self.n_texts >= self.next_at:
+        if self.n_texts >= self.next_at or self._has_grown():
             return "doubling"
         kept = len(self.pairs) + len(self.examples)
         if self.n_feedback and self.n_feedback >= FEEDBACK_SHARE * kept:
             return "feedback"
         return None
+
+    def _has_grown(self) -> bool:
+        """Say whether languages whose own texts have doubled since the last epoch brought enough for another."""
+        grown = 0
+        for name, n_since in self.counts_since.items():
+            if n_since >= max(LEAST_TEXTS, self.counts[name] - n_since):
+                grown += n_since
+        return grown >= GROWN_TEXTS
 
     @property
     def is_behind(self) -> bool:
@@ -144,7 +161,11 @@ class TenantState:
         self.n_since += 1
 
     def _learn(self, recent: Recent) -> None:
+        if recent.name.removeprefix(GUESSED) in self.frozen_languages:
+            return
         if self.means.add(recent.name, recent.vector):
+            self.counts[recent.name] += 1
+            self.counts_since[recent.name] += 1
             self.bank.add("" if recent.name.startswith(GUESSED) else recent.name, recent.vector)
 
     def _is_changing(self, recent: Recent) -> bool:
@@ -180,6 +201,8 @@ class TenantState:
             self.means.shift(common * (len(tested) / (len(tested) + SHIFT_PRIOR)))
         self.means.soften()
         self.bank.clear()
+        self.counts = Counter({name: min(n, int(KEPT_TEXTS)) for name, n in self.counts.items()})
+        self.counts_since.clear()
         for item in self.recent:
             self._learn(item)
         self.drift.reset()
@@ -216,6 +239,13 @@ class TenantState:
 
     # -- a person --------------------------------------------------------------------------------------
 
+    def freeze_language(self, language: str, *, is_frozen: bool) -> None:
+        """Let the mean of one language, given by its key, stay where it is, or move again."""
+        others = {name for name in self.frozen_languages if name != language}
+        if is_frozen and len(others) < MAX_LANGUAGES:
+            others.add(language)
+        self.frozen_languages = sorted(others)
+
     def thaw(self) -> None:
         """Publish again, and learn again where something odd had stopped that."""
         self.is_frozen, self.suspended, self.n_calm = False, None, 0
@@ -231,10 +261,14 @@ class TenantState:
 
     def reset(self, language: str | None = None) -> None:
         """Forget what unlabelled texts taught, of one language or of all; pairs and examples stay."""
-        self.means.forget(language)
+        for name in (None,) if language is None else (language, GUESSED + language):
+            self.means.forget(name)
         self.bank.clear(language)
         self.drift.reset()
         self.recent.clear()
+        gone = [name for name in self.counts if language in {None, name, name.removeprefix(GUESSED)}]
+        for name in gone:
+            del self.counts[name], self.counts_since[name]
         if language is None:
             self.n_texts, self.next_at = 0, FIRST_EPOCH_TEXTS
             self.influence = Influence()
@@ -287,6 +321,7 @@ class TenantState:
         self.awaited = None
         self.n_since = 0
         self.n_feedback = 0
+        self.counts_since.clear()
         while self.next_at <= self.n_texts:
             self.next_at *= 2
         self.drift.calibrate(self._residuals(), seed=self.number)

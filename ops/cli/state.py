@@ -18,6 +18,7 @@ state_app = typer.Typer(
 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant. Default: all.")]
 OneTenant = Annotated[str, typer.Option(help="The tenant.")]
+Language = Annotated[str | None, typer.Option(help="Only this language.")]
 Encoder = Annotated[str | None, typer.Option(help="Only this encoder: the start of its fingerprint.")]
 
 
@@ -110,6 +111,8 @@ def _remarks(view: "TenantView") -> str:
     summary = view.state.summary
     if summary.is_frozen and not found:
         found.append("frozen before its first epoch")
+    if summary.frozen_languages:
+        found.append(f"means that stay: {', '.join(summary.frozen_languages)}")
     if summary.suspended:
         found.append(f"learns nothing now: {summary.suspended}")
     if summary.refusal is not None:
@@ -153,15 +156,34 @@ def _ask(
 
 
 @state_app.command("freeze")
-def freeze(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = False) -> None:
-    """Keep the epoch that serves: the learner goes on learning and publishes nothing until 'thaw'."""
-    _ask("freeze", tenant=tenant, encoder=encoder, as_json=as_json)
+def freeze(
+    tenant: Tenant = None, language: Language = None, encoder: Encoder = None, as_json: AsJson = False
+) -> None:
+    """Keep the epoch that serves: the learner goes on learning and publishes nothing until 'thaw'.
+
+    With --language only the mean of that language stays where it is.
+    """
+    _ask("freeze", tenant=tenant, encoder=encoder, as_json=as_json, language=_checked(language))
 
 
 @state_app.command("thaw")
-def thaw(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = False) -> None:
-    """Publish again; learn again where something odd about a stream's keys had stopped that."""
-    _ask("thaw", tenant=tenant, encoder=encoder, as_json=as_json)
+def thaw(
+    tenant: Tenant = None, language: Language = None, encoder: Encoder = None, as_json: AsJson = False
+) -> None:
+    """Publish again; learn again where something odd about a stream's keys had stopped that.
+
+    With --language only the mean of that language moves again.
+    """
+    _ask("thaw", tenant=tenant, encoder=encoder, as_json=as_json, language=_checked(language))
+
+
+def _checked(language: str | None) -> str | None:
+    from alignstream.models.alignment.languages import language_key
+    from alignstream.ops.state import StateError
+
+    if language is not None and language_key(language) is None:
+        raise StateError(f"{language!r} names no language: give a BCP-47 tag such as 'pt-BR'")
+    return language
 
 
 @state_app.command("publish")
@@ -172,16 +194,11 @@ def publish(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = Fa
 
 @state_app.command("reset")
 def reset(
-    tenant: OneTenant, language: Annotated[str | None, typer.Option(help="Only this language.")] = None,
+    tenant: OneTenant, language: Language = None,
     encoder: Encoder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Forget what a tenant's unlabelled texts taught, of one language or of all; pairs and examples stay."""
-    from alignstream.models.alignment.languages import language_key
-    from alignstream.ops.state import StateError
-
-    if language is not None and language_key(language) is None:
-        raise StateError(f"{language!r} names no language: give a BCP-47 tag such as 'pt-BR'")
-    _ask("reset", tenant=tenant, encoder=encoder, as_json=as_json, language=language)
+    _ask("reset", tenant=tenant, encoder=encoder, as_json=as_json, language=_checked(language))
 
 
 @state_app.command("rollback")
