@@ -144,7 +144,12 @@ class Learning:
                 _restore_map(tenancy, sections)
             except PackedCorrupt as error:
                 logger.warning("the state of a tenant cannot be read, and begins anew: %s", error)
-                continue
+                tenancy = Tenancy(TenantState(stored.dim), stored.position, is_dirty=True)
+                serving = log.epochs.get(place)
+                if serving is not None:
+                    # Numbers are never used twice: an epoch of a number that the log has would not be published.
+                    tenancy.state.number = max(version.number for version in serving.versions)
+                    tenancy.state.is_frozen = serving.is_frozen
             found.tenancies[place] = tenancy
         for place, serving in log.epochs.items():
             known = found.tenancies.get(place)
