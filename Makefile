@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare export-graph schemas package clean
+.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare causal export-graph schemas package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encod
 
 compare: setup-dev ## judge every alignment method and write docs/alignment.md (after make adapter)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.comparison
+
+causal: setup-dev ## replay streams and write the figures of docs/following.md
+	OPENBLAS_NUM_THREADS=1 $(BIN)/alignstream evaluate --causal --document docs/following.md
 
 export-graph: setup-dev ## export the embedded encoder's graph again, with optimum
 	$(BIN)/python -m alignstream.export.graph_template

@@ -35,6 +35,7 @@ from alignstream.ops.reader import (
     vector_array,
 )
 from alignstream.ops.topics import require_topics
+from alignstream.streams.codec import read_half_vector
 from alignstream.streams.records import Align, DocumentV1, LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.settings import Settings, load
 from alignstream.streams.topics import (
@@ -107,6 +108,20 @@ class AlignedVector:
         """The document's language tag, or None."""
         language = self.fields.language
         return language if isinstance(language, str) else None
+
+    @property
+    def query(self) -> Vector:
+        """With which to look up stored vectors: what follows the stream, or the vector itself where nothing does.
+
+        Shape (dim,), float32.
+        """
+        field = self.fields.query_vector
+        return read_half_vector(field, self.fields.dim) if isinstance(field, str) else self.array
+
+    @property
+    def hubness(self) -> float | None:
+        """Of the stored vector: rank hits by cosine less half of it; None where it is not known."""
+        return self.fields.hubness if isinstance(self.fields.hubness, float) else None
 
     @property
     def space(self) -> str:

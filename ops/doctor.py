@@ -16,6 +16,7 @@ from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AlignstreamError, RegistryError
 from alignstream.models.registry.follower import Catalogue, Follower
 from alignstream.ops import adapters as registry
+from alignstream.ops import state
 from alignstream.ops.encoder import open_encoder
 from alignstream.streams.broker import (
     BrokerNotReady,
@@ -49,7 +50,7 @@ def examine(*, with_encoder: bool = True) -> list[Check]:
             Check("settings", "problem", str(error), "correct it; 'alignstream config' lists every setting")
         ]
     checks = [Check("settings", "ok", "all known and well-formed")]
-    looks: list[Callable[[Settings], list[Check]]] = [_disk, _port, _broker, _redis]
+    looks: list[Callable[[Settings], list[Check]]] = [_disk, _port, _broker, _learner, _redis]
     for look in looks:
         checks += look(settings)
     fingerprint, dim = embedded_fingerprint(), None
@@ -137,6 +138,41 @@ def _broker(settings: Settings) -> list[Check]:
         checks.append(
             Check("topics", "warning", message, "raise their max.message.bytes, or lower the setting")
         )
+    return checks
+
+
+def _learner(settings: Settings) -> list[Check]:
+    if settings.follow == "off":
+        return [Check("learner", "ok", "queries do not follow the stream (ALIGNSTREAM_FOLLOW=off)")]
+    try:
+        log = state.read_log(settings)
+    except AlignstreamError:
+        return []  # said of the broker already
+    remedy = "start one: 'alignstream learner'; workers serve on meanwhile"
+    if log.claim is None:
+        return [Check("learner", "warning", "none has run yet: queries do not follow the stream", remedy)]
+    if log.claim.is_released:
+        return [Check("learner", "warning", "none works now: the last one has ended", remedy)]
+    checks = [Check("learner", "ok", f"works; {len(log.epochs)} tenant(s) have an epoch")]
+    for view in state.tenants(log):
+        checks += _tenant(view)
+    return checks
+
+
+def _tenant(view: state.TenantView) -> list[Check]:
+    """Say what keeps a tenant's queries from following its stream."""
+    if view.state is None:
+        return []
+    name, summary = f"tenant {view.tenant}", view.state.summary
+    checks = []
+    if summary.suspended:
+        message = f"nothing is learned from its stream: {summary.suspended}"
+        remedy = "find out who sends it; 'alignstream state thaw --tenant' learns again"
+        checks.append(Check(name, "warning", message, remedy))
+    serving = 0 if view.epoch is None else view.epoch.current.number
+    if summary.refusal is not None and summary.refusal.number > serving:
+        message = f"epoch {summary.refusal.number} was refused, {serving or 'none'} serves: {summary.refusal.reason}"
+        checks.append(Check(name, "warning", message, "'alignstream state reset --tenant' begins anew"))
     return checks
 
 

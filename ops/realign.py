@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from alignstream.models.alignment.adapter import IDENTITY, from_bytes
+from alignstream.models.alignment.adapter import IDENTITY, Adapter, from_bytes
 from alignstream.models.errors import AdapterError, AlignstreamError
+from alignstream.models.online.epoch import TenantMap
 from alignstream.ops import adapters
 from alignstream.ops.backfill import written
 from alignstream.ops.connection import resolve_topic
@@ -105,7 +106,7 @@ Output = Path | str | None
 def open_destination(
     settings: Settings, *, name: str | None = None, version: str | None = None, file: Path | None = None
 ) -> AdapterSpace:
-    """Return the space of an adapter: of a file, or of the registry.
+    """Return the space of an adapter, of a file or of the registry, with the tenants' own maps that serve now.
 
     Parameters
     ----------
@@ -135,7 +136,19 @@ def open_destination(
             f"{IDENTITY!r} leaves vectors as encoded: that is what raw_vector holds already, so there is nothing to do"
         )
     _, blob = adapters.fetch(settings, "adapter", name, version)
-    return AdapterSpace(name, from_bytes(blob))
+    adapter = from_bytes(blob)
+    return AdapterSpace(name, adapter, _tenant_maps(settings, adapter))
+
+
+def _tenant_maps(settings: Settings, adapter: Adapter) -> dict[str, TenantMap]:
+    """Return the maps that workers apply after an adapter, by tenant."""
+    found, _ = adapters.catalogue(settings, encoder=adapter.encoder, dim=adapter.dim)
+    served = {tenant: found.epoch(tenant) for tenant in found.epochs}
+    return {
+        tenant: epoch.tenant_map
+        for tenant, epoch in served.items()
+        if epoch is not None and epoch.tenant_map is not None
+    }
 
 
 def realign_records(

@@ -10,13 +10,26 @@ from typing import Any
 
 from alignstream.ops.cli.console import version
 from alignstream.streams import topics
-from alignstream.streams.records import schemas
+from alignstream.streams.contract import schemas
 
 #: Topic, what it carries, and whether the service receives or sends it.
 _CHANNELS = (
     (topics.DOCUMENTS, "A text to encode, align and classify; null is a tombstone.", "receive"),
     (topics.VECTORS, "An aligned vector; null is a tombstone.", "send"),
     (topics.LABELS, "Zero-shot labels of a text that asked for them; null is a tombstone.", "send"),
+    (
+        topics.PAIRS,
+        "Two texts to compare, and to learn from if you vouch for them; null is a tombstone.",
+        "receive",
+    ),
+    (topics.PAIRS_SCORED, "How near the two texts of a pair are; null is a tombstone.", "send"),
+    (topics.FEEDBACK, "A text and the label that it has.", "receive"),
+    (topics.OBSERVATIONS, "Internal: what workers saw, for the learner.", "send"),
+    (
+        topics.EPOCHS,
+        "What queries follow, by tenant; compacted. Parts and states stand between them.",
+        "send",
+    ),
     (topics.DEAD_LETTERS, "A record that was refused: its original bytes, and headers that say why.", "send"),
 )
 

@@ -62,6 +62,7 @@ class LabelRequest:
     template: str
     multi_label: bool
     fitted: Fitted | None = None
+    steady_mix: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,4 +174,5 @@ def _resolve_labels(
         template=record.template or label_set.template or policy.template,
         multi_label=multi_label,
         fitted=label_set.fitted if multi_label == label_set.multi_label else None,
+        steady_mix=label_set.steady_mix and not multi_label,
     )

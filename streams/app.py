@@ -204,6 +204,7 @@ class WorkerService(FaustService):
         app.agent(raw_topic(app, self._settings.topic_prefix + topic), name=name, concurrency=1)(work)
 
     def _before_scrape(self, now: float) -> None:
+        self.metrics.ready.set(int(self.health.is_ready))
         if self._follower is not None:
             fresh_at = self._follower.fresh_at
             # Never confirmed: as stale as the worker is old.

@@ -129,6 +129,7 @@ class LearnerService(FaustService):
         self._turn = asyncio.Lock()
         self._checkpointed_at = 0.0
         self._n_at_checkpoint = 0
+        self._n_asked = 0
         self._looked_at = 0.0
         self._ticked_at = 0.0
         self._is_ours = False
@@ -224,6 +225,7 @@ class LearnerService(FaustService):
 
     def _forget(self) -> None:
         self._learning = None
+        self._n_at_checkpoint, self._n_asked = 0, 0
         self._pending.clear()
         self._learner_metrics.active.set(0)
 
@@ -288,16 +290,17 @@ class LearnerService(FaustService):
         )
         self._n_alive += len(events)
         for decision in decisions:
-            await self._carry_out(decision, learning)
+            await self._carry_out(decision)
         if assignment != self._n_assignments:
             _abandon(app, events)
             return
         self._pending += [(stream, event) for event in events]
         self._learner_metrics.show(learning)
-        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS:
+        if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS or learning.n_asked > self._n_asked:
+            self._n_asked = learning.n_asked
             await self._checkpoint()
 
-    async def _carry_out(self, decision: Decision, learning: Learning) -> None:
+    async def _carry_out(self, decision: Decision) -> None:
         if isinstance(decision, Opened):
             await self._writer.open(decision)
             self._learner_metrics.opened(decision.epoch.reason)
@@ -307,9 +310,7 @@ class LearnerService(FaustService):
             )
             self._learner_metrics.refused()
         else:
-            record = await self._writer.freeze(decision)
-            if record is not None:
-                learning.serve(decision.place, self._topic.log.joined(record.current.parts))
+            await self._writer.freeze(decision)
 
     async def _checkpoint(self) -> None:
         """Write what was learned, then acknowledge what it was learned from."""

@@ -6,29 +6,30 @@ they came in, and a replay counts once. Tenants never see each other's state.
 
 import dataclasses
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.linear import LanguageMaps
 from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
 from alignstream.models.online import epoch as epochs
 from alignstream.models.online.canary import judge_epoch
-from alignstream.models.online.epoch import Epoch, TenantMap
+from alignstream.models.online.epoch import MAX_EPOCH_BYTES, Epoch, TenantMap
+from alignstream.models.online.observed import Example, Pair, Text
 from alignstream.models.online.stored import MAX_SECTION_BYTES, from_sections, to_sections
 from alignstream.models.online.tenant import Reason, TenantState
 from alignstream.models.online.tenant_maps import describe, fit_tenant_map
 from alignstream.models.packed import pack, unpack
 from alignstream.streams import observations
-from alignstream.streams.epoch_log import EpochLog, Mark, Place, Refusal, Summary, marks_of
+from alignstream.streams.epoch_log import EpochLog, Mark, Place, Refusal, StateV1, Summary, marks_of
 from alignstream.streams.observations import (
     Control,
     ObservationsV1,
     Observed,
-    ObservedExample,
     ObservedPair,
     ObservedText,
 )
@@ -42,6 +43,7 @@ MAX_LIVELY: Final = 256
 ANEW_MS: Final = 60_000
 
 _MAP_SECTION: Final = "map"
+_STANDING_SECTION: Final = "standing"
 
 
 #: A place in the log of observations, also where the topic was made anew: highest timestamp so far, milliseconds since
@@ -90,7 +92,9 @@ class Tenancy:
     position: int = 0
     is_dirty: bool = False
     is_lively: bool = True
-    #: What serves, for the canaries; None where it is not held.
+    #: Where in the log it was seen last: offset of the record, and place in it.
+    seen: tuple[int, int] = (0, 0)
+    #: What serves, for the canaries; None where it is not held, or a person went back from it.
     last: Epoch | None = None
     refusal: Refusal | None = None
     #: The map of the pairs as they are now, and the adapter under which it was fitted.
@@ -114,8 +118,10 @@ class Learning:
     def __init__(self, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int) -> None:
         self._adapter_of = adapter_of
         self._max_tenants = max_tenants
-        #: In the order in which they were seen last.
-        self.tenancies: OrderedDict[Place, Tenancy] = OrderedDict()
+        self.tenancies: dict[Place, Tenancy] = {}
+        #: Those that keep a bank, in the order in which they were seen last.
+        self._lively: OrderedDict[Place, None] = OrderedDict()
+        self._n_by_encoder: Counter[str] = Counter()
         #: By encoder, topic and partition: another encoder's workers see the same records.
         self.marks: dict[Mark, int] = {}
         self.position = 0
@@ -124,6 +130,8 @@ class Learning:
         self.n_replayed = 0
         self.n_unreadable = 0
         self.n_crowded_out = 0
+        #: What people asked for: they wait until it is in the log of epochs.
+        self.n_asked = 0
 
     # -- from and to the log of epochs -----------------------------------------------------------------
 
@@ -136,30 +144,12 @@ class Learning:
         found.marks = marks_of(log.progress)
         if log.progress is not None:
             found.position, found.timestamp = log.progress.position, log.progress.timestamp
-        for place, stored in sorted(log.states.items(), key=lambda item: item[1].position):
-            blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
-            try:
-                sections = {name: blob for name, blob in blobs.items() if blob is not None}
-                tenancy = Tenancy(from_sections(sections), stored.position, refusal=stored.summary.refusal)
-                _restore_map(tenancy, sections)
-            except PackedCorrupt as error:
-                logger.warning("the state of a tenant cannot be read, and begins anew: %s", error)
-                tenancy = Tenancy(TenantState(stored.dim), stored.position, is_dirty=True)
-                serving = log.epochs.get(place)
-                if serving is not None:
-                    # Numbers are never used twice: an epoch of a number that the log has would not be published.
-                    tenancy.state.number = max(version.number for version in serving.versions)
-                    tenancy.state.is_frozen = serving.is_frozen
-            found.tenancies[place] = tenancy
-        for place, serving in log.epochs.items():
-            known = found.tenancies.get(place)
-            blob = log.joined(serving.current.parts)
-            if known is None or blob is None:
-                continue
-            try:
-                known.last = epochs.from_bytes(blob, encoder=place[0])
-            except PackedCorrupt as error:
-                logger.warning("an epoch cannot be read, and is not compared with: %s", error)
+        for place, stored in log.states.items():
+            found.tenancies[place] = _restored(place, stored, log)
+            found._n_by_encoder[place[0]] += 1
+        # As they were seen, not as they were written: who rests next must not depend on a restart.
+        by_age = sorted(found.tenancies.items(), key=lambda item: item[1].seen)
+        found._lively = OrderedDict((place, None) for place, tenancy in by_age if tenancy.is_lively)
         found._rest()
         return found
 
@@ -170,16 +160,9 @@ class Learning:
     def is_waiting(self, *, is_live: bool) -> bool:
         """Say whether some tenant waits for time to pass: with feedback that no epoch has, or for the next interval."""
         return any(
-            (tenancy.state.is_behind or (is_live and tenancy.state.n_since > 0))
-            and not tenancy.state.is_frozen
+            _is_waiting(tenancy, is_live=is_live) and not tenancy.state.is_frozen
             for tenancy in self.tenancies.values()
         )
-
-    def serve(self, place: Place, blob: bytes | None) -> None:
-        """Note what serves a tenant after a person went back to it: canaries are compared with that."""
-        tenancy = self.tenancies.get(place)
-        if tenancy is not None and blob is not None:
-            tenancy.last = epochs.from_bytes(blob, encoder=place[0])
 
     # -- the log of observations -----------------------------------------------------------------------
 
@@ -221,21 +204,22 @@ class Learning:
     def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
         touched: dict[Place, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
-        for item in items:
+        for index, item in enumerate(items):
             source = record.encoder, item.source.topic, item.source.partition
             if item.source.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
             place = record.encoder, item.tenant
-            tenancy = self._tenancy(place, record.dim)
+            # Before a state is made: what cannot be read takes no tenant's place, and its size no memory.
+            taken = _taken(item, record.dim)
+            if taken is None or self._dim_of(place, record.dim) != record.dim:
+                self.n_unreadable += 1
+                continue
+            tenancy = self._tenancy(place, record.dim, (offset, index))
             if tenancy is None:
                 self.n_crowded_out += 1
             elif offset >= tenancy.position:
-                if not self._learn(tenancy.state, item, record.dim):
-                    self.n_unreadable += 1
-                    continue
-                if not isinstance(item, ObservedText):
-                    tenancy.map_of = tenancy.map_of if isinstance(item, ObservedExample) else None
+                _learn(tenancy, taken)
                 self.n_learned += 1
                 touched[place] = tenancy
         # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
@@ -244,36 +228,32 @@ class Learning:
             self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
         return self._close(touched, offset)
 
-    @staticmethod
-    def _learn(state: TenantState, item: Observed, dim: int) -> bool:
-        try:
-            if isinstance(item, ObservedText):
-                state.take_text(observations.text_of(item, dim))
-            elif isinstance(item, ObservedPair):
-                state.take_pair(observations.pair_of(item, dim))
-            else:
-                state.take_example(observations.example_of(item, dim))
-        except ValueError:
-            return False
-        return True
+    def _dim_of(self, place: Place, default: int) -> int:
+        tenancy = self.tenancies.get(place)
+        return default if tenancy is None else tenancy.state.dim
 
-    def _tenancy(self, place: Place, dim: int) -> Tenancy | None:
+    def _tenancy(self, place: Place, dim: int, seen: tuple[int, int]) -> Tenancy | None:
         tenancy = self.tenancies.get(place)
         if tenancy is None:
-            if len(self.tenancies) >= self._max_tenants:
+            # By encoder: states of a former one must not crowd out who comes with the next.
+            if self._n_by_encoder[place[0]] >= self._max_tenants:
                 return None
             tenancy = self.tenancies[place] = Tenancy(TenantState(dim))
-        self.tenancies.move_to_end(place)
+            self._n_by_encoder[place[0]] += 1
+        tenancy.seen = max(tenancy.seen, seen)
         tenancy.is_lively = True
-        return tenancy if tenancy.state.dim == dim else None
+        self._lively[place] = None
+        self._lively.move_to_end(place)
+        return tenancy
 
     def _rest(self) -> None:
         """Let the tenants seen longest ago keep only what takes little room."""
-        for tenancy in list(self.tenancies.values())[: max(0, len(self.tenancies) - MAX_LIVELY)]:
-            if tenancy.is_lively:
-                tenancy.state.rest()
-                tenancy.last = None
-                tenancy.is_lively, tenancy.is_dirty = False, True
+        while len(self._lively) > MAX_LIVELY:
+            place, _ = self._lively.popitem(last=False)
+            tenancy = self.tenancies[place]
+            tenancy.state.rest()
+            tenancy.last = None
+            tenancy.is_lively, tenancy.is_dirty = False, True
 
     def _close(self, touched: dict[Place, Tenancy], offset: int) -> list[Decision]:
         """Open what is due, at the end of a record."""
@@ -292,22 +272,28 @@ class Learning:
         candidate = state.epoch(encoder=encoder, tenant=tenant, reason=reason)
         adapter = self._adapter_of(encoder, state.dim)
         refusal = None
-        if adapter is not None and not adapter.is_identity:
+        if adapter is not None and adapter.dim != state.dim:
+            refusal = f"its vectors have {state.dim} numbers, those of the adapter {adapter.dim}"
+        elif adapter is not None and not adapter.is_identity:
             if tenancy.map_of != adapter.version:
                 tenancy.tenant_map, judged = fit_tenant_map(candidate.memory, candidate.bank, adapter)
                 tenancy.map_of, tenancy.judged = adapter.version, tuple(map(describe, judged))
             candidate = dataclasses.replace(candidate, tenant_map=tenancy.tenant_map)
             refusal = judge_epoch(candidate, tenancy.last, adapter)
+        if refusal is None and len(candidate.blob) > MAX_EPOCH_BYTES:
+            refusal = f"it has {len(candidate.blob)} bytes, {MAX_EPOCH_BYTES} can be published"
         state.opened()
         if refusal is not None:
             tenancy.refusal = Refusal(candidate.number, refusal)
             return Withheld(place, candidate.number, refusal)
-        tenancy.last = candidate
+        # A copy, so that its bytes, as large again, are let go once they are written.
+        tenancy.last, tenancy.refusal = dataclasses.replace(candidate), None
         return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
 
     # -- what people and clocks ask for ----------------------------------------------------------------
 
     def _control(self, control: Control, offset: int) -> list[Decision]:
+        self.n_asked += control.action != "tick"
         decisions: list[Decision] = []
         touched: dict[Place, Tenancy] = {}
         for place, tenancy in list(self.tenancies.items()):
@@ -315,6 +301,8 @@ class Learning:
                 continue
             if offset < tenancy.position:
                 continue
+            if control.action == "tick" and not _is_waiting(tenancy, is_live=control.is_live):
+                continue  # ticks are many, and to most tenants they mean nothing
             touched[place] = tenancy
             decisions += self._apply(control, place, tenancy, (self.timestamp, offset + 1))
         return decisions + self._close(touched, offset)
@@ -337,11 +325,39 @@ class Learning:
                 state.reset(observations.key_of(control.language))
             case "rollback":
                 state.is_frozen = True
+                # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
+                tenancy.last = None
                 return [Frozen(place, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
                 if state.delete_pair(control.pair or ""):
                     tenancy.map_of = None
         return []
+
+
+def _is_waiting(tenancy: Tenancy, *, is_live: bool) -> bool:
+    return tenancy.state.is_behind or (is_live and tenancy.state.n_since > 0)
+
+
+def _taken(item: Observed, dim: int) -> Text | Pair | Example | None:
+    """Return what a state takes in; None where its vectors are none of this size."""
+    try:
+        if isinstance(item, ObservedText):
+            return observations.text_of(item, dim)
+        if isinstance(item, ObservedPair):
+            return observations.pair_of(item, dim)
+        return observations.example_of(item, dim)
+    except ValueError:
+        return None
+
+
+def _learn(tenancy: Tenancy, taken: Text | Pair | Example) -> None:
+    if isinstance(taken, Text):
+        tenancy.state.take_text(taken)
+    elif isinstance(taken, Pair):
+        tenancy.state.take_pair(taken)
+        tenancy.map_of = None
+    else:
+        tenancy.state.take_example(taken)
 
 
 def summary_of(tenancy: Tenancy) -> Summary:
@@ -378,15 +394,62 @@ def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
         maps = tenancy.tenant_map.maps
         values |= {"languages": maps.languages, "adapter_version": tenancy.tenant_map.adapter_version}
         arrays = {"left": maps.left, "right": maps.right}
-    return found | {_MAP_SECTION: pack(values, arrays)}
+    standing = {
+        "seen": tenancy.seen,
+        "is_lively": tenancy.is_lively,
+        "last": None if tenancy.last is None else tenancy.last.number,
+    }
+    return found | {_MAP_SECTION: pack(values, arrays), _STANDING_SECTION: pack(standing, {})}
+
+
+def _restored(place: Place, stored: StateV1, log: EpochLog) -> Tenancy:
+    """Return a tenant as a log has it; one whose state is damaged begins anew, behind its last epoch."""
+    serving = log.epochs.get(place)
+    versions = [] if serving is None else serving.versions
+    blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
+    sections = {name: blob for name, blob in blobs.items() if blob is not None}
+    try:
+        tenancy = Tenancy(from_sections(sections), stored.position, refusal=stored.summary.refusal)
+        _restore_map(tenancy, sections)
+        number = _restore_standing(tenancy, sections)
+    except PackedCorrupt as error:
+        logger.warning("the state of a tenant cannot be read, and begins anew: %s", error)
+        tenancy = Tenancy(TenantState(stored.dim), stored.position, is_dirty=True)
+        # Workers and the log know epochs by their numbers: none is used twice.
+        tenancy.state.number = max((version.number for version in versions), default=0)
+        tenancy.state.is_frozen = serving is not None and serving.is_frozen
+        return tenancy
+    # Not what serves now: that may have been decided on behind this state, and is decided on again.
+    version = next((version for version in versions if version.number == number), None)
+    blob = None if version is None else log.joined(version.parts)
+    if blob is not None:
+        try:
+            tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=place[0]))
+        except PackedCorrupt as error:
+            logger.warning("an epoch cannot be read, and is not compared with: %s", error)
+    return tenancy
+
+
+def _restore_standing(tenancy: Tenancy, sections: Mapping[str, bytes]) -> int | None:
+    """Read where a tenant stands; return the number of the epoch that its canaries are compared with."""
+    values, _ = _section(sections, _STANDING_SECTION)
+    try:
+        offset, index = values["seen"]
+        tenancy.seen, tenancy.is_lively = (int(offset), int(index)), bool(values["is_lively"])
+        return None if values["last"] is None else int(values["last"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise PackedCorrupt(f"where a tenant stands is damaged: {error}") from error
+
+
+def _section(sections: Mapping[str, bytes], name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    if name not in sections:
+        raise PackedCorrupt(f"a tenant's state lacks its section {name!r}")
+    what = f"the section {name!r} of a tenant's state"
+    return unpack(sections[name], what=what, max_bytes=MAX_SECTION_BYTES)
 
 
 def _restore_map(tenancy: Tenancy, sections: Mapping[str, bytes]) -> None:
-    if _MAP_SECTION not in sections:
-        raise PackedCorrupt(f"a tenant's state lacks its section {_MAP_SECTION!r}")
-    values, arrays = unpack(
-        sections[_MAP_SECTION], what="the section of a tenant's map", max_bytes=MAX_SECTION_BYTES
-    )
+    values, arrays = _section(sections, _MAP_SECTION)
     try:
         tenancy.map_of, tenancy.judged = values["map_of"], tuple(values["judged"])
         if "languages" in values:

@@ -24,6 +24,9 @@ MAX_RECORD_BYTES: Final = 256 * 1024
 #: Characters of a text that a memory keeps for people to recognise it.
 EXCERPT_CHARACTERS: Final = 120
 
+#: Names and brackets of the three lists of a record.
+_LISTS_BYTES: Final = 64
+
 Vector = Annotated[str, Meta(description="As encoded: base64 of little-endian 16-bit floats.")]
 Action = Literal["tick", "publish", "freeze", "thaw", "reset", "rollback", "forget-pair"]
 
@@ -45,7 +48,16 @@ class ObservedText(msgspec.Struct, frozen=True, omit_defaults=True):
     language: LanguageTag | None = None
     seen: Annotated[str, Meta(description="Language whose prototype lies nearest.")] | None = None
     is_doubtful: Annotated[bool, Meta(description="The vector contradicts the tag.")] = False
-    key: Annotated[str, Meta(description="Hash of the record's key, 16 hexadecimal digits.")] | None = None
+    key: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9a-f]{16}$(?!\n)",
+                description="Hash of the record's key, 16 hexadecimal digits.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ObservedSide(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,21 +157,30 @@ def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
     Returns
     -------
     list of bytes
-        Values of records of at most about ``MAX_RECORD_BYTES``.
+        Values of records of at most ``MAX_RECORD_BYTES``, but for one item that is larger by itself.
     """
-    item_bytes = dim * 2 * 4 // 3 + 512
-    size = max(1, MAX_RECORD_BYTES // (2 * item_bytes))
+    envelope_bytes = len(encode(ObservationsV1(encoder=encoder, dim=dim))) + _LISTS_BYTES
+    groups: list[list[Observed]] = []
+    filled = MAX_RECORD_BYTES
+    for item in items:
+        # As written, not as estimated: an id of 512 characters may take six bytes each.
+        item_bytes = len(_ENCODER.encode(item)) + 1
+        if filled + item_bytes > MAX_RECORD_BYTES:
+            groups.append([])
+            filled = envelope_bytes
+        groups[-1].append(item)
+        filled += item_bytes
     return [
         encode(
             ObservationsV1(
                 encoder=encoder,
                 dim=dim,
-                texts=_only(ObservedText, items[start : start + size]),
-                pairs=_only(ObservedPair, items[start : start + size]),
-                examples=_only(ObservedExample, items[start : start + size]),
+                texts=_only(ObservedText, group),
+                pairs=_only(ObservedPair, group),
+                examples=_only(ObservedExample, group),
             )
         )
-        for start in range(0, len(items), size)
+        for group in groups
     ]
 
 

@@ -16,7 +16,8 @@ from alignstream.models.alignment.languages import language_key
 from alignstream.models.alignment.members import Matrix, Vector32
 from alignstream.models.encoder.onnx import Encoder, InferenceError
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.online.following import Following, FollowingCache, evidence
+from alignstream.models.online.following import Following, FollowingCache, evidence, is_whole
+from alignstream.models.online.labels import TenantLabelsCache
 from alignstream.models.registry.follower import Catalogue
 from alignstream.models.tasks.zero_shot import PrototypeCache, predict_one
 from alignstream.streams import codec
@@ -74,6 +75,7 @@ class Pipeline(BatchPipeline[Document]):
         self._policy = policy
         self._prototypes = PrototypeCache(self._encoding.labels)
         self._following = FollowingCache()
+        self._tenant_labels = TenantLabelsCache()
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> Document | Rejected:
         decoded = codec.decode_document(
@@ -164,7 +166,9 @@ class Pipeline(BatchPipeline[Document]):
         name: str,
     ) -> VectorAlignedV1:
         leads = following if self._is_followed(document) else None
-        hubness = None if leads is None else leads.hubness(y, _key(document.record.language))
+        hubness = None
+        if leads is not None and is_whole(document.context):
+            hubness = leads.hubness(y, _key(document.record.language))
         explain = self._explanation(document, x, y) if document.record.explain else None
         return VectorAlignedV1(
             id=document.id,
@@ -229,12 +233,20 @@ class Pipeline(BatchPipeline[Document]):
             if fitted is not None
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
-        corrected = None
-        if following is not None and request.label_set is not None:
-            corrected = following.prototypes(request.label_set, request.labels, prototypes, common)
+        own = None
+        if following is not None and request.label_set is not None and is_whole(context):
+            own = self._tenant_labels.find(following).prototypes(
+                request.label_set,
+                request.labels,
+                prototypes,
+                template=request.template,
+                context=context,
+                is_fitted=fitted is not None,
+                steady_mix=request.steady_mix,
+            )
         prediction = predict_one(
             y,
-            prototypes if corrected is None else corrected,
+            prototypes if own is None else own,
             request.labels,
             multi_label=request.multi_label,
             common=common,
@@ -249,7 +261,7 @@ class Pipeline(BatchPipeline[Document]):
             template=request.template,
             multi_label=request.multi_label,
             space=name,
-            epoch=0 if corrected is None or following is None else following.epoch.number,
+            epoch=0 if own is None or following is None else following.epoch.number,
         )
 
 

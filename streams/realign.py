@@ -5,6 +5,7 @@ is what the pipeline writes under the new adapter for an encoder that gives the 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol, get_args
 
 import msgspec
@@ -14,6 +15,7 @@ from alignstream.models.alignment.adapter import Adapter, space
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Vector32
 from alignstream.models.encoder.artifact import decode_vector
+from alignstream.models.online.epoch import TenantMap
 from alignstream.streams import codec
 from alignstream.streams.records import VectorAlignedV1
 
@@ -39,6 +41,8 @@ class Place:
     adapter: str
     adapter_version: str
     space: str
+    #: Version of the tenant's own map that follows the adapter; None: there is none.
+    tenant_map: str | None = None
 
 
 class Destination(Protocol):
@@ -65,7 +69,7 @@ class Destination(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AdapterSpace:
-    """The space of one adapter version, as a message reaches it that overrides nothing.
+    """The space of one adapter version and of the tenants' own maps, as a message reaches it that overrides nothing.
 
     Parameters
     ----------
@@ -73,10 +77,13 @@ class AdapterSpace:
         Name under which records know the adapter.
     adapter : Adapter
         What is applied.
+    tenant_maps : mapping of str to TenantMap
+        What follows it, by tenant; maps of other adapter versions are not applied, as a worker would not.
     """
 
     name: str
     adapter: Adapter
+    tenant_maps: Mapping[str, TenantMap] = dataclasses.field(default_factory=dict)
 
     @property
     def encoder(self) -> str:
@@ -88,16 +95,22 @@ class AdapterSpace:
         """Numbers of a vector."""
         return self.adapter.dim
 
+    def _map(self, record: VectorAlignedV1) -> TenantMap | None:
+        found = self.tenant_maps.get(record.tenant)
+        return found if found is not None and found.adapter_version == self.adapter.version else None
+
     def place(self, record: VectorAlignedV1) -> Place:
-        """Say where this record's vector goes: the same for all."""
-        del record
-        version = self.adapter.version
-        return Place(self.name, version, space(self.adapter.encoder, version))
+        """Say where this record's vector goes: the same for all of a tenant."""
+        version, own = self.adapter.version, self._map(record)
+        tenant_map = None if own is None else own.version
+        name = space(self.adapter.encoder, version, tenant_map=tenant_map)
+        return Place(self.name, version, name, tenant_map)
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
         """Align with the context that the worker had: the language tag of the record."""
         language = record.language if isinstance(record.language, str) else None
-        return self.adapter.transform_one(x, Context(language=language))
+        y, own = self.adapter.transform_one(x, Context(language=language)), self._map(record)
+        return y if own is None else own.moved(y, language)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,7 +179,8 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     place = destination.place(record)
     if record.space == place.space:
         return Unchanged(value)
-    if record.space != space(record.encoder, record.adapter_version):
+    own = record.tenant_map if isinstance(record.tenant_map, str) else None
+    if record.space != space(record.encoder, record.adapter_version, tenant_map=own):
         return Refused(
             "overridden",
             "its message overrode strength, shrinkage or temperature, and no record says how: encode the text "
@@ -185,6 +199,9 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     y = destination.align(x, record)
     fields = {name: raw for name, raw in _FIELDS.decode(value).items() if name not in DROPPED_FIELDS}
     changed = {"vector": codec.vector_field(y, record.encoding), **dataclasses.asdict(place)}
+    if place.tenant_map is None:
+        del changed["tenant_map"]
+        fields.pop("tenant_map", None)
     return Realigned(msgspec.json.encode(fields | changed))
 
 

@@ -1,10 +1,10 @@
 """The record types of the wire, version 1: what is read and written, field by field.
 
-Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas
-are generated from these types (``schemas``), and the examples in ``docs/records.md`` are tested against them.
+Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas are
+generated from these types (``contract``), and the examples in ``docs/records.md`` are tested against them.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -230,26 +230,3 @@ class LabelFeedbackV1(msgspec.Struct, frozen=True, omit_defaults=True):
     ) = None
     language: LanguageTag | None = None
     tenant: Name = "default"
-
-
-RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
-    "documents.v1": DocumentV1,
-    "vectors.aligned.v1": VectorAlignedV1,
-    "labels.zero-shot.v1": LabelsZeroShotV1,
-    "pairs.v1": PairV1,
-    "pairs.scored.v1": PairScoredV1,
-    "label-feedback.v1": LabelFeedbackV1,
-}
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """Return a JSON Schema (2020-12) for each topic that carries JSON."""
-    result = {}
-    for topic, record in RECORDS.items():
-        schema = msgspec.json.schema(record)
-        result[topic] = {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": topic,
-            **schema,
-        }
-    return result

@@ -105,7 +105,6 @@ class FaustService(abc.ABC):
 
     def _scrape(self) -> None:
         self.metrics.commit_age.set(time.monotonic() - self._sensor.committed_at)
-        self.metrics.ready.set(int(self.health.is_ready))
         self._before_scrape(time.time())
 
     def _await_broker(self) -> dict[str, int]:

@@ -178,6 +178,13 @@ class NamedSets:
         """Read lists of terms."""
         return self._territories(choice) if name == "cldr-territories" else self._lexicons(choice)
 
+    def sib_topics(self, language: str) -> dict[str, list[str]]:
+        """Read SIB-200's training texts of a language by topic: streams of one topic are made of them."""
+        found: dict[str, list[str]] = {}
+        for text, topic in zip(*self._sib_train(language), strict=True):
+            found.setdefault(topic, []).append(text)
+        return found
+
     def _languages(self, name: str, public: PublicSets) -> tuple[list[str], list[str]]:
         """Return all languages of a set, and those that it is usually judged in."""
         if name == "ntrex-dev":

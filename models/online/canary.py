@@ -9,9 +9,9 @@ from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.closed_form import Array64
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.gate import MIN_NEIGHBOURS_KEPT, judge_few, margins
-from alignstream.models.alignment.members import Matrix
 from alignstream.models.online.epoch import Epoch, Memory, Rows
 from alignstream.models.online.following import Following
+from alignstream.models.online.neighbours import neighbours_kept
 
 #: Texts whose neighbours are looked at, and the fewest that say something.
 MAX_TEXTS: Final = 150
@@ -19,8 +19,6 @@ MIN_TEXTS: Final = 40
 #: Pairs below which their margins say nothing, and the most that are looked at.
 MIN_PAIRS: Final = 8
 MAX_PAIRS: Final = 200
-#: Neighbours of a text.
-N_NEIGHBOURS: Final = 10
 
 
 def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str | None:
@@ -41,14 +39,15 @@ def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str |
 
     Notes
     -----
-    Texts are those of the bank of the epoch that serves, or of the candidate's own where there is none: a query must
-    still find most of the neighbours that the stored vector of the same text has. Pairs are those that the tenant
-    vouches for: the margin of a source's query to its target must not be significantly smaller than it is now. Both
-    sides are as they would be served. O(n² · dim) of a few hundred vectors.
+    Texts are those of the bank of the epoch that serves, or of the candidate's own where there is none, and after a
+    confirmed change: what came before is no longer the stream that queries are corrected for. A query must still find
+    most of the neighbours that the stored vector of the same text has. Pairs are those that the tenant vouches for:
+    the margin of a source's query to its target must not be significantly smaller than it is now. Both sides are as
+    they would be served. O(n² · dim) of a few hundred vectors.
     """
     following = Following(adapter, candidate)
-    bank = candidate.bank if last is None or len(last.bank) < MIN_TEXTS else last.bank
-    texts = _spread(bank, MAX_TEXTS)
+    is_new = last is None or candidate.reason == "drift" or len(last.bank) < MIN_TEXTS
+    texts = _spread(candidate.bank if is_new or last is None else last.bank, MAX_TEXTS)
     if len(texts) >= MIN_TEXTS:
         kept = _neighbours_found(following, texts)
         if kept < MIN_NEIGHBOURS_KEPT:
@@ -93,18 +92,7 @@ def _neighbours_found(following: Following, texts: Rows) -> float:
     contexts = [Context(language=language or None) for language in texts.languages]
     stored = np.stack([following.vector(x, context) for x, context in zip(vectors, contexts, strict=True)])
     queries = np.stack([following.query(x, context) for x, context in zip(vectors, contexts, strict=True)])
-    kept = [
-        len(set(one) & set(other)) / N_NEIGHBOURS
-        for one, other in zip(_nearest(stored, stored), _nearest(queries, stored), strict=True)
-    ]
-    return float(np.mean(kept))
-
-
-def _nearest(Q: Matrix, C: Matrix) -> list[list[int]]:
-    cosines = Q @ C.T
-    np.fill_diagonal(cosines, -np.inf)
-    found: list[list[int]] = np.argpartition(-cosines, N_NEIGHBOURS - 1, axis=1)[:, :N_NEIGHBOURS].tolist()
-    return found
+    return neighbours_kept(stored, stored, queries=queries)
 
 
 def _pair_margins(following: Following, candidate: Epoch, n: int) -> Array64:

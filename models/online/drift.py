@@ -48,8 +48,7 @@ class DriftTest:
     which each has a topic of its own do not.
     """
 
-    def __init__(self, dim: int) -> None:
-        self._dim = dim
+    def __init__(self) -> None:
         self._drawn = MIN_THRESHOLD
         self._history: deque[float] = deque(maxlen=HISTORY)
         self.reset()
@@ -68,7 +67,8 @@ class DriftTest:
 
     def reset(self) -> None:
         """Begin afresh; what is known of the stream's windows stays."""
-        self._sum: Vector64 = np.zeros(self._dim)
+        #: None before the first text of a window: most tenants rest, and are many.
+        self._sum: Vector64 | None = None
         self._squares = 0.0
         self._n = 0
         self._before: Vector64 | None = None
@@ -80,12 +80,13 @@ class DriftTest:
 
     def add(self, residual: Vector64) -> Finding | None:
         """Take in how far a text lies from the mean of its language; answer at the end of each window."""
-        self._sum = self._sum + residual
+        total = residual if self._sum is None else self._sum + residual
+        self._sum = total
         self._squares += float(residual @ residual)
         self._n += 1
         if self._n < WINDOW:
             return None
-        mean = self._sum / self._n
+        mean: Vector64 = total / self._n
         statistic = self._n * float(mean @ mean) / max(self._squares / self._n, 1e-12)
         threshold = self.threshold
         is_above = statistic > threshold
@@ -93,7 +94,7 @@ class DriftTest:
             self._history.append(statistic)
         is_confirmed = is_above and self._before is not None and _cosine(mean, self._before) > MIN_AGREEMENT
         self._before = mean if is_above else None
-        self._sum, self._squares, self._n = np.zeros(self._dim), 0.0, 0
+        self._sum, self._squares, self._n = None, 0.0, 0
         return Finding(statistic, threshold, is_above, is_confirmed)
 
     def calibrate(self, residuals: NDArray[np.float64], seed: int) -> None:
@@ -121,7 +122,8 @@ class DriftTest:
 
     def state(self) -> tuple[dict[str, float], dict[str, Vector64]]:
         """Return what has to be stored: numbers and vectors by name."""
-        vectors = {"sum": self._sum} | ({} if self._before is None else {"before": self._before})
+        found = {"sum": self._sum, "before": self._before}
+        vectors = {name: vector for name, vector in found.items() if vector is not None}
         numbers = {"drawn": self._drawn, "squares": self._squares, "n": float(self._n)}
         return numbers | {f"history.{i}": value for i, value in enumerate(self._history)}, vectors
 
@@ -130,7 +132,7 @@ class DriftTest:
         self._drawn, self._squares, self._n = numbers["drawn"], numbers["squares"], int(numbers["n"])
         n_history = sum(name.startswith("history.") for name in numbers)
         self._history = deque((numbers[f"history.{i}"] for i in range(n_history)), maxlen=HISTORY)
-        self._sum, self._before = vectors["sum"], vectors.get("before")
+        self._sum, self._before = vectors.get("sum"), vectors.get("before")
 
 
 def _cosine(one: Vector64, other: Vector64) -> float:

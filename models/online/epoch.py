@@ -7,13 +7,16 @@ right when an adapter is replaced; a map from pairs alone belongs to one adapter
 import dataclasses
 import functools
 import hashlib
+import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alignstream.models.alignment.adapter import MIN_NORM
 from alignstream.models.alignment.linear import LanguageMaps
-from alignstream.models.alignment.members import Matrix, Matrix16
+from alignstream.models.alignment.members import Matrix, Matrix16, Tuning, Vector32
 from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
 from alignstream.models.packed import pack, unpack
 
@@ -68,6 +71,28 @@ class TenantMap:
 
     maps: LanguageMaps
     adapter_version: str
+
+    def moved(self, y: Vector32, language: str | None, strength: float = 1.0) -> Vector32:
+        """Correct an aligned vector if its tag names one of the languages.
+
+        Parameters
+        ----------
+        y : ndarray of shape (dim,), float32
+            A unit vector.
+        language : str, optional
+            Its tag.
+        strength : float
+            From 0 (as it is) to 1 (the whole correction).
+
+        Returns
+        -------
+        ndarray of shape (dim,), float32
+            A unit vector.
+        """
+        wide = y.astype(np.float64)
+        found = wide + strength * (self.maps.transform_one(wide, Tuning(language=language)) - wide)
+        norm = max(float(np.linalg.norm(found)), MIN_NORM)
+        return (found / norm).astype(np.float32)
 
     @functools.cached_property
     def version(self) -> str:
@@ -206,7 +231,7 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
         if values["format"] != FORMAT:
             raise PackedCorrupt(f"not {_WHAT} of this version: {str(values['format'])[:40]!r}")
         epoch = _read(values, arrays)
-    except (KeyError, TypeError, ValueError, AttributeError, AdapterCorrupt) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AdapterCorrupt) as error:
         raise PackedCorrupt(f"not {_WHAT}: {type(error).__name__}: {str(error)[:200]}") from error
     if encoder is not None and epoch.encoder != encoder:
         raise PackedCorrupt(
@@ -219,10 +244,10 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
 def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
     dim = int(values["dim"])
     memory, examples, found = values["memory"], values["examples"], values.get("map")
-    bank = Rows(_checked(arrays, "bank", dim, np.float16), tuple(values["bank"]))
-    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), tuple(memory["sources"]))
-    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), tuple(memory["targets"]))
-    rows = Rows(_checked(arrays, "examples", dim, np.float16), tuple(examples["languages"]))
+    bank = Rows(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
+    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
+    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
+    rows = Rows(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
     tenant_map = None
     if found is not None:
         maps = LanguageMaps(
@@ -237,7 +262,7 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
         number=int(values["number"]),
         dim=dim,
         reason=str(values["reason"]),
-        languages=tuple(values["languages"]),
+        languages=_names(values["languages"]),
         means=_checked(arrays, "means", dim, np.float32),
         weights=tuple(float(weight) for weight in values["weights"]),
         dependence=float(values["dependence"]),
@@ -247,14 +272,33 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
         memory=Memory(
             sources,
             targets,
-            tuple(memory["ids"]),
+            _names(memory["ids"]),
             tuple((str(one), str(two)) for one, two in memory["texts"]),
         ),
-        examples=Examples(rows, tuple(examples["label_sets"]), tuple(examples["labels"])),
+        examples=Examples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
         tenant_map=tenant_map,
     )
     _check_lengths(epoch)
+    _check_numbers(epoch)
     return epoch
+
+
+def _names(found: Iterable[Any]) -> tuple[str, ...]:
+    names = tuple(found)
+    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("a list of names holds something else")
+    return names
+
+
+def _check_numbers(epoch: Epoch) -> None:
+    if epoch.number < 1:
+        raise PackedCorrupt(f"not {_WHAT}: its number is {epoch.number}")
+    if not (math.isfinite(epoch.dependence) and epoch.dependence >= 1.0):
+        raise PackedCorrupt(f"not {_WHAT}: neighbours tell {epoch.dependence} times less")
+    if not all(math.isfinite(weight) and weight >= 0.0 for weight in epoch.weights):
+        raise PackedCorrupt(f"not {_WHAT}: its means have weights that cannot be")
+    if len(set(epoch.languages)) < len(epoch.languages):
+        raise PackedCorrupt(f"not {_WHAT}: it names a language twice")
 
 
 def _check_lengths(epoch: Epoch) -> None:

@@ -7,6 +7,7 @@ must not chase it.
 """
 
 import dataclasses
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from alignstream.models.alignment.adapter import MIN_NORM, Adapter
 from alignstream.models.alignment.context import NEUTRAL, Context
 from alignstream.models.alignment.languages import LanguageTable, language_key
-from alignstream.models.alignment.members import Centre, Matrix, Tuning, Vector32, Vector64
+from alignstream.models.alignment.members import Centre, Matrix, Vector32, Vector64
 from alignstream.models.alignment.prototypes import LanguageCentre, PrototypeAttention, nearest_mean
 from alignstream.models.online.epoch import Epoch, Rows
 from alignstream.models.online.feedback import Recall, corrected_prototypes
@@ -37,6 +38,8 @@ MIN_BANK: Final = 20
 BANK_TEXTS: Final = 300.0
 #: Pairs of adapter and epoch in memory: about 2 MB each.
 MAX_FOLLOWINGS: Final = 64
+#: Label sets whose moved prototypes a pair of adapter and epoch remembers: to move them takes milliseconds.
+MAX_LABEL_SETS: Final = 32
 #: Marks the mean of texts without a tag that resemble a language.
 GUESSED: Final = "~"
 
@@ -101,7 +104,10 @@ class Following:
         for name, (difference, weight) in found.items():
             own = _clipped(weight / (weight + PRIOR_TEXTS) * (difference - self.shift))
             self._corrections[name] = self.common + own
-        self._table = LanguageTable(tuple(name for name in self._corrections if not name.startswith(GUESSED)))
+        # Texts of which nothing is known have a mean, but no language that a tag could name.
+        self._table = LanguageTable(
+            tuple(name for name in self._corrections if name and not name.startswith(GUESSED))
+        )
         tenant_map = epoch.tenant_map
         self.tenant_map = (
             tenant_map if tenant_map is not None and tenant_map.adapter_version == adapter.version else None
@@ -113,13 +119,19 @@ class Following:
         self._examples = self._vectors(examples.rows)
         self._bank = self._queries(epoch.bank)
         self._bank_keys = np.array(epoch.bank.languages, dtype=object)
-        self._others: dict[str | None, Matrix] = {}
+        #: Prototypes as they came, and moved: by label set, labels and the array itself, which is held to stay itself.
+        self._moved: OrderedDict[tuple[str, tuple[str, ...], int], tuple[Matrix, Matrix]] = OrderedDict()
 
     def _queries(self, rows: Rows) -> Matrix:
         return _each(rows, self.query)
 
     def _vectors(self, rows: Rows) -> Matrix:
         return _each(rows, self.vector)
+
+    @functools.cached_property
+    def texts(self) -> Matrix:
+        """The recent texts as they would be stored, shape (n, dim), float32."""
+        return self._vectors(self.epoch.bank)
 
     @property
     def map_version(self) -> str | None:
@@ -138,10 +150,11 @@ class Following:
         return self._mapped(self.adapter.transform_one(x, context), context)
 
     def _mapped(self, y: Vector32, context: Context) -> Vector32:
-        if self.tenant_map is None:
+        # As much of the map as of the adapter: at strength 0 a vector stays as encoded.
+        strength = 1.0 if context.strength is None else context.strength
+        if self.tenant_map is None or strength == 0.0:
             return y
-        moved = self.tenant_map.maps.transform_one(y.astype(np.float64), Tuning(language=context.language))
-        return (moved / max(float(np.linalg.norm(moved)), MIN_NORM)).astype(np.float32)
+        return self.tenant_map.moved(y, context.language, strength)
 
     def prototypes(
         self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
@@ -158,16 +171,25 @@ class Following:
             The unit direction that all texts share.
         """
         examples = self.epoch.examples
-        rows = [
-            row
-            for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
-            if name == label_set and label in labels
-        ]
-        if not rows:
+        if label_set not in examples.label_sets:
             return None
-        return corrected_prototypes(
-            prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
-        )
+        key = label_set, tuple(labels), id(prototypes)
+        if key not in self._moved:
+            known = frozenset(labels)
+            rows = [
+                row
+                for row, (name, label) in enumerate(zip(examples.label_sets, examples.labels, strict=True))
+                if name == label_set and label in known
+            ]
+            if not rows:
+                return None
+            moved = corrected_prototypes(
+                prototypes, labels, self._examples[rows], [examples.labels[row] for row in rows], common
+            )
+            self._moved[key] = prototypes, moved
+            while len(self._moved) > MAX_LABEL_SETS:
+                self._moved.popitem(last=False)
+        return self._moved[key][1]
 
     def correction(self, language: str | None, x: Vector32 | None = None) -> Vector64:
         """Return what a query leaves behind, shape (dim,).
@@ -187,6 +209,10 @@ class Following:
             return self.common
         return self._corrections[self._table.keys[position]]
 
+    def correction_length(self, name: str) -> float:
+        """Return how far queries of one of the epoch's languages are moved, before the adapter."""
+        return float(np.linalg.norm(self._corrections.get(name, self.common)))
+
     def query(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
         """Return the unit vector with which to look up stored vectors: shape (dim,), float32.
 
@@ -198,8 +224,11 @@ class Following:
             As for the stored vector.
         """
         moved = self.adapter.transform_one(x, context, self.correction(context.language, x))
+        mapped = self._mapped(moved, context)
+        if not is_whole(context):
+            return mapped  # remembered translations lie in the space of whole adapters
         language = None if context.language is None else language_key(context.language)
-        return self._recall.moved(self._mapped(moved, context), language)
+        return self._recall.moved(mapped, language)
 
     def hubness(self, y: Vector32, language: str | None = None) -> float | None:
         """Measure how near a stored vector is to recent queries of other languages; None where there are too few.
@@ -216,18 +245,19 @@ class Following:
         float or None
             The mean cosine of the ten nearest, times ``n / (n + 300)`` of a bank of n: ``cos - hubness / 2`` ranks.
         """
-        bank = self._bank_for(language)
-        if len(bank) < MIN_BANK:
+        if len(self._bank) < MIN_BANK:
             return None
-        cosines = bank @ y
-        nearest = np.partition(cosines, -HUB_NEIGHBOURS)[-HUB_NEIGHBOURS:]
-        return float(nearest.mean(dtype=np.float64)) * len(bank) / (len(bank) + BANK_TEXTS)
+        cosines = self._bank @ y
+        # Masked, not chosen beforehand: messages may name more languages than a bank has texts.
+        others = cosines[self._bank_keys != (language or "")]
+        chosen = others if len(others) >= MIN_BANK else cosines
+        nearest = np.partition(chosen, -HUB_NEIGHBOURS)[-HUB_NEIGHBOURS:]
+        return float(nearest.mean(dtype=np.float64)) * len(chosen) / (len(chosen) + BANK_TEXTS)
 
-    def _bank_for(self, language: str | None) -> Matrix:
-        if language not in self._others:
-            others = self._bank[self._bank_keys != (language or "")]
-            self._others[language] = others if len(others) >= MIN_BANK else self._bank
-        return self._others[language]
+
+def is_whole(context: Context) -> bool:
+    """Say whether a message asks for the whole adapter: what a tenant's feedback and bank are aligned with."""
+    return context.strength is None or context.strength == 1.0
 
 
 def _each(rows: Rows, transform: Callable[[Vector32, Context], Vector32]) -> Matrix:
@@ -264,7 +294,7 @@ class FollowingCache:
 
     def find(self, adapter: Adapter, epoch: Epoch | None) -> Following | None:
         """Return what an adapter and an epoch make together; None without an epoch, or where nothing is adapted."""
-        if epoch is None or adapter.is_identity:
+        if epoch is None or adapter.is_identity or adapter.dim != epoch.dim:
             return None
         key = adapter.version, epoch.version
         if key not in self._found:

@@ -1,5 +1,6 @@
 """The state of a tenant as bytes, in sections, so that what did not change is not written again."""
 
+import dataclasses
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.alignment.members import Matrix16, Vector32
 from alignstream.models.errors import AlignstreamError, PackedCorrupt
+from alignstream.models.online.drift import Finding
 from alignstream.models.online.influence import Influence
 from alignstream.models.online.means import RunningMeans
 from alignstream.models.online.observed import Example, Pair, Side
@@ -37,6 +39,7 @@ def to_sections(state: TenantState) -> dict[str, bytes]:
             "plain": {name: getattr(state, name) for name in _PLAIN},
             "doubtful": sorted(state.doubtful.items()),
             "drift": numbers,
+            "finding": None if state.last_finding is None else dataclasses.astuple(state.last_finding),
             "influence": state.influence.state(),
             "languages": state.means.languages,
             "recent": [[item.name, item.key, item.is_new_key] for item in recent],
@@ -89,7 +92,9 @@ def from_sections(sections: Mapping[str, bytes]) -> TenantState:
         )
     try:
         return _read(read)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, AlignstreamError) as error:
+    except (
+        KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError, AlignstreamError,
+    ) as error:  # fmt: skip
         raise PackedCorrupt(
             f"a tenant's state is damaged: {type(error).__name__}: {str(error)[:200]}"
         ) from error
@@ -100,11 +105,18 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     if values["format"] != FORMAT:
         raise PackedCorrupt(f"a tenant's state of another version: {str(values['format'])[:40]!r}")
     state = TenantState(int(values["dim"]))
+    for name, (_, found) in sections.items():
+        for kind, array in found.items():
+            if kind != "weights" and (array.shape[-1:] != (state.dim,) or not np.all(np.isfinite(array))):
+                raise PackedCorrupt(
+                    f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite"
+                )
     for name in _PLAIN:
         setattr(state, name, values["plain"][name])
     state.doubtful = Counter(dict(map(tuple, values["doubtful"])))
     drift = {name.removeprefix("drift."): arrays[name] for name in arrays if name.startswith("drift.")}
     state.drift.restore(values["drift"], drift)
+    state.last_finding = None if values["finding"] is None else Finding(*values["finding"])
     state.influence = Influence.restored(values["influence"])
     state.means = RunningMeans.restored(
         state.dim, tuple(values["languages"]), arrays["means"], arrays["weights"]

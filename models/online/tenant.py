@@ -17,7 +17,7 @@ from alignstream.models.online.drift import WINDOW, DriftTest, Finding
 from alignstream.models.online.epoch import Epoch, Examples, Memory, Rows
 from alignstream.models.online.following import GUESSED
 from alignstream.models.online.influence import Influence
-from alignstream.models.online.means import RunningMeans
+from alignstream.models.online.means import MAX_LANGUAGES, RunningMeans
 from alignstream.models.online.observed import Example, Pair, Text
 
 Reason = Literal["doubling", "drift", "feedback", "interval", "hand", "reset"]
@@ -31,6 +31,8 @@ SHIFT_PRIOR: Final = 20.0
 #: Pairs and examples that a tenant keeps; the oldest give way.
 MAX_PAIRS: Final = 1000
 MAX_EXAMPLES: Final = 2000
+#: And no more than so many bytes of either, as 16-bit floats: large vectors must fit into an epoch too.
+MAX_FEEDBACK_BYTES: Final = 1_600_000
 #: Of pairs and examples, the share that must be new before the next epoch; the rest waits for a tick.
 FEEDBACK_SHARE: Final = 0.25
 
@@ -60,7 +62,7 @@ class TenantState:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.means = RunningMeans(dim)
-        self.drift = DriftTest(dim)
+        self.drift = DriftTest()
         self.influence = Influence()
         self.bank = Bank()
         self.pairs: OrderedDict[str, Pair] = OrderedDict()
@@ -127,7 +129,10 @@ class TenantState:
             self.n_capped += 1
             return
         if text.is_doubtful:
-            self.doubtful[text.language or ""] += 1
+            # By language for people, and no more of them than means: tags come from outside.
+            name = text.language or ""
+            is_room = name in self.doubtful or len(self.doubtful) < MAX_LANGUAGES
+            self.doubtful[name if is_room else ""] += 1
             return
         name = text.language or (GUESSED + text.seen if text.seen else "")
         recent = Recent(name, text.vector, text.key, is_new_key)
@@ -187,11 +192,12 @@ class TenantState:
 
     def take_pair(self, pair: Pair) -> None:
         """Take in one pair of translations."""
-        self._keep(self.pairs, pair.id, pair, MAX_PAIRS)
+        self._keep(self.pairs, pair.id, pair, min(MAX_PAIRS, MAX_FEEDBACK_BYTES // (4 * self.dim)))
 
     def take_example(self, example: Example) -> None:
         """Take in one labelled text."""
-        self._keep(self.examples, example.id, example, MAX_EXAMPLES)
+        limit = min(MAX_EXAMPLES, MAX_FEEDBACK_BYTES // (2 * self.dim))
+        self._keep(self.examples, example.id, example, limit)
 
     def delete_pair(self, pair_id: str) -> bool:
         """Forget one pair; say whether it was there."""
@@ -219,7 +225,7 @@ class TenantState:
         """Keep only what takes little room: means, pairs and examples."""
         self.bank.clear()
         self.recent.clear()
-        self.drift = DriftTest(self.dim)
+        self.drift = DriftTest()
         self.influence = Influence()
         self.suspended, self.n_calm = None, 0
 

@@ -25,6 +25,7 @@ from alignstream.ops.cli import (
     records,
     registry,
     serve,
+    state,
     train,
 )
 from alignstream.ops.cli.console import errors, print_version
@@ -56,6 +57,7 @@ for _module in (
     records,
     registry,
     labels,
+    state,
     encode,
     realign,
     fit,

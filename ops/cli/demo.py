@@ -34,7 +34,7 @@ def demo(
         bool, typer.Option("--up", help="Leave the stack running; 'alignstream down' ends it.")
     ] = False,
 ) -> None:
-    """Show the service on text in many languages: broker, Redis, worker, results, figures, a picture."""
+    """Show the service on text in many languages, then on a stream that changes: results, figures, pictures."""
     from alignstream.ops.embedded.broker import kafka_home
     from alignstream.ops.encoder import artifact_folder
     from alignstream.streams.settings import load
@@ -45,9 +45,8 @@ def demo(
     artifact_folder(settings)
     home = kafka_home() if kafka else None
     report = _left_running(settings, home, texts, output) if keep else _ended(home, texts, output)
-    from alignstream.ops.demo.show import show, what_next
+    from alignstream.ops.demo.show import what_next
 
-    show(console, report)
     what_next(console, is_running=keep)
     console.print(
         f"\nreport: {output / 'report.json'}; {time.monotonic() - started:.0f} s in all", highlight=False
@@ -94,7 +93,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
     """Run on a stack of its own and end everything that was started, whatever happens."""
     from alignstream.ops.embedded.stack import Stack
-    from alignstream.ops.embedded.worker import worker
+    from alignstream.ops.embedded.worker import LEARNER_COMMAND, METRICS_PORT, worker
 
     with _ended_by_sigterm(), Stack(kafka_home=home) as stack:
         _step("broker", f"{stack.broker.name} on {stack.broker.address}")
@@ -107,13 +106,23 @@ def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
         local = _local(environment)
         _prepare(local)
         server = worker(environment, stack.folder / "worker")
+        learner = worker(
+            {**environment, METRICS_PORT: "0"},
+            stack.folder / "learner",
+            name="learner",
+            command=LEARNER_COMMAND,
+        )
         stack.add(server)
+        stack.add(learner)
         _step("worker", f"Faust, probes on http://127.0.0.1:{local.metrics_port}")
+        _step("learner", f"Faust, probes on http://127.0.0.1:{learner.metrics_port}")
         server.wait_ready()
+        learner.wait_ready()
         try:
             return _play(local, texts, output)
         except Exception:
-            sys.stderr.write(f"the end of the worker's log:\n{server.log_tail()}\n")
+            for process in (server, learner):
+                sys.stderr.write(f"the end of the {process.name}'s log:\n{process.log_tail()}\n")
             raise
 
 
@@ -135,6 +144,19 @@ def _left_running(settings: "Settings", home: Path | None, texts: int, output: P
 
 
 def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
+    """Play both acts, show each when it ends, and write the report."""
+    from alignstream.ops.demo.run import write_report
+    from alignstream.ops.demo.show import show, show_following
+
+    report = _first_act(settings, texts, output)
+    show(console, report)
+    report["following"] = _second_act(settings, output)
+    show_following(console, report["following"])
+    write_report(output, report)
+    return report
+
+
+def _first_act(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from alignstream.ops.demo.run import play
@@ -150,3 +172,19 @@ def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
             settings, sample, output,
             lambda done, expected: progress.update(task, completed=done, total=expected),
         )  # fmt: skip
+
+
+def _second_act(settings: "Settings", output: Path) -> dict[str, Any]:
+    from alignstream.ops.demo.following import play
+    from alignstream.ops.demo.sample import load_clinic, load_sample, stream_of
+    from alignstream.ops.demo.show import live
+
+    clinic = load_clinic()
+    messages = stream_of(load_sample(), clinic)
+    newcomer = clinic.languages[clinic.newcomer].name
+    _step(
+        "a stream",
+        f"{len(messages)} texts, stored first; then they come, everyday ones in {len(clinic.languages) - 1} languages, "
+        f"then what is said in a clinic, and {newcomer} for the first time",
+    )
+    return play(settings, messages, clinic, output, lambda act: live(console, act))

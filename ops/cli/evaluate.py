@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from alignstream.models.errors import AlignstreamError
+from alignstream.ops.cli import causal
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 from alignstream.ops.cli.export import ExtraMissing
 
@@ -128,7 +129,7 @@ def _evaluate(
     except WrongUsage as error:
         raise typer.BadParameter(str(error)) from error
     check_outputs(markdown=markdown, png=png)
-    session = _session(adapter, artifact, uses_tags=not no_tags, seed=seed, template=template)
+    session = open_session(adapter, artifact, uses_tags=not no_tags, seed=seed, template=template)
     found = evaluate(session, task, texts)
     _warn([warning for result in found.tasks for warning in result.warnings])
     # Figures are shown before files are written: a full disk does not cost them.
@@ -137,7 +138,7 @@ def _evaluate(
     else:
         _print(found, by_language=by_language)
     if markdown is not None:
-        _write(markdown, found.to_markdown())
+        write(markdown, found.to_markdown())
     if png is not None:
         from alignstream.export.evaluation.chart import write_png
 
@@ -201,7 +202,7 @@ def layers(
     else:
         _print_layers(report)
     if markdown is not None:
-        _write(markdown, report.to_markdown())
+        write(markdown, report.to_markdown())
     if png is not None:
         from alignstream.export.evaluation.chart import write_layers_png
 
@@ -246,9 +247,10 @@ def _warn(messages: Sequence[str]) -> None:
         errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
-def _session(
+def open_session(
     adapter: str, artifact: Path | None, *, uses_tags: bool, seed: int, template: str | None
 ) -> "Session":
+    """Return the encoder behind its cache, with the adapter that is judged."""
     from alignstream.export.embedded import cached_artifact
     from alignstream.export.embedding_cache import EmbeddingCache
     from alignstream.export.evaluation.session import Session
@@ -339,7 +341,14 @@ def _print_layers(report: "LayerReport") -> None:
     console.print(escape(report.advice()), highlight=False, soft_wrap=True)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a page.
+
+    Raises
+    ------
+    AlignstreamError
+        It cannot be written.
+    """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -347,8 +356,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def register(root: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the commands of this module, and what ``--causal`` asks for."""
+    app.callback(invoke_without_command=True)(causal.causal)
     for name, (purpose, file) in _TASKS.items():
         app.command(name, help=f"{purpose}\n\nDATA: {file}")(_evaluate)
     app.command("layers")(layers)
-    root.add_typer(app, name="evaluate", help="Judge an adapter against raw cosine, task by task.")
+    root.add_typer(app, name="evaluate")

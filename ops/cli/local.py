@@ -18,12 +18,15 @@ def up(
     ] = False,
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions of each topic.")] = 4,
     worker: Annotated[bool, typer.Option(help="Start a worker, and start it again when it fails.")] = True,
+    learner: Annotated[
+        bool, typer.Option(help="Start a learner beside the worker, so that queries follow the stream.")
+    ] = True,
     show: Annotated[
         bool, typer.Option("--show", help="Start nothing; show the stack that is running.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start broker, Redis and a worker on this machine and leave them running.
+    """Start broker, Redis, a worker and a learner on this machine and leave them running.
 
     Standard output is what a shell needs to use them: eval "$(alignstream up)".
     """
@@ -43,12 +46,20 @@ def up(
         create_topics(local, partitions=partitions)
         if worker:
             prepare_registry(local)
-            errors.print(f"starting a worker; its log: {stack.folder / 'worker' / 'worker.log'}")
+            names = ["worker", "learner"] if learner else ["worker"]
+            logs = ", ".join(str(stack.folder / name / f"{name}.log") for name in names)
+            errors.print(f"starting {' and '.join(names)}; logs: {logs}", soft_wrap=True)
 
     if show:
         state = _running(load().state_dir)
     else:
-        state = start(load(), prepare=prepare, kafka_home=kafka_home() if kafka else None, with_worker=worker)
+        state = start(
+            load(),
+            prepare=prepare,
+            kafka_home=kafka_home() if kafka else None,
+            with_worker=worker,
+            with_learner=learner,
+        )
     if as_json:
         print_json(
             {

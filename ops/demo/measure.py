@@ -27,13 +27,18 @@ def r_precision(X: Matrix, meaning: NDArray[np.int64]) -> float:
         Equal numbers: translations of each other.
     """
     cosines = X @ X.T
-    np.fill_diagonal(cosines, -np.inf)
-    shares = []
-    for row, own in zip(cosines, meaning, strict=True):
-        n_relevant = int((meaning == own).sum()) - 1
-        nearest = np.argpartition(-row, n_relevant)[:n_relevant]
-        shares.append(float((meaning[nearest] == own).mean()))
+    shares = [found_share(row, meaning, position) for position, row in enumerate(cosines)]
     return float(np.mean(shares))
+
+
+def found_share(cosines: NDArray[np.float32], meaning: NDArray[np.int64], own: int) -> float:
+    """Return the share of a text's R translations among its R nearest texts, ``own`` being its own place."""
+    is_translation = meaning == meaning[own]
+    is_translation[own] = False
+    n_relevant = int(is_translation.sum())
+    distances = -cosines
+    distances[own] = np.inf
+    return float(is_translation[np.argpartition(distances, n_relevant)[:n_relevant]].mean())
 
 
 def counterpart_accuracy(X: Matrix, meaning: NDArray[np.int64], is_pivot: NDArray[np.bool_]) -> float:

@@ -1,4 +1,4 @@
-"""The demonstration: real text in many languages through a real broker, worker and Redis, judged at the end.
+"""The first act of the demonstration: text in many languages through a real broker, worker and Redis, then judged.
 
 It produces the sample twice, once as the worker aligns it and once with the identity adapter, so that raw and
 aligned vectors come from the same service; then it reads both back, measures, draws, and reports.
@@ -89,7 +89,7 @@ class Results:
 
 
 def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgress) -> dict[str, Any]:
-    """Run the demonstration on a running stack; write picture and report; return the report.
+    """Run the first act on a running stack; draw the picture and return the report.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgre
     )
     seconds = max(results.last_at - (results.first_at or results.last_at), 1e-3)
     metrics = measure.scrape("127.0.0.1", settings.metrics_port)
-    body = {
+    return {
         "time": dt.datetime.now(tz=dt.UTC).isoformat(timespec="seconds"),
         "run": run,
         "broker": settings.broker,
@@ -158,10 +158,13 @@ def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgre
         "picture": str(png),
         "seconds": time.monotonic() - started,
     }
+
+
+def write_report(output: Path, report: dict[str, Any]) -> None:
+    """Write the report of both acts as JSON."""
     (output / "report.json").write_text(
-        json.dumps(body, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
     )
-    return body
 
 
 def _push_labels(settings: Settings, sample: Sample) -> None:

@@ -1,8 +1,10 @@
-"""The texts of the demonstration: written for it, parallel in every language; and records that are bad."""
+"""The texts of the demonstration, parallel in every language: written for it, or free; and records that are bad."""
 
 import base64
 import importlib.resources
+import random
 from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -18,11 +20,11 @@ class Language(msgspec.Struct, frozen=True):
 
 
 class Text(msgspec.Struct, frozen=True):
-    """One text in every language, by tag, and what it is about."""
+    """One text in every language, by tag, and what it is about where that is told."""
 
     key: str
-    topic: str
     text: dict[str, str]
+    topic: str = ""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -33,6 +35,24 @@ class Sample(msgspec.Struct, frozen=True):
     template: str
     languages: dict[str, Language]
     texts: tuple[Text, ...]
+
+
+class Clinic(msgspec.Struct, frozen=True):
+    """The file ``clinic.json``: another domain; the language ``newcomer`` is spoken there alone."""
+
+    about: str
+    newcomer: str
+    languages: dict[str, Language]
+    texts: tuple[Text, ...]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One text of the stream of the second act."""
+
+    domain: str
+    key: str
+    language: str
+    text: str
 
 
 class BadRecord(msgspec.Struct, frozen=True):
@@ -56,6 +76,14 @@ class _BadRecords(msgspec.Struct, frozen=True):
 
 Produced = tuple[bytes | None, bytes | None, Headers]
 
+EVERYDAY: Final = "everyday"
+CLINIC: Final = "clinic"
+#: Kinds of documents of the second act.
+STORED: Final = "stored"
+STREAMED: Final = "streamed"
+#: Of the order of the stream.
+_SEED: Final = 7
+
 
 def _packaged(name: str) -> bytes:
     return (importlib.resources.files("alignstream.ops") / "demo" / name).read_bytes()
@@ -72,6 +100,32 @@ def load_sample(texts_per_topic: int | None = None) -> Sample:
         for text in [item for item in sample.texts if item.topic == label][:texts_per_topic]
     ]
     return msgspec.structs.replace(sample, texts=tuple(chosen))
+
+
+def load_clinic() -> Clinic:
+    """Return the texts of the second domain."""
+    return msgspec.json.decode(_packaged("clinic.json"), type=Clinic)
+
+
+def stream_of(sample: Sample, clinic: Clinic) -> list[Message]:
+    """Return a stream that changes its domain: all texts of the first, then all of the second, each shuffled.
+
+    Both come in the languages that they share, the second in one more.
+    """
+    generator = random.Random(_SEED)  # noqa: S311 (an order, no secret)
+    found = []
+    for domain, texts, languages in (
+        (EVERYDAY, sample.texts, clinic.languages.keys() & sample.languages.keys()),
+        (CLINIC, clinic.texts, clinic.languages.keys()),
+    ):
+        messages = [
+            Message(domain, text.key, language, text.text[language])
+            for text in texts
+            for language in sorted(languages)
+        ]
+        generator.shuffle(messages)
+        found += messages
+    return found
 
 
 def load_bad_records(max_document_bytes: int) -> list[BadRecord]:
@@ -115,6 +169,23 @@ def documents(sample: Sample, *, run: str, kind: str, label_set: str, adapter: s
             if adapter is not None:
                 body["align"] = {"adapter": adapter}
             records.append((f"{text.key}:{language}".encode(), msgspec.json.encode(body), DOCUMENT_HEADERS))
+    return records
+
+
+def stream_documents(messages: Sequence[Message], *, run: str, kind: str, tenant: str) -> list[Produced]:
+    """Return messages as records for ``documents.v1``; from those of kind ``STORED`` nothing is learned."""
+    records: list[Produced] = []
+    for message in messages:
+        body: dict[str, Any] = {
+            "id": document_id(run, kind, message.key, message.language),
+            "text": message.text,
+            "language": message.language,
+            "tenant": tenant,
+        }
+        if kind == STORED:
+            body["align"] = {"follow": False}
+        key = f"{message.key}:{message.language}".encode()
+        records.append((key, msgspec.json.encode(body), DOCUMENT_HEADERS))
     return records
 
 

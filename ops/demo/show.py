@@ -1,10 +1,19 @@
-"""The end of the demonstration, as a person reads it."""
+"""What a person sees of the demonstration: the end of the first act, and the second while it goes on."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from alignstream.ops.demo.following import Act
+from alignstream.ops.demo.sample import CLINIC, EVERYDAY
+from alignstream.ops.demo.search import MEASURES
 
 #: What stands beside the text in the table of examples, borders included.
 _OTHER_COLUMNS_CELLS = 56
@@ -17,7 +26,7 @@ FIGURES = {
 
 
 def show(console: Console, report: dict[str, Any]) -> None:
-    """Print the report: texts with labels, figures, dead letters, latencies."""
+    """Print the report of the first act: texts with labels, figures, dead letters, latencies."""
     table = Table(title="one text a language")
     table.add_column("language", no_wrap=True, min_width=10)
     table.add_column("text", no_wrap=True)
@@ -59,6 +68,116 @@ def show(console: Console, report: dict[str, Any]) -> None:
     console.print(f"picture: {report['picture']}", highlight=False, soft_wrap=True)
 
 
+@contextlib.contextmanager
+def live(console: Console, act: Act) -> Iterator[Callable[[], None]]:
+    """Show the second act while it goes on: a table on a terminal, else a line for each epoch."""
+    if console.is_terminal:
+        with Live(_stage(act), console=console, refresh_per_second=4, transient=True) as shown:
+            yield lambda: shown.update(_stage(act))
+        return
+    told: set[int] = set()
+
+    def tell() -> None:
+        for number, epoch in act.epochs.items():
+            if number not in told:
+                told.add(number)
+                console.print(
+                    f"  epoch {number} ({epoch.reason}) after {act.learned_before(epoch.position)} texts",
+                    highlight=False,
+                )
+
+    yield tell
+
+
+def _stage(act: Act) -> Group:
+    n_judged = len(act.judged)
+    if act.n_stored < act.n_texts:
+        return Group(Text(f"  stored: {act.n_stored} of {act.n_texts}, nothing is learned from them"))
+    return Group(
+        by_epoch(act.rows(), act.newcomer_name),
+        Text(f"  {n_judged} of {act.n_texts} texts of the stream"),
+    )
+
+
+def by_epoch(rows: list[dict[str, Any]], newcomer: str) -> Table:
+    """Return the table of search quality by domain and epoch."""
+    table = Table(
+        title="found by the stored vector → by the query vector, %",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+    )
+    for heading in ("epoch", "why", "after"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("queries", justify="right")
+    for heading in ("any\nlanguage", "to\nEnglish", "from\nEnglish", f"{newcomer},\nany language"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    domain = None
+    for row in rows:
+        if row["domain"] != domain:
+            domain = row["domain"]
+            table.add_section()
+            table.add_row(f"[italic]{domain}[/]")
+        style = "red" if row["reason"] == "drift" else ""
+        table.add_row(
+            f"{row['epoch']:>5}",
+            Text(row["reason"] or "", style),
+            Text("" if row["n_learned"] is None else str(row["n_learned"]), style),
+            str(row["n_queries"]),
+            *(_pair(row["all"], name) for name in MEASURES),
+            _pair(row["newcomer"], "r_precision"),
+        )
+    return table
+
+
+def show_following(console: Console, report: dict[str, Any]) -> None:
+    """Print the report of the second act: quality by epoch and by domain, and what happened."""
+    name = report["newcomer"]["name"]
+    console.print(by_epoch(report["by_epoch"], name))
+    table = Table(
+        "",
+        EVERYDAY,
+        CLINIC,
+        f"{name} in it",
+        title="the whole stream, by the stored vector → by the query vector, %",
+    )
+    for measure, meaning in MEASURES.items():
+        table.add_row(
+            meaning,
+            *(_pair(report["by_domain"][domain], measure) for domain in (EVERYDAY, CLINIC)),
+            _pair(report["by_newcomer"], measure),
+        )
+    console.print(table)
+    drift = next((epoch for epoch in report["epochs"] if epoch["reason"] == "drift"), None)
+    if drift is None:
+        console.print("the change of domain was not confirmed as drift")
+    else:
+        n_before = int(report["by_domain"][EVERYDAY]["r_precision"]["n"])
+        console.print(
+            f"the change of domain was confirmed as drift {drift['n_learned'] - n_before} texts after it, with epoch "
+            f"{drift['number']}",
+            highlight=False,
+        )
+    for number, reason in report["refused"].items():
+        console.print(f"epoch {number} was refused by its canaries: {reason}", highlight=False)
+    if report["suspended"] is not None:
+        console.print(f"learning was suspended: {report['suspended']}", highlight=False)
+    console.print(
+        f"stored vectors that moved meanwhile: {report['n_stored_vectors_moved']} of {report['n_texts']}",
+        highlight=False,
+    )
+    console.print(f"picture: {report['picture']}", highlight=False, soft_wrap=True)
+
+
+def _pair(figures: dict[str, dict[str, float]], name: str) -> str:
+    found = figures.get(name)
+    if found is None:
+        return ""
+    static, following = round(100 * found["static"], 1), round(100 * found["following"], 1)
+    style = "green" if following > static else "yellow" if following < static else "default"
+    return f"{static:.1f}→[{style}]{following:.1f}[/]"
+
+
 def what_next(console: Console, *, is_running: bool) -> None:
     """Say what to try now."""
     start = 'eval "$(alignstream up --show)"' if is_running else "make demo-up"
@@ -71,7 +190,7 @@ def what_next(console: Console, *, is_running: bool) -> None:
         "  echo 'Guten Morgen' | alignstream produce - --language de --labels greeting,news",
         "  alignstream tail vectors.aligned.v1 labels.zero-shot.v1 --from-beginning",
         "  alignstream encode FILE --output vectors.npz --format npz",
-        "  alignstream deadletters list; alignstream doctor",
+        "  alignstream state show; alignstream deadletters list; alignstream doctor",
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -21,7 +21,14 @@ from alignstream.models.errors import AlignstreamError
 from alignstream.ops.embedded.broker import Broker, kafka, kafka_home, tansu
 from alignstream.ops.embedded.processes import Identity, Server, end_process, free_port
 from alignstream.ops.embedded.redis import RedisServer, redis_server
-from alignstream.ops.embedded.worker import READY_SECONDS, STOP_SECONDS, WORKER_COMMAND, answers_ready
+from alignstream.ops.embedded.worker import (
+    LEARNER_COMMAND,
+    METRICS_PORT,
+    READY_SECONDS,
+    STOP_SECONDS,
+    WORKER_COMMAND,
+    answers_ready,
+)
 from alignstream.streams.settings import PREFIX, Settings
 
 STATE_FILE: Final = "stack.json"
@@ -205,6 +212,7 @@ def up(
     prepare: Callable[[Stack], None],
     kafka_home: Path | None = None,
     with_worker: bool = True,
+    with_learner: bool = True,
     worker_command: Sequence[str] = WORKER_COMMAND,
 ) -> State:
     """Start the local stack and leave it running, with a worker under supervision.
@@ -219,6 +227,8 @@ def up(
         An Apache Kafka distribution to run, on the data of the last time; else the embedded broker.
     with_worker : bool
         Start a worker, and start it again when it fails.
+    with_learner : bool
+        Start a learner beside the worker, supervised likewise.
     worker_command : sequence of str
         What to run as worker.
 
@@ -254,9 +264,12 @@ def up(
         try:
             stack.start(note)
             prepare(stack)
-            if with_worker:
-                supervisor = _supervisor(stack, worker_command)
+            supervisors = (
+                _supervisors(stack, worker_command, with_learner=with_learner) if with_worker else []
+            )
+            for supervisor in supervisors:
                 stack.add(supervisor, note)
+            for supervisor in supervisors:
                 supervisor.wait_ready()
             state = write(is_complete=True)
         except BaseException:
@@ -268,16 +281,24 @@ def up(
         return state
 
 
-def _supervisor(stack: Stack, worker_command: Sequence[str]) -> Server:
+def _supervisors(stack: Stack, worker_command: Sequence[str], *, with_learner: bool) -> list[Server]:
+    found = [_supervisor(stack, "worker", worker_command, stack.metrics_port)]
+    if with_learner:
+        found.append(_supervisor(stack, "learner", LEARNER_COMMAND, free_port()))
+    return found
+
+
+def _supervisor(stack: Stack, name: str, command: Sequence[str], metrics_port: int) -> Server:
     module = "alignstream.ops.embedded.worker"
+    folder = stack.folder / name
     return Server(
-        "supervisor",
-        [sys.executable, "-P", "-m", module, str(stack.folder / "worker"), *worker_command],
-        folder=stack.folder / "worker",
-        is_ready=lambda _: answers_ready(stack.metrics_port),
+        f"{name}-supervisor",
+        [sys.executable, "-P", "-m", module, str(folder), *command],
+        folder=folder,
+        is_ready=lambda _: answers_ready(metrics_port),
         ready_seconds=READY_SECONDS,
-        stop_seconds=STOP_SECONDS + 10.0,  # it waits for the worker
-        environment={**os.environ, **stack.environment()},
+        stop_seconds=STOP_SECONDS + 10.0,  # it waits for what it supervises
+        environment={**os.environ, **stack.environment(), METRICS_PORT: str(metrics_port)},
         is_detached=True,
     )
 

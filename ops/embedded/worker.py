@@ -1,7 +1,7 @@
-"""A worker as a child process, and the supervision that starts it again when it fails.
+"""A worker or a learner as a child process, and the supervision that starts it again when it fails.
 
 Run as a module (``python -m alignstream.ops.embedded.worker FOLDER``) it is the small process that
-``alignstream up`` leaves behind to supervise one worker.
+``alignstream up`` leaves behind to supervise one of them.
 """
 
 import http.client
@@ -21,7 +21,9 @@ from alignstream.ops.embedded.processes import LOOPBACK, ProcessError, Server, f
 from alignstream.streams.settings import PREFIX, Settings
 
 #: -P keeps the working folder off the import path.
-WORKER_COMMAND = (sys.executable, "-P", "-c", "from alignstream.ops.cli import main; main()", "worker")
+_COMMAND = (sys.executable, "-P", "-c", "from alignstream.ops.cli import main; main()")
+WORKER_COMMAND = (*_COMMAND, "worker")
+LEARNER_COMMAND = (*_COMMAND, "learner")
 #: Loading the encoder takes seconds; the very first start assembles it.
 READY_SECONDS = 180.0
 #: A worker finishes the batch in flight, waits for its deliveries and commits.
@@ -220,10 +222,15 @@ def _leave(*_: object) -> None:
 
 
 def main(folder: str, *command: str) -> int:
-    """Supervise one worker until SIGTERM or SIGINT; return 1 when it never became ready."""
+    """Supervise one worker or learner until SIGTERM or SIGINT; return 1 when it never became ready.
+
+    It is named after its folder, where its log goes.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    supervised = Supervised(worker(os.environ, Path(folder), command=command or WORKER_COMMAND), attempts=3)
+    place = Path(folder)
+    server = worker(os.environ, place, name=place.name, command=command or WORKER_COMMAND)
+    supervised = Supervised(server, attempts=3)
     supervised.run()
     return int(supervised.has_given_up)
 

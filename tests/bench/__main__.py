@@ -11,12 +11,12 @@ from pathlib import Path
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops.embedded.broker import kafka_home
 from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.encoder import artifact_folder
+from alignstream.ops.encoder import artifact_folder, open_encoder
 from alignstream.streams.settings import load
-from tests.bench import memory, report, start, throughput
+from tests.bench import following, means, memory, report, start, throughput
 from tests.bench.report import Figure
 
-NAMES = ("service", "naive", "adapter", "start", "memory")
+NAMES = ("service", "naive", "adapter", "following", "start", "memory", "means")
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,12 +39,18 @@ def _measure(stack: Stack, arguments: argparse.Namespace) -> list[Figure]:
         _say("speed: bare loop, service and naive agent in turn")
         rates = throughput.compare(stack, seconds=arguments.seconds, with_naive="naive" in wanted)
         found += [figure for figure in throughput.figures(rates) if figure.name in wanted]
+    if "following" in wanted:
+        _say("following: what workers observe, queries, and the learner")
+        found += following.figures(open_encoder(load()))
     if "start" in wanted:
         _say("start: a bare script and a worker in turn")
         found += start.figures(stack)
     if "memory" in wanted:
         _say("memory: texts at the length limit, then short ones")
         found += memory.figures(stack, n_short=arguments.short_texts)
+    if "means" in wanted:
+        _say("means: what the learner holds")
+        found += means.figures()
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
 import typer.core
 import typer.main
@@ -18,6 +19,7 @@ import yaml
 
 from alignstream.ops.cli import app
 from alignstream.streams import settings
+from alignstream.streams.learner_metrics import LearnerMetrics
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -92,10 +94,25 @@ HISTOGRAMS = {
     "alignstream_stage_duration_seconds",
     "alignstream_end_to_end_latency_seconds",
 }
+#: Of the learner alone.
+LEARNER = {
+    "alignstream_learner_active",
+    "alignstream_learner_observations",
+    "alignstream_learner_tenants",
+    "alignstream_learner_tenants_frozen",
+    "alignstream_learner_tenants_refused",
+    "alignstream_learner_tenants_suspended",
+    "alignstream_epochs_opened_total",
+    "alignstream_epochs_refused_total",
+    "alignstream_epoch_last_opened_timestamp_seconds",
+    "alignstream_drift_ratio",
+    "alignstream_drifts_confirmed",
+}
 #: Both are exported by prometheus_client's own process collector.
 PROCESS = {"process_resident_memory_bytes", "process_start_time_seconds"}
 METRICS = (
     COUNTERS_AND_GAUGES
+    | LEARNER
     | PROCESS
     | {f"{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "count", "sum")}
 )
@@ -169,7 +186,7 @@ def assert_is_a_command(words: list[str]) -> None:
 
 def test_the_compose_file_has_the_expected_services_in_the_expected_profiles() -> None:
     assert set(COMPOSE) - {key for key in COMPOSE if key.startswith("x-")} == {"name", "services", "volumes"}
-    assert set(SERVICES) == {"kafka", "redis", "init", "worker", *PROFILES}
+    assert set(SERVICES) == {"kafka", "redis", "init", "worker", "learner", *PROFILES}
     for name, service in SERVICES.items():
         assert service.get("profiles", []) == ([PROFILES[name]] if name in PROFILES else []), name
 
@@ -235,8 +252,18 @@ def test_a_service_waits_only_for_services_that_can_answer(name: str) -> None:
         assert other not in PROFILES or PROFILES[other] == PROFILES.get(name)
 
 
-def test_the_worker_can_be_scaled() -> None:
-    assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
+@pytest.mark.parametrize("name", ["worker", "learner"])
+def test_workers_and_learners_can_be_scaled(name: str) -> None:
+    assert not {"container_name", "ports", "hostname"} & set(SERVICES[name])
+    own = {"type": "volume", "target": dockerfile_environment()["ALIGNSTREAM_STATE_DIR"]}
+    assert own in SERVICES[name]["volumes"], "replicas would share what each needs for itself"
+
+
+def test_the_learner_is_the_image_of_the_worker_with_another_command() -> None:
+    assert SERVICES["learner"]["command"] == ["learner"]
+    assert SERVICES["learner"]["image"] == SERVICES["worker"]["image"]
+    assert SERVICES["learner"]["depends_on"] == SERVICES["worker"]["depends_on"]
+    assert_is_a_command(SERVICES["learner"]["command"])
 
 
 def test_settings_in_the_image_and_in_the_compose_file_are_known_and_valid(
@@ -245,7 +272,7 @@ def test_settings_in_the_image_and_in_the_compose_file_are_known_and_valid(
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(settings.PREFIX)]:
         monkeypatch.delenv(name)
-    for service in ("init", "worker"):
+    for service in ("init", "worker", "learner"):
         for name, value in (dockerfile_environment() | environment_of(service)).items():
             if name.startswith(settings.PREFIX):
                 monkeypatch.setenv(name, value)
@@ -295,7 +322,7 @@ def test_the_compose_plugin_accepts_the_file() -> None:
 
 def test_the_image_has_the_version_of_the_package() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    for service in ("init", "worker"):
+    for service in ("init", "worker", "learner"):
         assert SERVICES[service]["image"].endswith(f":{version}")
         assert SERVICES[service]["pull_policy"] == "build", "a stranger's image of this name would be pulled"
 
@@ -344,13 +371,36 @@ def test_the_image_runs_as_a_user_without_a_compiler() -> None:
     assert not re.search(r"apt|gcc|build-essential|pip install", " ".join(rest for _, rest in final))
 
 
-def test_prometheus_scrapes_the_port_that_the_worker_serves() -> None:
-    port = int(environment_of("worker")["ALIGNSTREAM_METRICS_PORT"])
-    assert [job["dns_sd_configs"][0]["port"] for job in PROMETHEUS["scrape_configs"]] == [port]
-    assert [job["dns_sd_configs"][0]["names"] for job in PROMETHEUS["scrape_configs"]] == [["worker"]]
-    assert f":{port}/readyz" in " ".join(SERVICES["worker"]["healthcheck"]["test"])
+def test_prometheus_scrapes_the_ports_that_workers_and_learners_serve() -> None:
+    jobs = {job["job_name"]: job["dns_sd_configs"] for job in PROMETHEUS["scrape_configs"]}
+    assert set(jobs) == {"alignstream", "alignstream-learner"}
+    for job, service in (("alignstream", "worker"), ("alignstream-learner", "learner")):
+        port = int(environment_of(service)["ALIGNSTREAM_METRICS_PORT"])
+        ((found,),) = (jobs[job],)
+        assert (found["names"], found["port"]) == ([service], port)
+        assert f":{port}/readyz" in " ".join(SERVICES[service]["healthcheck"]["test"])
     mounted = {volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]}
     assert set(PROMETHEUS["rule_files"]) <= mounted
+
+
+def test_alerts_and_panels_name_jobs_that_are_scraped() -> None:
+    jobs = {job["job_name"] for job in PROMETHEUS["scrape_configs"]}
+    expressions = [str(rule["expr"]) for rule in RULES]
+    expressions += [target["expr"] for panel in panels() for target in panel.get("targets", [])]
+    named = re.findall(r'job=(~?)"([^"]+)"', " ".join(expressions))
+    assert named
+    for is_pattern, name in named:
+        meant = name.replace("$job", "alignstream")
+        assert any(re.fullmatch(meant, job) if is_pattern else meant == job for job in jobs), name
+
+
+def test_the_learner_has_the_metrics_that_are_listed_here() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    LearnerMetrics(registry)
+    names = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in registry.collect()
+    }
+    assert names == LEARNER
 
 
 def test_metric_names_are_found_in_an_expression() -> None:
@@ -389,7 +439,9 @@ def panels() -> list[dict[str, Any]]:
 
 def test_the_dashboard_has_a_row_for_each_subject() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
-    assert rows == ["Flow", "Latency by stage", "Dead letters", "Adapter and registry", "Resources"]
+    assert rows == [
+        "Flow", "Latency by stage", "Dead letters", "Adapter and registry", "Following", "Resources"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -428,7 +480,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
         for target in panel.get("targets", [])
         for name in metrics_of(target["expr"])
     }
-    assert shown >= COUNTERS_AND_GAUGES | HISTOGRAMS | PROCESS
+    assert shown >= COUNTERS_AND_GAUGES | LEARNER | HISTOGRAMS | PROCESS
 
 
 def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:

@@ -24,18 +24,21 @@ from alignstream.ops import schemas as schema_files
 from alignstream.streams import topics
 from alignstream.streams.admission import Document, Policy, admit
 from alignstream.streams.codec import Rejected, SourceRecord, Stage, decode_document, encode_record
+from alignstream.streams.contract import RECORDS, schemas
 from alignstream.streams.deadletter import replacement
+from alignstream.streams.epoch_log import EpochV1, Version
 from alignstream.streams.pipeline import OUTPUT_SCHEMAS, Pipeline
 from alignstream.streams.records import (
-    RECORDS,
     Applied,
     DocumentV1,
     Explanation,
+    LabelFeedbackV1,
     LabelsZeroShotV1,
     LanguageWeight,
+    PairScoredV1,
+    PairV1,
     Score,
     VectorAlignedV1,
-    schemas,
 )
 from alignstream.streams.sensors import Metrics
 
@@ -234,6 +237,12 @@ def test_every_field_is_documented() -> None:
     assert set(rows(section("`documents.v1`"))) == expected
     assert set(rows(section("`vectors.aligned.v1`"))) == set(VectorAlignedV1.__struct_fields__)
     assert set(rows(section("`labels.zero-shot.v1`"))) == set(LabelsZeroShotV1.__struct_fields__)
+    sides = {f"{side}.{name}" for side in ("source", "target") for name in ("text", "language")}
+    assert set(rows(section("`pairs.v1`"))) == set(PairV1.__struct_fields__) - {"source", "target"} | sides
+    assert set(rows(section("`pairs.scored.v1`"))) == set(PairScoredV1.__struct_fields__)
+    assert set(rows(section("`label-feedback.v1`"))) == set(LabelFeedbackV1.__struct_fields__)
+    versions = {f"current.{name}" for name in Version.__struct_fields__}
+    assert set(rows(section("`epochs.v1`"))) == set(EpochV1.__struct_fields__) - {"current"} | versions
 
 
 def test_every_header_is_documented() -> None:
@@ -340,5 +349,5 @@ def test_what_the_pipeline_writes_is_what_the_schemas_say(make: Callable[[], byt
     assert outcome.rejected is None
     for output in outcome.outputs:
         VALIDATORS[output.topic].validate(json.loads(output.value))
-        for absent in ("epoch", "query_vector", "hubness", "raw_vector"):
+        for absent in ("tenant_map", "epoch", "query_vector", "hubness", "raw_vector"):
             assert absent not in json.loads(output.value)

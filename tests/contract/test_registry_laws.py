@@ -414,11 +414,38 @@ def test_other_names_are_taken(name: str) -> None:
 
 
 def test_kinds_that_do_not_exist_are_refused(place: Place) -> None:
-    unknown: Any = "epoch"
-    with pytest.raises(RegistryError, match="adapter, labels"):
+    unknown: Any = "secret"
+    with pytest.raises(RegistryError, match="adapter, labels, epoch"):
         place.writer.publish(unknown, "default", BLOB)
-    with pytest.raises(RegistryError, match="adapter, labels"):
+    with pytest.raises(RegistryError, match="adapter, labels, epoch"):
         place.reader.pointers(unknown)
+
+
+def test_pruning_removes_what_no_kept_pointer_names_and_nothing_else(place: Place) -> None:
+    blobs = [b"one", b"two", b"one", b"three", b"four"]
+    for blob in blobs:
+        place.writer.publish("epoch", "e.acme", blob)
+    other = place.writer.publish("epoch", "e.other", b"two")
+    assert place.writer.prune("epoch", "e.acme", keep=3) == 1
+    kept = {pointer.sha256 for pointer in place.reader.history("epoch", "e.acme")[:3]}
+    for pointer in place.reader.history("epoch", "e.acme"):
+        if pointer.sha256 in kept:
+            assert place.reader.blob("epoch", "e.acme", pointer.sha256)
+        else:
+            with pytest.raises(RegistryError, match="does not exist"):
+                place.reader.blob("epoch", "e.acme", pointer.sha256)
+    assert place.reader.blob("epoch", "e.other", other.sha256) == b"two"
+    assert place.writer.prune("epoch", "e.nobody", keep=1) == 0
+    with pytest.raises(RegistryError, match="must stay"):
+        place.writer.prune("epoch", "e.acme", keep=0)
+
+
+@given(tenant=st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"), other=st.from_regex(r"\A[a-c]{60,64}\Z"))
+def test_an_epoch_of_every_tenant_has_a_name_of_its_own(tenant: str, other: str) -> None:
+    names = {wire.epoch_name(encoder, one) for encoder in ("0" * 64, "1" * 64) for one in {tenant, other}}
+    assert len(names) == 2 * len({tenant, other})
+    for name in names:
+        wire.check_name(name)
 
 
 @pytest.mark.parametrize("blob", [b"", b"x" * (wire.BLOB_BYTES_MAX + 1)], ids=["empty", "too large"])

@@ -22,6 +22,7 @@ from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka
 from alignstream.ops.embedded.processes import ProcessError, Server, is_port_free
 from alignstream.ops.embedded.redis import RedisServer, answers_ping, redis_binary, start_redis
 from alignstream.ops.embedded.stack import Stack, StackError, down, read_state, up
+from alignstream.ops.topics import create_topics
 from alignstream.streams.settings import Settings, load
 
 #: Serves /readyz as a worker does.
@@ -286,19 +287,35 @@ def local(tmp_path: Path) -> Iterator[Settings]:
 
 def test_up_leaves_a_stack_running_that_down_ends(local: Settings) -> None:
     prepared: list[str] = []
-    state = up(local, prepare=lambda stack: prepared.append(stack.broker.address), worker_command=STANDS_IN)
+
+    def prepare(stack: Stack) -> None:
+        prepared.append(stack.broker.address)
+        create_topics(load(broker=stack.broker.address, **stack.broker.settings))
+
+    state = up(local, prepare=prepare, worker_command=STANDS_IN)
     assert prepared == [state.environment["ALIGNSTREAM_BROKER"]]
     assert state == read_state(local.state_dir)
     assert state.is_complete
-    assert [process.name for process in state.processes] == ["tansu", "redis", "supervisor"]
+    assert [process.name for process in state.processes] == [
+        "tansu",
+        "redis",
+        "worker-supervisor",
+        "learner-supervisor",
+    ]
     assert f"export ALIGNSTREAM_BROKER={prepared[0]}\n" in state.exports()
     pids = [process.pid for process in state.processes]
-    (worker,) = psutil.Process(pids[-1]).children()
+    (worker,) = psutil.Process(pids[-2]).children()
+    (learner,) = psutil.Process(pids[-1]).children()
     with pytest.raises(StackError, match=r"a local stack is running: tansu .*'alignstream down' ends it"):
         up(local, prepare=lambda _: None)
     create(prepared[0], "t")
-    assert [process.name for process in down(local)] == ["supervisor", "redis", "tansu"]
-    assert gone([*pids, worker.pid])
+    assert [process.name for process in down(local)] == [
+        "learner-supervisor",
+        "worker-supervisor",
+        "redis",
+        "tansu",
+    ]
+    assert gone([*pids, worker.pid, learner.pid])
     assert read_state(local.state_dir) is None
     assert down(local) == []
 

@@ -17,6 +17,8 @@ from alignstream.streams.codec import (
     Rejected,
     SourceRecord,
     decode_document,
+    decode_feedback,
+    decode_pair,
     encode_record,
     half_vector_field,
     is_deeper,
@@ -149,6 +151,107 @@ def test_metadata_stays_raw_bytes(whole: bytes) -> None:
 )  # fmt: skip
 def test_each_kind_of_bad_value_has_its_reason(value: bytes, reason: str) -> None:
     assert reason_of(value) == reason
+
+
+#: For each kind of message: how it is decoded, its schema, and a good one around a text as JSON.
+OTHERS: dict[str, tuple[Any, str, bytes]] = {
+    "document": (decode_document, "documents", b'{"text":%s}'),
+    "pair": (
+        decode_pair,
+        "pairs",
+        b'{"source":{"text":%s,"language":"de"},"target":{"text":"b"},"learn":true}',
+    ),
+    "feedback": (decode_feedback, "label-feedback", b'{"text":%s,"label_set":"topics","label":"sports"}'),
+}
+
+
+def reason_for(kind: str, value: bytes | None, headers: Headers = ()) -> str:
+    function, _, _ = OTHERS[kind]
+    found = function(record(value, headers), max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    return found.reason if isinstance(found, Rejected) else "good"
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'"a"', "good"),
+        (b'""', "good"),
+        (b'"a","anything":1e999', "good"),
+        (b'"a","anything":{"deep":[1]}', "good"),
+        (b'"\\ud83d\\ude00 \xf0\x9f\x98\x80"', "good"),
+        (b'"\\ud800"', "bad-json"),
+        (b'"\\udc00 low first"', "bad-json"),
+        (b'"a\x00b"', "bad-json"),
+        (b'"a', "bad-json"),
+        (b"NaN", "bad-json"),
+        (b'"\xff"', "bad-utf8"),
+        (b'"\xed\xa0\x80"', "bad-utf8"),
+        (b'"\xc0\x80"', "bad-utf8"),
+        (b"null", "bad-schema"),
+        (b"1", "bad-schema"),
+        (b'["a"]', "bad-schema"),
+        (b'{"a":1}', "bad-schema"),
+        (b'"a","tenant":"../etc"', "bad-schema"),
+        (b"[" * 100 + b"]" * 100, "too-deep"),
+        (b'"' + b"a" * MAX_BYTES + b'"', "too-large"),
+    ],
+)
+def test_every_kind_of_message_is_read_as_strictly(kind: str, text: bytes, reason: str) -> None:
+    value = OTHERS[kind][2].replace(b"%s", text)
+    if b'"tenant"' in text:
+        # Pairs hold their texts one level deeper than what says whose they are.
+        value = OTHERS[kind][2].replace(b"%s", b'"a"')[:-1] + b',"tenant":"../etc"}'
+    assert reason_for(kind, value) == reason
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("value", [b"", b"hello", b'{"text":"a"', b"\xef\xbb\xbf{}"])
+def test_no_kind_of_message_takes_what_is_no_json(kind: str, value: bytes) -> None:
+    assert reason_for(kind, value) == "bad-json"
+    assert reason_for(kind, OTHERS[kind][2].replace(b"%s", b'"a"') + b" tail") == "bad-json"
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("value", [b"null", b"[]", b'"text"', b"{}", b"7"])
+def test_no_kind_of_message_takes_json_of_another_shape(kind: str, value: bytes) -> None:
+    assert reason_for(kind, value) == "bad-schema"
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_header_names_one_kind_of_message_and_its_major_version(kind: str) -> None:
+    _, schema, whole = OTHERS[kind]
+    value = whole.replace(b"%s", b'"a"')
+    for name, expected in (
+        (f"{schema}/1", "good"), (f"{schema}/1.7", "good"), (f"{schema}/2", "unknown-schema"),
+        (schema, "unknown-schema"), ("other/1", "unknown-schema"),
+    ):  # fmt: skip
+        assert reason_for(kind, value, (("alignstream-schema", name.encode()),)) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("pair", b'"learn":1'), ("pair", b'"learn":null'), ("pair", b'"id":""'), ("pair", b'"target":null'),
+        ("pair", b'"target":{"text":"b","language":"x"}'), ("pair", b'"source":"a"'), ("pair", b'"source":[]'),
+        ("feedback", b'"label":""'), ("feedback", b'"label":1'), ("feedback", b'"label_set":null'),
+        ("feedback", b'"label_set":"a b"'), ("feedback", b'"id":7'), ("feedback", b'"language":"en\\n"'),
+        ("feedback", b'"label":"' + b"l" * 201 + b'"'),
+    ],
+)  # fmt: skip
+def test_fields_of_pairs_and_feedback_are_not_coerced(kind: str, fields: bytes) -> None:
+    good = OTHERS[kind][2].replace(b"%s", b'"a"')
+    assert reason_for(kind, good) == "good"
+    assert reason_for(kind, good[:-1] + b"," + fields + b"}") == "bad-schema", (
+        "the last of equal names counts"
+    )
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@given(value=st.binary(max_size=100))
+@settings(deadline=None, max_examples=50)
+def test_whatever_bytes_come_no_kind_of_message_raises(kind: str, value: bytes) -> None:
+    assert reason_for(kind, value) in {*REASONS, "good"}
 
 
 def test_the_size_is_judged_before_anything_looks_inside() -> None:

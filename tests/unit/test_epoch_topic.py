@@ -1,13 +1,19 @@
 """The claim on the log of epochs: one owner writes, and what a former one writes late changes nothing for good."""
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import hashlib
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from alignstream.models.online import epoch as epochs
+from alignstream.models.online.epoch import Epoch, Examples, Memory, Rows
+from alignstream.models.registry.store import MemoryStore
+from alignstream.models.registry.wire import epoch_name
 from alignstream.streams import epoch_topic
 from alignstream.streams.epoch_log import (
     HEADERS,
@@ -20,6 +26,8 @@ from alignstream.streams.epoch_log import (
     state_key,
 )
 from alignstream.streams.epoch_topic import EpochTopic, Fenced
+from alignstream.streams.epoch_writer import EpochWriter
+from alignstream.streams.learning import Frozen, Opened
 from alignstream.streams.settings import load
 from alignstream.streams.topics import Headers
 
@@ -273,6 +281,62 @@ def test_a_part_that_was_just_removed_is_not_taken_for_one_that_is_there(log: Lo
         assert NAME not in topic.log.parts
         await topic.put(KEY, state(1))  # reads the removal
         assert NAME not in topic.log.parts
+
+    asyncio.run(run())
+
+
+def test_decisions_that_are_carried_out_again_after_a_crash_change_nothing(log: Log) -> None:
+    nothing = np.zeros((0, 2), dtype=np.float16)
+    rows = Rows(nothing, ())
+    place = ("encoder", "tenant")
+
+    def opened(number: int, offset: int) -> Opened:
+        epoch = Epoch(
+            encoder="encoder", tenant="tenant", number=number, dim=2, reason="doubling", languages=(),
+            means=np.zeros((0, 2), dtype=np.float32), weights=(), dependence=1.0, n_keys=0, is_steady=True,
+            bank=rows, memory=Memory(rows, rows, (), ()), examples=Examples(rows, (), ()),
+        )  # fmt: skip
+        return Opened(epoch, (100 + offset, offset))
+
+    decisions = [
+        opened(1, 1),
+        opened(2, 2),
+        Frozen(place, (103, 3), is_frozen=True, number=1),
+        Frozen(place, (104, 4), is_frozen=False),
+        opened(3, 5),
+        Frozen(place, (106, 6), is_frozen=True, number=77),
+    ]
+
+    async def run() -> None:
+        topic = topic_of(log, "first")
+        await claim(topic)
+        store = MemoryStore()
+
+        def served() -> int:
+            pointer = store.pointer("epoch", epoch_name(*place))
+            assert pointer is not None
+            return epochs.from_bytes(
+                store.blob("epoch", pointer.name, pointer.sha256), encoder="encoder"
+            ).number
+
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            writer = EpochWriter(topic, store, executor)
+            numbers = []
+            for decision in [*decisions, *decisions]:
+                if isinstance(decision, Opened):
+                    await writer.open(decision)
+                else:
+                    await writer.freeze(decision)
+                known = topic.log.epochs[place]
+                assert served() == known.current.number
+                numbers.append((known.current.number, known.is_frozen))
+            # The topic was made anew: offsets begin again, and the time goes on.
+            await writer.freeze(Frozen(place, (70_000, 1), is_frozen=False))
+            assert not topic.log.epochs[place].is_frozen
+        first, again = numbers[:6], numbers[6:]
+        assert first == [(1, False), (2, False), (1, True), (1, False), (3, False), (3, True)]
+        assert again == [(3, True)] * 6
+        assert {version.number for version in topic.log.epochs[place].versions} == {1, 2, 3}
 
     asyncio.run(run())
 

@@ -1113,7 +1113,7 @@ def loaded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
             **(vars_of(session) | {"uses_tags": uses_tags, "seed": seed, "template": template or "{label}"})
         )
 
-    monkeypatch.setattr(command, "_session", open_session)
+    monkeypatch.setattr(command, "open_session", open_session)
     monkeypatch.delenv("ALIGNSTREAM_DATA", raising=False)
 
 
@@ -1141,7 +1141,7 @@ def test_figures_are_printed_before_files_are_written(
     def full(path: Path, _: str) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(command, "_write", full)
+    monkeypatch.setattr(command, "write", full)
     path = write_parallel(tmp_path / "p.tsv")
     failed = invoke("pool", path, "--markdown", tmp_path / "found.md")
     assert isinstance(failed.exception, OSError)
@@ -1171,7 +1171,7 @@ def test_files_that_cannot_be_written_are_refused_before_any_work(
     def refuse(*_: object, **__: object) -> Session:
         raise AssertionError("an encoder is loaded")
 
-    monkeypatch.setattr(command, "_session", refuse)
+    monkeypatch.setattr(command, "open_session", refuse)
     for option in ("--markdown", "--png"):
         for place, message in (
             (tmp_path, "it is a folder"),

@@ -13,14 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignstream.models.alignment.adapter import IDENTITY, Adapter, identity, space
+from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.members import Centre
 from alignstream.models.encoder.fake import FakeEncoder
+from alignstream.models.online.following import Following
+from alignstream.models.online.observed import Example, Text
+from alignstream.models.online.tenant import TenantState
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.tasks.fitted import Fitted, encode_prototypes
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.streams.admission import Policy
 from alignstream.streams.codec import SourceRecord
 from alignstream.streams.encoding import EncoderFailed
+from alignstream.streams.observations import ObservedText, Source, key_hash, text_of
 from alignstream.streams.outcome import Outcome, record_bytes
 from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
@@ -461,3 +466,84 @@ def test_where_another_adapter_or_template_serves_the_plain_labels_do(
 
 def test_an_empty_batch_gives_nothing() -> None:
     assert run([]) == []
+
+
+# -- following ----------------------------------------------------------------------------------------------
+
+
+def followed(encoder: FakeEncoder, *, tenant: str = "default") -> Catalogue:
+    """Return a catalogue with an epoch of one tenant: a mean that lies off, a bank, and examples of a label."""
+    state = TenantState(DIM)
+    for number in range(40):
+        (x,) = encoder.encode(encoder.tokenize([f"text {number}"]))
+        state.take_text(Text(x, "de-Latn", key=None))
+        state.take_example(Example(str(number), "topics", "sports", x, "de-Latn"))
+    found = state.epoch(encoder=encoder.fingerprint, tenant=tenant, reason="hand")
+    return dataclasses.replace(
+        catalogue(encoder), epochs=MappingProxyType({tenant: Served(found, "registry", 0.0)})
+    )
+
+
+def test_with_an_epoch_a_query_comes_along_and_the_stored_vector_stays() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    records = [document("one two", language="de", label_set="topics")]
+    (plain,) = run(records, encoder)
+    (outcome,) = pipeline(encoder).run(records, followed(encoder))
+    (other,) = pipeline(encoder).run(records, followed(encoder, tenant="acme"))
+    assert bodies(other) == bodies(plain), "another tenant's epoch is none of its business"
+    before, after = bodies(plain)[VECTORS], bodies(outcome)[VECTORS]
+    assert {name: value for name, value in after.items() if name in before} == before
+    assert set(after) - set(before) == {"epoch", "query_vector", "hubness"}
+    assert (after["epoch"], bodies(outcome)[LABELS]["epoch"]) == (1, 1)
+    following = Following(adapter(encoder), followed(encoder).epochs["default"].value)
+    (x,) = encoder.encode(encoder.tokenize(["one two"]))
+    query = np.frombuffer(base64.b64decode(after["query_vector"]), dtype="<f2")
+    assert query.tobytes() == following.query(x, Context(language="de")).astype("<f2").tobytes()
+    y = following.vector(x, Context(language="de"))
+    assert after["hubness"] == pytest.approx(following.hubness(y, "de-Latn"), abs=1e-6)
+    assert bodies(outcome)[LABELS]["scores"] != bodies(plain)[LABELS]["scores"]
+
+
+def test_a_message_that_asks_not_to_be_followed_gets_no_query_and_teaches_nothing() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    (outcome,) = pipeline(encoder).run([document(align={"follow": False})], followed(encoder))
+    assert {"query_vector", "hubness", "epoch"}.isdisjoint(bodies(outcome)[VECTORS])
+    assert outcome.observed is None
+    off = dataclasses.replace(POLICY, follows=False)
+    (outcome,) = pipeline(encoder, off).run([document()], followed(encoder))
+    assert {"query_vector", "hubness", "epoch"}.isdisjoint(bodies(outcome)[VECTORS])
+    assert outcome.observed is None
+    (outcome,) = pipeline(encoder).run([document(align={"follow": True})], followed(encoder))
+    assert outcome.observed is not None
+
+
+def test_a_message_that_asks_for_less_of_the_adapter_gets_nothing_of_another_space() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    records = [document(label_set="topics", align={"strength": 0.5})]
+    (plain,) = run(records, encoder)
+    (outcome,) = pipeline(encoder).run(records, followed(encoder))
+    assert "hubness" not in bodies(outcome)[VECTORS]
+    assert bodies(outcome)[LABELS] == bodies(plain)[LABELS]
+
+
+def test_what_is_observed_is_the_vector_as_encoded_and_where_it_came_from() -> None:
+    encoder = FakeEncoder(dim=DIM)
+    (outcome,) = run(
+        [document("one two", offset=9, language="de", tenant="acme", align={"strength": 0.0})], encoder
+    )
+    found = outcome.observed
+    assert isinstance(found, ObservedText)
+    assert found.source == Source("documents.v1", 1, 9)
+    assert (found.tenant, found.language, found.key) == ("acme", "de", key_hash(b"k"))
+    (x,) = encoder.encode(encoder.tokenize(["one two"]))
+    np.testing.assert_allclose(text_of(found, DIM).vector, x, atol=1e-3)
+    (without_key,) = run([source(b'{"text":"a"}', key=None)], encoder)
+    assert isinstance(without_key.observed, ObservedText)
+    assert without_key.observed.key is None
+
+
+def test_what_is_refused_is_not_observed() -> None:
+    policy = dataclasses.replace(POLICY, max_output_bytes=1000)
+    poisoned, large = run([document(POISON), document(metadata="x" * 2000)], policy=policy)
+    assert (reason(poisoned), reason(large)) == ("inference-failed", "output-too-large")
+    assert (poisoned.observed, large.observed) == (None, None)

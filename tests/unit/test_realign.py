@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 
 from alignstream.export.embedded import embedded_fingerprint
 from alignstream.models.alignment.adapter import Adapter, identity, space
+from alignstream.models.alignment.linear import LanguageMaps
 from alignstream.models.alignment.members import Centre, Vector32
 from alignstream.models.alignment.prototypes import PrototypeAttention
 from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.models.encoder.fake import FakeEncoder
 from alignstream.models.encoder.tokenizer import Tokens
+from alignstream.models.online.epoch import TenantMap
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.streams.admission import Policy
 from alignstream.streams.codec import SourceRecord, half_vector_field, read_half_vector
@@ -298,3 +301,28 @@ def test_no_single_changed_byte_makes_it_raise_or_give_a_vector_that_is_none(
     result = realign(bytes(value), TO_NEW)
     if isinstance(result, Realigned):
         assert np.linalg.norm(vector_of(result.value)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_tenants_own_map_follows_the_adapter_and_is_named() -> None:
+    maps = LanguageMaps(
+        left=np.eye(DIM, dtype=np.float32)[None, :, :1],
+        right=np.eye(DIM, dtype=np.float32)[None, 1:2] * np.float32(0.5),
+        languages=("fr-Latn",),
+    )
+    own = TenantMap(maps, NEW.version)
+    mapped = AdapterSpace("default", NEW, {"default": own})
+    stored = written(OLD, language="fr")
+    there = realign(stored, mapped)
+    assert isinstance(there, Realigned)
+    record = msgspec.json.decode(there.value, type=VectorAlignedV1)
+    assert record.tenant_map == own.version
+    assert record.space == space(NEW.encoder, NEW.version, tenant_map=own.version)
+    assert record.vector != msgspec.json.decode(moved(stored), type=VectorAlignedV1).vector
+    assert isinstance(realign(there.value, mapped), Unchanged), "twice changes nothing"
+    assert realign(there.value, TO_NEW) == Realigned(moved(stored)), (
+        "and back again: as if it had never been there"
+    )
+    stale = AdapterSpace("default", NEW, {"default": TenantMap(maps, "another"), "other": own})
+    assert realign(stored, stale) == Realigned(moved(stored)), (
+        "a map of another adapter version or tenant does nothing"
+    )
