@@ -36,7 +36,7 @@ from alignstream.streams.topics import EPOCHS
 logger = logging.getLogger(__name__)
 
 #: Seconds without a renewal after which a claim is over, at least; a group notices a dead member as late.
-LEASE_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 6.0
 #: Renewals in the time of a lease.
 RENEWALS: Final = 4
 #: Share of a lease for which a look is believed: less than others wait before they take over.

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -37,7 +37,7 @@ from alignstream.streams.outcome import Send
 from alignstream.streams.service import FaustService, make_app, raw_topic, require_compiled_faust, sender
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import OBSERVATIONS
-from alignstream.streams.transport import App
+from alignstream.streams.transport import App, Consumer
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ class LearnerService(FaustService):
         self._n_asked = 0
         self._looked_at = 0.0
         self._ticked_at = 0.0
+        self._is_ours = False
         #: Rises with every assignment: what was begun under another one is not finished.
         self._n_assignments = 0
         #: Records taken, and looks at a claim that is waited for.
@@ -205,6 +206,7 @@ class LearnerService(FaustService):
             # Faust cancels tasks after this, and commits after it what was acknowledged.
             async with asyncio.timeout(LEAVE_SECONDS), self._turn, self._sound():
                 await self._leave()
+            await self._topic.close()
 
         app.on_before_shutdown.connect(leaving)
         self._watch(app)
@@ -215,8 +217,10 @@ class LearnerService(FaustService):
         """Let nothing be written down of what was broken off half-way: the next start begins from the log."""
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._forget()
+            if isinstance(error, Fenced):
+                logger.critical("%s; ending the process", error)
             raise
 
     def _forget(self) -> None:
@@ -232,6 +236,7 @@ class LearnerService(FaustService):
         """Begin anew from the log of epochs: another learner may have written since the partition was ours."""
         was_at_work = self._learning is not None
         self._n_assignments += 1
+        self._is_ours = is_ours
         self._forget()
         self.health.set("learner", None)
         if not is_ours:
@@ -240,15 +245,16 @@ class LearnerService(FaustService):
                 with contextlib.suppress(Fenced):  # it has the log already
                     await self._topic.release()
 
-    async def _load(self, is_wanted: Callable[[], bool]) -> Learning | None:
-        """Claim the log of epochs and read it; None where nobody wants to know any more."""
+    async def _load(self, app: App) -> Learning | None:
+        """Claim the log of epochs and read it; None where the partition is ours no more."""
+        assignment = self._n_assignments
 
-        def waiting(problem: str | None) -> None:
-            self._n_alive += 1
-            self.health.set("learner", problem)
+        def still_wanted() -> bool:
+            self._n_alive += 1  # asked all the time, also while another learner is at work for days
+            return assignment == self._n_assignments and app.flow_control.is_active()
 
         await self._topic.open()
-        if not await self._topic.claim(waiting, is_wanted):
+        if not await self._topic.claim(lambda problem: self.health.set("learner", problem), still_wanted):
             return None
         learning = await asyncio.get_running_loop().run_in_executor(
             self._executor,
@@ -262,21 +268,22 @@ class LearnerService(FaustService):
             "%d of former learners do not count)",
             len(learning.tenancies), len(log.epochs), learning.position, log.n_unreadable, log.n_fenced,
         )  # fmt: skip
+        await self._writer.look()
+        if assignment != self._n_assignments:
+            await self._topic.release()
+            return None
         self._learner_metrics.active.set(1)
         self._checkpointed_at = time.monotonic()
-        await self._writer.look()
         return learning
 
     async def _take(self, app: App, stream: Stream, events: Sequence[Event]) -> None:
         assignment = self._n_assignments
-
-        def is_wanted() -> bool:
-            return assignment == self._n_assignments and app.flow_control.is_active()
-
-        learning = self._learning or await self._load(is_wanted)
-        if learning is None or not is_wanted():
-            return  # whoever has the partition next gets these records again
-        self._learning = learning
+        if self._learning is None:
+            self._learning = await self._load(app)
+        learning = self._learning
+        if learning is None or assignment != self._n_assignments:
+            _abandon(app, events)
+            return
         records = [(event.message.offset, event.message.timestamp, event.message.value) for event in events]
         decisions = await asyncio.get_running_loop().run_in_executor(
             self._executor, _take_all, learning, records
@@ -285,6 +292,7 @@ class LearnerService(FaustService):
         for decision in decisions:
             await self._carry_out(decision)
         if assignment != self._n_assignments:
+            _abandon(app, events)
             return
         self._pending += [(stream, event) for event in events]
         self._learner_metrics.show(learning)
@@ -320,10 +328,12 @@ class LearnerService(FaustService):
 
     async def _look_around(self, app: App) -> None:
         """Do what the clock asks for: keep the claim, write, tick, and compare Redis with the log."""
-        if self._learning is None:
-            return
         if not app.flow_control.is_active():
             await self._leave()
+            return
+        if self._learning is None:
+            # Not only with the first record: Redis may lack what was learned long ago.
+            self._learning = await self._load(app) if self._is_ours else None
             return
         now = time.monotonic()
         await self._topic.renew()
@@ -365,6 +375,12 @@ class LearnerService(FaustService):
 
     def _before_scrape(self, now: float) -> None:
         """Do nothing: what the learner shows it shows as it goes."""
+
+
+def _abandon(app: App, events: Sequence[Event]) -> None:
+    """Leave records to whoever has the partition next."""
+    for event in events:
+        cast(Consumer, app.consumer).abandon(event.message)
 
 
 def _take_all(

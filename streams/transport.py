@@ -169,6 +169,13 @@ class Consumer(driver.Consumer):
             return True
         return False
 
+    def abandon(self, message: Message) -> None:
+        """Let go of a record without acknowledging it: whoever has its partition next gets it again.
+
+        Without this a rebalance, and a stop, would wait for its acknowledgement for ever.
+        """
+        self._unacked_messages.discard(message)
+
     def done(self, tp: TP) -> int | None:
         """Return the next offset to finish in a partition, or None where nothing is known yet.
 

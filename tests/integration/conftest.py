@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import redis
 from oracle import Outputs, open_producer
+from running_learner import ENCODER, Ledger, Observer, StartLearner, adapter_of, learners
 from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
 from tiny_encoder import write_artifact
 
+from alignstream.ops.adapters import push_adapter
 from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
 from alignstream.ops.embedded.processes import ProcessError
 from alignstream.ops.embedded.redis import RedisServer, start_redis
@@ -137,6 +139,36 @@ def start_worker(service_settings: Settings, tmp_path: Path) -> Iterator[StartWo
             )
 
         yield start
+
+
+@pytest.fixture
+def start_learner(tmp_path: Path) -> Iterator[StartLearner]:
+    """Return a factory of learner processes; those of one name share a state folder."""
+    with learners(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def learner_settings(service_settings: Settings) -> Settings:
+    """Return settings of this test with topics and an adapter; what was learned is written down every second."""
+    create_topics(service_settings)
+    push_adapter(service_settings, "default", adapter_of(ENCODER).blob)
+    group = f"{service_settings.topic_prefix}learner"
+    return service_settings.model_copy(update={"checkpoint_seconds": 1.0, "learner_group": group})
+
+
+@pytest.fixture
+def ledger(learner_settings: Settings) -> Iterator[Ledger]:
+    """Return what is in the log of epochs of this test."""
+    with contextlib.closing(Ledger(learner_settings)) as found:
+        yield found
+
+
+@pytest.fixture
+def observer(learner_settings: Settings) -> Iterator[Observer]:
+    """Return what writes observations of no real encoder."""
+    with contextlib.closing(Observer(learner_settings, ENCODER)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,11 @@ def text_of(number: int, n_words: int = 6) -> str:
     return " ".join(f"w{word}" for word in draw.integers(N_WORDS, size=n_words))
 
 
-def write_artifact(folder: Path, *, n_work_layers: int = 0) -> Path:
+def write_artifact(folder: Path, *, n_work_layers: int = 0, weights_sha256: str = "0" * 64) -> Path:
     """Write an artifact whose token vectors are rows of a table.
 
-    With ``n_work_layers`` an inference takes time in proportion to its tokens, and gives the same vectors.
+    With ``n_work_layers`` an inference takes time in proportion to its tokens, and gives the same vectors. Another
+    ``weights_sha256`` makes it an encoder of another fingerprint.
     """
     folder.mkdir()
     onnx.save(_graph(n_work_layers), str(folder / artifact.MODEL))
@@ -48,7 +49,7 @@ def write_artifact(folder: Path, *, n_work_layers: int = 0) -> Path:
         max_tokens=MAX_TOKENS,
         precision="fp32",
         opset=18,
-        weights_sha256="0" * 64,
+        weights_sha256=weights_sha256,
         golden=[Golden(GOLDEN, artifact.encode_vector(_golden()))],
         created_by="a test",
     )
