@@ -11,7 +11,15 @@ import pytest
 from alignstream.export import feedback_figures
 from alignstream.export.embedded import embedded_fingerprint
 from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.feedback_figures import BEGIN, EXAMPLE_SEEDS, N_PAIRS, SEEDS, label_table, written
+from alignstream.export.feedback_figures import (
+    BEGIN,
+    END,
+    EXAMPLE_SEEDS,
+    N_PAIRS,
+    SEEDS,
+    label_table,
+    written,
+)
 from alignstream.export.feedback_trials import (
     LOW_RESOURCE,
     Searched,
@@ -61,7 +69,8 @@ def sources() -> Sources:
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, list[str]]:
-    return rows(PAGE.read_text(encoding="utf-8").splitlines())
+    text = PAGE.read_text(encoding="utf-8")
+    return rows(text[text.index(BEGIN) : text.index(END)].splitlines())
 
 
 def test_the_figures_of_pairs_are_those_of_the_page(sources: Sources, page: dict[str, list[str]]) -> None:
