@@ -237,7 +237,8 @@ def _one_topic(topics: Task) -> Iterator[str]:
         yield f"| {len(texts)} texts of {label} | " + " | ".join(f"{value:.1f}" for value in own) + " |"
 
 
-def _adapter(sources: Sources) -> Adapter:
+def shipped_adapter(sources: Sources) -> Adapter:
+    """Return the adapter that the package ships for the encoder of the sources."""
     found = packaged_adapter(sources.encoder)
     if found is None:
         raise AlignstreamError("the package ships no adapter for this encoder; fit it: make adapter")
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("name the folder with the public sets: --data or ALIGNSTREAM_DATA")
     try:
         sources = open_sources(options.data, options.cache_dir, threads=0)
-        for line in tables(sources, _adapter(sources)):
+        for line in tables(sources, shipped_adapter(sources)):
             Console(highlight=False, soft_wrap=True).print(line, markup=False)
     except AlignstreamError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)

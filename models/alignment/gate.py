@@ -104,6 +104,34 @@ def judge_few(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
     )  # fmt: skip
 
 
+def judge_found(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
+    """Judge what pairs find, however few they are; each must be mapped by a matrix that was fitted without it.
+
+    A map that draws a language toward another makes all cosines larger and all margins smaller, of what is found anyway
+    most of all: margins speak against maps with which more is found.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n,), float64
+        What each pair finds without and with the candidate, as a share of what is looked up, from 0 to 1.
+
+    Returns
+    -------
+    Verdict
+        Refused if the mean falls by more than ``MAX_LOSS_POINTS``, which of a few pairs is any loss, or if the 95 %
+        upper bound of the change is negative.
+    """
+    if before.shape != after.shape or len(before) == 0:
+        raise AdapterError("what the same pairs find is needed, at least of one")
+    change, low, high = _interval(100.0 * (after - before), seed)
+    return Verdict(
+        high >= 0.0 and change >= -MAX_LOSS_POINTS,
+        f"of {len(before)} held-out pairs {change:+.1f} points find each other (95 %: {low:+.1f} to {high:+.1f}); "
+        f"less than {-MAX_LOSS_POINTS:+.1f} is refused, and what is significantly worse",
+        change, low, high,
+    )  # fmt: skip
+
+
 def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
     """Measure how much nearer translations are than unrelated texts.
 

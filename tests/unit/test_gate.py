@@ -43,6 +43,28 @@ def test_few_pairs_are_refused_only_where_they_are_significantly_worse() -> None
         gate.judge_few(np.empty(0), np.empty(0))
 
 
+def test_what_is_found_is_refused_where_it_is_less_by_more_than_half_a_point_or_significantly() -> None:
+    full, few = np.ones(10), np.ones(10)
+    assert gate.judge_found(full, full).is_accepted
+    few[0] = 0.5
+    found = gate.judge_found(full, few)
+    assert (found.change, found.is_accepted) == (pytest.approx(-5.0), False)
+    assert found.high == 0.0, "significant it is not"
+    many, fewer = np.ones(300), np.ones(300)
+    fewer[:2] = 0.5
+    assert gate.judge_found(many, fewer).is_accepted, "a third of a point"
+    fewer[:3] = 0.0
+    assert not gate.judge_found(many, fewer).is_accepted
+    long, less = np.ones(4000), np.ones(4000)
+    less[:12] = 0.0
+    found = gate.judge_found(long, less)
+    assert found.change > -gate.MAX_LOSS_POINTS
+    assert found.high < 0.0
+    assert not found.is_accepted
+    with pytest.raises(AdapterError):
+        gate.judge_found(np.zeros(0), np.zeros(0))
+
+
 def test_a_margin_is_the_distance_to_the_nearest_other_texts() -> None:
     X = np.eye(4, dtype=np.float32)[:2]
     distractors = np.eye(4, dtype=np.float32)[2:]
