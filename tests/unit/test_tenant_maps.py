@@ -16,7 +16,7 @@ from alignstream.models.alignment.closed_form import PairSums, RecursiveRidge, r
 from alignstream.models.alignment.context import Context
 from alignstream.models.alignment.gate import judge_few, margins
 from alignstream.models.alignment.members import Centre, Matrix
-from alignstream.models.online import tenant_maps
+from alignstream.models.online import canary, tenant_maps
 from alignstream.models.online.canary import judge_epoch
 from alignstream.models.online.epoch import Epoch, Memory, Rows
 from alignstream.models.online.following import Following
@@ -367,11 +367,18 @@ def test_an_epoch_whose_queries_find_other_neighbours_is_refused(monkeypatch: py
         assert "of the neighbours that stored vectors of 150 canary texts have; 60% are needed" in refusal
 
 
-def test_after_a_confirmed_change_the_texts_before_it_are_no_canaries() -> None:
-    moved = epoch_of(0, shift=np.full(DIM, 0.2))
-    before = epoch_of(1)
-    assert judge_epoch(moved, before, adapter()) is not None, "for texts of the old place it is bad"
-    assert judge_epoch(dataclasses.replace(moved, reason="drift"), before, adapter()) is None
+def test_after_a_confirmed_change_the_texts_before_it_are_no_canaries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved, before = epoch_of(0, shift=np.full(DIM, 0.2)), epoch_of(1)
+    looked_at = []
+    spread = canary._spread
+    monkeypatch.setattr(canary, "_spread", lambda rows, n: looked_at.append(rows) or spread(rows, n))
+    for reason in ("doubling", "drift"):
+        judge_epoch(dataclasses.replace(moved, reason=reason), before, adapter())
+    assert looked_at[0] is before.bank
+    assert looked_at[-1] is not before.bank
+    assert looked_at[-1].vectors.tobytes() == moved.bank.vectors.tobytes()
 
 
 def test_absurd_means_are_clipped_and_scramble_little_or_are_refused() -> None:
