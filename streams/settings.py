@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     max_tenants: Annotated[int, Field(ge=1, le=100_000)] = Field(
         10_000, description="Tenants that the learner keeps a state of; texts of further ones teach nothing."
     )
-    checkpoint_seconds: Annotated[float, Field(ge=0.1, le=60)] = Field(
+    checkpoint_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
         10.0,
         description="Seconds between what the learner writes down: bounds what it reads again after a crash.",
     )
