@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from tiny_encoder import DIM
 from alignstream.models.alignment.adapter import Adapter
 from alignstream.models.alignment.members import Centre
 from alignstream.ops.connection import kafka_options
-from alignstream.ops.embedded.worker import Worker, environment_of
+from alignstream.ops.embedded.worker import LEARNER_COMMAND, Worker, environment_of
 from alignstream.ops.embedded.worker import worker as prepare_process
 from alignstream.streams import observations
 from alignstream.streams.codec import half_vector_field
@@ -39,7 +38,6 @@ from alignstream.streams.observations import (
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DOCUMENTS, EPOCHS, FEEDBACK, OBSERVATIONS, PAIRS
 
-LEARNER_COMMAND = (sys.executable, "-P", "-c", "from alignstream.ops.cli import main; main()", "learner")
 #: A group that notices a dead member, and a claim that runs out, included.
 SETTLE_SECONDS = 90.0
 TENANT = "default"

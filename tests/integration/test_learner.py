@@ -17,14 +17,12 @@ from tiny_encoder import text_of
 
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.online import epoch as epochs
+from alignstream.models.online.tenant import FIRST_EPOCH_TEXTS
 from alignstream.models.tasks.labels import LabelSet
 from alignstream.ops.adapters import push_adapter, push_label_set
 from alignstream.ops.embedded.worker import environment_of
 from alignstream.streams.settings import Settings
 from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, OBSERVATIONS, PAIRS, PAIRS_SCORED
-
-#: Texts of the first epoch.
-N_TEXTS = 32
 
 
 @dataclasses.dataclass
@@ -172,8 +170,9 @@ def test_the_stream_reaches_the_next_queries_and_leaves_what_is_stored_as_it_was
     running: Running, start_worker: StartWorker
 ) -> None:
     place, ledger = (running.encoder, "acme"), running.ledger
-    texts = [document(number) for number in range(N_TEXTS + 8)]
+    texts = [document(number) for number in range(FIRST_EPOCH_TEXTS - 1)]
     before = running.documents(texts)
+    running.documents([document(FIRST_EPOCH_TEXTS)])
     ledger.wait_for(lambda log: place in log.epochs, "an epoch by doubling")
     assert ledger.log.epochs[place].current.reason == "doubling"
 
