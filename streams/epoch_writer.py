@@ -25,7 +25,7 @@ from alignstream.streams.epoch_log import (
     with_version,
 )
 from alignstream.streams.epoch_topic import EpochTopic
-from alignstream.streams.learning import Frozen, Learning, Opened, sections_of, summary_of
+from alignstream.streams.learning import Frozen, Learning, Opened
 
 logger = logging.getLogger(__name__)
 

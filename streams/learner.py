@@ -18,13 +18,10 @@ from typing import Any, Final, cast
 
 from faust.types import TP
 
-from alignstream.models.alignment import adapter as adapters
-from alignstream.models.alignment.adapter import IDENTITY, Adapter
-from alignstream.models.alignment.shipped import packaged_adapter
-from alignstream.models.errors import AdapterError, AlignstreamError, RegistryError
+from alignstream.models.errors import AlignstreamError
 from alignstream.models.registry.store import Store
-from alignstream.models.registry.wire import Pointer
 from alignstream.streams import logs, observations
+from alignstream.streams.adapter_source import AdapterSource
 from alignstream.streams.agents import Event, Stream
 from alignstream.streams.connections import open_store
 from alignstream.streams.epoch_topic import EpochTopic, Fenced
@@ -52,56 +49,6 @@ FEEDBACK_SECONDS: Final = 1.0
 CHECKPOINT_TEXTS: Final = 20_000
 #: What is in hand is written down at the end, unless that takes longer, seconds.
 LEAVE_SECONDS: Final = 20.0
-#: Seconds between looks at the adapter that canaries are judged with.
-ADAPTER_SECONDS: Final = 5.0
-
-
-class AdapterSource:
-    """The adapter that canaries and pairs are judged with: as workers have it, by encoder. Used from one thread.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-        Name in the registry.
-    """
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store = store
-        self._name = name
-        self._found: dict[str, Adapter | None] = {}
-        self._pointers: dict[str, Pointer] = {}
-        self._looked_at: dict[str, float] = {}
-
-    def find(self, encoder: str, dim: int) -> Adapter | None:
-        """Return the adapter of an encoder; None where there is none."""
-        now = time.monotonic()
-        if now - self._looked_at.get(encoder, -ADAPTER_SECONDS) >= ADAPTER_SECONDS:
-            self._looked_at[encoder] = now
-            try:
-                self._look(encoder, dim)
-            except (RegistryError, AdapterError) as error:
-                logger.warning(
-                    "the adapter %r cannot be looked up, the last one goes on: %s", self._name, error
-                )
-        if encoder not in self._found and self._name == "default":
-            self._found[encoder] = packaged_adapter(encoder)
-        return self._found.get(encoder)
-
-    def _look(self, encoder: str, dim: int) -> None:
-        if self._name == IDENTITY:
-            self._found[encoder] = adapters.identity(encoder, dim)
-            return
-        pointer = self._store.pointer("adapter", self._name)
-        if (
-            pointer is None
-            or pointer.encoder not in {None, encoder}
-            or self._pointers.get(encoder) == pointer
-        ):
-            return
-        blob = self._store.blob("adapter", self._name, pointer.sha256)
-        self._found[encoder] = adapters.from_bytes(blob, encoder=encoder)
-        self._pointers[encoder] = pointer
 
 
 class LearnerService(FaustService):
@@ -295,7 +242,7 @@ class LearnerService(FaustService):
             _abandon(app, events)
             return
         self._pending += [(stream, event) for event in events]
-        self._learner_metrics.show(learning)
+        self.metrics.progress.set(time.time())
         if learning.n_learned - self._n_at_checkpoint >= CHECKPOINT_TEXTS or learning.n_asked > self._n_asked:
             self._n_asked = learning.n_asked
             await self._checkpoint()

@@ -24,7 +24,7 @@ from alignstream.ops.embedded.worker import worker as prepare_process
 from alignstream.streams import observations
 from alignstream.streams.codec import half_vector_field
 from alignstream.streams.epoch_log import Claim, EpochLog, EpochV1, Place
-from alignstream.streams.learning import Decision, Learning, Opened, sections_of
+from alignstream.streams.learning import Decision, Learning, Opened
 from alignstream.streams.observations import (
     Control,
     ObservationsV1,
@@ -36,6 +36,7 @@ from alignstream.streams.observations import (
     Source,
 )
 from alignstream.streams.settings import Settings
+from alignstream.streams.tenancy import sections_of
 from alignstream.streams.topics import DOCUMENTS, EPOCHS, FEEDBACK, OBSERVATIONS, PAIRS
 
 #: A group that notices a dead member, and a claim that runs out, included.

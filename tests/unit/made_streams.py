@@ -14,7 +14,7 @@ from alignstream.models.online.observed import Text
 from alignstream.streams import epoch_log, observations
 from alignstream.streams.codec import half_vector_field
 from alignstream.streams.epoch_log import Claim, EpochLog, EpochV1, Progress, StateV1, Version
-from alignstream.streams.learning import Decision, Learning, Opened, sections_of, summary_of
+from alignstream.streams.learning import Decision, Learning, Opened
 from alignstream.streams.observations import (
     Control,
     ObservationsV1,
@@ -24,6 +24,7 @@ from alignstream.streams.observations import (
     ObservedText,
     Source,
 )
+from alignstream.streams.tenancy import sections_of, summary_of
 
 ENCODER: Final = "e" * 64
 DIM: Final = 16
