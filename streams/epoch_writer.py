@@ -26,6 +26,7 @@ from alignstream.streams.epoch_log import (
 )
 from alignstream.streams.epoch_topic import EpochTopic
 from alignstream.streams.learning import Frozen, Learning, Opened
+from alignstream.streams.tenancy import sections_of, summary_of
 
 logger = logging.getLogger(__name__)
 

@@ -195,7 +195,7 @@ def test_the_last_finding_about_drift_survives_a_restart() -> None:
     place = ENCODER, "a"
     assert learning.tenancies[place].state.last_finding is not None
     assert after.tenancies[place].state.last_finding == learning.tenancies[place].state.last_finding
-    assert learnings.summary_of(after.tenancies[place]) == learnings.summary_of(learning.tenancies[place])
+    assert summary_of(after.tenancies[place]) == summary_of(learning.tenancies[place])
 
 
 @given(seed=seeds, hostile_seed=seeds, data=st.data())
@@ -415,7 +415,7 @@ def test_a_refused_epoch_leaves_the_last_one_and_a_good_one_ends_the_refusal(
     assert (refused.number, refused.reason, refused.place) == (2, "because", (ENCODER, "a"))
     assert tenancy.last is first
     assert tenancy.refusal is not None
-    assert learnings.summary_of(tenancy).refusal == epoch_log.Refusal(2, "because")
+    assert summary_of(tenancy).refusal == epoch_log.Refusal(2, "because")
     (published,) = feed(learning, [control("publish")], start=41)
     assert isinstance(published, Opened)
     assert published.epoch.number == 3, "no number is used twice"
