@@ -16,6 +16,7 @@ from alignstream.models.alignment.adapter import identity
 from alignstream.streams import epoch_log, observations
 from alignstream.streams import learning as learnings
 from alignstream.streams.learning import Frozen, Learning, Opened, Withheld
+from alignstream.streams.tenancy import summary_of
 
 cheap = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
