@@ -167,7 +167,7 @@ def documents(sample: Sample, *, run: str, kind: str, label_set: str, adapter: s
                 "metadata": {"topic": text.topic},
             }
             if adapter is not None:
-                body["align"] = {"adapter": adapter}
+                body["align"] = {"adapter": adapter, "follow": False}
             records.append((f"{text.key}:{language}".encode(), msgspec.json.encode(body), DOCUMENT_HEADERS))
     return records
 
