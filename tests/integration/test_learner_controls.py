@@ -207,7 +207,9 @@ def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
     # Of another tenant, or no record at all: nothing of this one moves. Back to what is gone: it stays where it is.
     learner.observer.control("rollback", tenant="nobody", epoch=1)
     ledger.wait_until_read(learner.observer.write(b"no record at all"))
-    assert metric(learner.process, "learner_observations", fate="unreadable") == 1
+    wait_until(
+        lambda: metric(learner.process, "learner_observations", fate="unreadable") == 1, "it is counted"
+    )
     assert not ledger.log.epochs[place].is_frozen
     learner.ask("rollback", epoch=77)
     assert ledger.log.epochs[place].current.number == 6

@@ -25,7 +25,7 @@ from alignstream.ops.adapters import push_adapter, push_label_set
 from alignstream.ops.embedded.redis import RedisServer
 from alignstream.ops.embedded.worker import environment_of
 from alignstream.streams.settings import Settings, load
-from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS
+from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, specs
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,14 @@ def test_topics_are_created_and_described(shell: Shell, topic_prefix: str) -> No
     own: dict[str, Any] = {"topic_prefix": topic_prefix}
     out, _ = shell("topics", "describe", expect=IN_PART, **own)
     assert "missing" in out
-    names = [topic_prefix + name for name in (DOCUMENTS, VECTORS, LABELS, DEAD_LETTERS)]
+    names = [topic_prefix + spec.name for spec in specs()]
     made = shell.json("topics", "create", "--partitions", "2", **own)
     assert made["created"] == names
     assert shell.json("topics", "create", "--partitions", "2", **own)["existing"] == names
     described = shell.json("topics", "describe", **own)["topics"]
-    assert {topic["name"]: len(topic["end_offsets"]) for topic in described} == dict.fromkeys(names, 2)
+    # The learner's topics have one partition, so that all of them has one order.
+    expected = {topic_prefix + spec.name: spec.n_partitions or 2 for spec in specs()}
+    assert {topic["name"]: len(topic["end_offsets"]) for topic in described} == expected
 
 
 def test_documents_are_produced_and_their_results_tailed(
@@ -177,7 +179,12 @@ def test_encode_gives_what_the_service_gives(service: Service, shell: Shell, tmp
 
 def test_the_doctor_finds_a_well_service_well_and_says_what_is_not(shell: Shell) -> None:
     checks = {check["name"]: check for check in shell.json("doctor")}
+    learner = checks.pop("learner")
+    assert (learner["state"], "none has run yet" in learner["message"]) == ("warning", True)
+    assert "alignstream learner" in learner["remedy"]
     assert {check["state"] for check in checks.values()} == {"ok"}, checks
+    off = {check["name"]: check for check in shell.json("doctor", follow="off")}
+    assert off["learner"]["state"] == "ok"
     assert {"settings", "broker", "redis", "encoder", "adapter"} <= checks.keys()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
