@@ -8,7 +8,7 @@ from running_service import StartWorker, metric, scrape, state_dir, wait_for_bat
 
 from alignstream.ops.embedded.worker import Worker
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import VECTORS
+from alignstream.streams.topics import DOCUMENTS, VECTORS
 
 PER_SECOND = 60.0
 #: A second's worth since the last commit, and the batch in hand.
@@ -17,8 +17,11 @@ N_PARTITIONS = 4
 
 
 def partitions(worker: Worker) -> int:
-    """Count the partitions that a worker shows the lag of: those that are its own."""
-    return sum(name == "alignstream_consumer_lag_records" for name, _ in scrape(worker))
+    """Count the partitions of the documents that a worker has."""
+    return sum(
+        name == "alignstream_consumer_lag_records" and dict(labels)["topic"].endswith(DOCUMENTS)
+        for name, labels in scrape(worker)
+    )
 
 
 def test_two_workers_share_the_partitions_and_take_over_from_one_that_leaves_or_dies(
