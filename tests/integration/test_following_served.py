@@ -122,9 +122,11 @@ def epochs_of(log: EpochLog) -> dict[int, Epoch]:
 def test_epochs_open_by_doubling_while_the_stream_flows(served: dict[Place, Served], log: EpochLog) -> None:
     found = epochs_of(log)
     assert [found[number].reason for number in sorted(found)] == ["doubling"] * len(found)
-    # At 32, 64, 128, 256 and 512 texts; a batch may pass two of them.
-    assert sorted(found) in ([1, 2, 3, 4], [1, 2, 3, 4, 5])
-    assert {item.epoch for item in served.values()} >= {0, 2, 3, 4}
+    # At 32 texts, and whenever they, or those of the languages that have most, have doubled; a batch may pass two.
+    last = max(found)
+    assert sorted(found) == list(range(last - len(found) + 1, last + 1))
+    assert 4 <= last <= 12
+    assert {item.epoch for item in served.values()} >= {0, last - 1}
 
 
 def test_stored_vectors_are_those_of_the_adapter_whatever_the_epoch(
@@ -142,7 +144,7 @@ def test_queries_and_hubness_are_those_of_the_epoch_that_they_name(
     n_followed = 0
     for item in served.values():
         assert (item.query is None) == (item.epoch == 0)
-        if item.query is not None:
+        if item.query is not None and item.epoch in found:  # the log keeps the last six
             n_followed += 1
             following = found[item.epoch]
             assert item.query @ following.query(item.raw, Context(language=item.language)) > 1 - 1e-5

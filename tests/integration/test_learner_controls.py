@@ -108,11 +108,11 @@ class Told:
         return epochs.from_bytes(self.store.blob("epoch", pointer.name, pointer.sha256), encoder=ENCODER)
 
     def wait_until_served(self, number: int) -> Epoch:
-        """Wait until an epoch is in Redis, and return it."""
+        """Wait until an epoch or a later one is in Redis, and return it."""
 
         def is_served() -> bool:
             found = self.served()
-            return found is not None and found.number == number
+            return found is not None and found.number >= number
 
         wait_until(is_served, f"epoch {number} is in Redis", SETTLE_SECONDS)
         found = self.served()
