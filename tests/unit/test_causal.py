@@ -242,7 +242,7 @@ def test_messages_without_a_group_are_learned_from_alone() -> None:
 def test_labels_are_those_of_stored_vectors_whatever_epoch_is_open() -> None:
     news = lines(60, seed=1, domain=1.0)
     messages = dataclasses.replace(woven(news, seed=0), gold=np.zeros(240, dtype=np.int64))
-    prototypes = unit(np.random.default_rng(5).standard_normal((3, DIM)).astype(np.float32))
+    prototypes = unit(np.random.default_rng(5).standard_normal((12, DIM)).astype(np.float32))
     (item,) = played([Segment("s", "en", messages, prototypes=prototypes)])
     assert set(item.results()[LABELS]) == {RAW, STATIC, EPOCHS}
     assert mean(item, EPOCHS, LABELS) != mean(item, STATIC, LABELS), "labelled by queries they would follow"
