@@ -7,6 +7,7 @@ does no arithmetic; the pipeline does no I/O.
 import asyncio
 import concurrent.futures
 import itertools
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ from alignstream.streams.observations import Observed
 from alignstream.streams.outcome import Outcome, Output, Send, record_bytes
 from alignstream.streams.sensors import Metrics
 from alignstream.streams.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, OBSERVATIONS
+
+logger = logging.getLogger(__name__)
 
 
 class OutputRefused(RuntimeError):  # noqa: N818 (names what happened)
@@ -188,11 +191,18 @@ class BatchAgent:
         outputs = [output for outcome in good for output in outcome.outputs]
         # Behind the outputs: what was learned from was published.
         observed = [outcome.observed for outcome in good if outcome.observed is not None]
-        outputs += [
+        observations = [
             Output(OBSERVATIONS, None, value, OBSERVATION_HEADERS)
             for value in (self._pack(observed) if observed else ())
         ]
-        if any(await self._deliver(outputs)):
+        refused = await self._deliver([*outputs, *observations])
+        if any(refused[len(outputs) :]):
+            # It costs what would have been learned; a document is not given up for that, nor read again for ever.
+            logger.error(
+                "the broker refuses what was observed as too large: nothing is learned from this batch; raise "
+                "max.message.bytes of %s", OBSERVATIONS,
+            )  # fmt: skip
+        if any(refused[: len(outputs)]):
             if not alone:
                 # Others of the same request failed with it. Sending them again one by one here would
                 # overtake what was accepted since; the next start takes these records alone, in order.

@@ -53,6 +53,8 @@ class EpochWriter:
         self._topic = topic
         self._store = store
         self._executor = executor
+        #: Whether the last look found Redis as it should be: said once, not every two seconds.
+        self._is_up = True
 
     # -- the log ---------------------------------------------------------------------------------------
 
@@ -213,4 +215,8 @@ class EpochWriter:
             if n_published:
                 logger.info("%d epochs were published to Redis anew", n_published)
         except RegistryError as error:
-            logger.debug("Redis does not answer: %s", error)
+            if self._is_up:
+                logger.warning("epochs wait in the log, Redis does not take them: %s", error)
+            self._is_up = False
+        else:
+            self._is_up = True

@@ -21,7 +21,14 @@ from alignstream.streams.encoding import EncoderFailed
 from alignstream.streams.observations import packed
 from alignstream.streams.pipeline import Pipeline
 from alignstream.streams.sensors import Metrics
-from alignstream.streams.topics import DEAD_LETTERS, HEADER_REPLACED, VECTORS, Headers, header
+from alignstream.streams.topics import (
+    DEAD_LETTERS,
+    HEADER_REPLACED,
+    OBSERVATIONS,
+    VECTORS,
+    Headers,
+    header,
+)
 
 DIM = 8
 TOPIC = "documents.v1"
@@ -390,6 +397,17 @@ def test_an_output_that_the_broker_refuses_as_too_large_goes_to_the_dead_letters
     assert worker.acked == [0, 1, 2]
     assert worker.confirmed(VECTORS) == [0, 2]
     assert worker.sample("alignstream_records_dead_lettered_total", reason="output-too-large") == 1.0
+
+
+def test_an_observation_that_the_broker_refuses_as_too_large_costs_no_document(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker.broker.refuse = too_large(OBSERVATIONS)
+    worker.work([good(0), good(1)], [good(2)])
+    assert worker.confirmed(VECTORS) == [0, 1, 2]
+    assert worker.acked == [0, 1, 2]
+    assert reasons(worker) == {}
+    assert "nothing is learned from this batch" in caplog.text
 
 
 def test_another_failure_beside_a_refused_size_is_not_hidden_by_it(folder: Path) -> None:
