@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from running_learner import ENCODER, Ledger, Observer, StartLearner, adapter_of,
 from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
 from tiny_encoder import write_artifact
 
+from alignstream.export.embedded import embedded_fingerprint
+from alignstream.export.embedding_cache import EmbeddingCache
+from alignstream.export.sources import Sources
+from alignstream.models.alignment.members import Matrix
+from alignstream.models.alignment.shipped import packaged_adapter
 from alignstream.ops.adapters import push_adapter
 from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
 from alignstream.ops.embedded.processes import ProcessError
@@ -169,6 +174,23 @@ def observer(learner_settings: Settings) -> Iterator[Observer]:
     """Return what writes observations of no real encoder."""
     with contextlib.closing(Observer(learner_settings, ENCODER)) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def cached_sources() -> Sources:
+    """Return the public sets with the vectors that the cache already has; encode nothing."""
+    data = os.environ.get("ALIGNSTREAM_DATA")
+    if not data:
+        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
+    encoder = embedded_fingerprint()
+    adapter = packaged_adapter(encoder)
+    assert adapter is not None
+
+    def refuse(texts: Sequence[str]) -> Matrix:
+        pytest.skip(f"the cache lacks {len(texts)} vectors; the command that writes the figures encodes them")
+
+    cache = EmbeddingCache(load().cache_dir, fingerprint=encoder, dim=adapter.dim, encode=refuse)
+    return Sources(Path(data), cache, encoder=encoder)
 
 
 @pytest.fixture(scope="session")

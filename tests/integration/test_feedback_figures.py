@@ -1,16 +1,12 @@
 """The page's figures on what feedback changes are those of its command, on real text, where it is here."""
 
-import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from alignstream.export import feedback_figures
-from alignstream.export.embedded import embedded_fingerprint
-from alignstream.export.embedding_cache import EmbeddingCache
 from alignstream.export.feedback_figures import (
     BEGIN,
     END,
@@ -31,9 +27,7 @@ from alignstream.export.feedback_trials import (
     tico,
 )
 from alignstream.export.sources import Sources
-from alignstream.models.alignment.members import Matrix
 from alignstream.models.alignment.shipped import packaged_adapter
-from alignstream.streams.settings import load
 
 PAGE = Path(__file__).parents[2] / "docs" / "following.md"
 #: Encoders on other machines differ in the last bits: a text or two of a hundred may fall to another side.
@@ -51,32 +45,17 @@ def rows(lines: Iterable[str]) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def sources() -> Sources:
-    data = os.environ.get("ALIGNSTREAM_DATA")
-    if not data:
-        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
-    adapter = packaged_adapter(embedded_fingerprint())
-    assert adapter is not None
-
-    def refuse(texts: Sequence[str]) -> Matrix:
-        pytest.skip(
-            f"the cache lacks {len(texts)} vectors; 'python -m {feedback_figures.__name__}' encodes them"
-        )
-
-    cache = EmbeddingCache(load().cache_dir, fingerprint=adapter.encoder, dim=adapter.dim, encode=refuse)
-    return Sources(Path(data), cache, encoder=adapter.encoder)
-
-
-@pytest.fixture(scope="module")
 def page() -> dict[str, list[str]]:
     text = PAGE.read_text(encoding="utf-8")
     return rows(text[text.index(BEGIN) : text.index(END)].splitlines())
 
 
-def test_the_figures_of_pairs_are_those_of_the_page(sources: Sources, page: dict[str, list[str]]) -> None:
-    adapter = packaged_adapter(sources.encoder)
+def test_the_figures_of_pairs_are_those_of_the_page(
+    cached_sources: Sources, page: dict[str, list[str]]
+) -> None:
+    adapter = packaged_adapter(cached_sources.encoder)
     assert adapter is not None
-    lines = tico(sources, adapter)
+    lines = tico(cached_sources, adapter)
     # One language tells whether the way is still the same; all take minutes.
     language = "om"
     told = [float(cell) for cell in page[language]]
@@ -89,10 +68,13 @@ def test_the_figures_of_pairs_are_those_of_the_page(sources: Sources, page: dict
     assert set(LOW_RESOURCE) <= page.keys()
 
 
-def test_the_figures_of_the_memory_hold_for_a_language(sources: Sources) -> None:
-    adapter = packaged_adapter(sources.encoder)
+def test_the_figures_of_the_memory_hold_for_a_language(cached_sources: Sources) -> None:
+    adapter = packaged_adapter(cached_sources.encoder)
     assert adapter is not None
-    runs = [recalled(remembered(sources, tico(sources, adapter)), "so", 100, seed) for seed in range(2)]
+    runs = [
+        recalled(remembered(cached_sources, tico(cached_sources, adapter)), "so", 100, seed)
+        for seed in range(2)
+    ]
     change = {key: np.mean([run[key][1] - run[key][0] for run in runs]) for key in runs[0]}
     assert change["a remembered source", "English"] > 5.0
     assert change["the same, one word in 5 left out", "English"] > 5.0
@@ -101,11 +83,11 @@ def test_the_figures_of_the_memory_hold_for_a_language(sources: Sources) -> None
 
 
 def test_the_figures_of_label_examples_are_those_of_the_page(
-    sources: Sources, page: dict[str, list[str]]
+    cached_sources: Sources, page: dict[str, list[str]]
 ) -> None:
-    adapter = packaged_adapter(sources.encoder)
+    adapter = packaged_adapter(cached_sources.encoder)
     assert adapter is not None
-    made = rows(label_table(commands(sources, adapter), "Label examples, xSID", EXAMPLE_SEEDS))
+    made = rows(label_table(commands(cached_sources, adapter), "Label examples, xSID", EXAMPLE_SEEDS))
     examples = [name for name in made if re.fullmatch(r"\d+, en", name)]
     assert len(examples) == 3
     for name in examples:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -265,20 +265,10 @@ def rows_of(lines: Iterable[str]) -> dict[str, list[float]]:
     return found
 
 
-def test_the_figures_of_the_page_are_those_of_its_command() -> None:
-    data = os.environ.get("ALIGNSTREAM_DATA")
-    if not data:
-        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
-    adapter = packaged_adapter(embedded_fingerprint())
+def test_the_figures_of_the_page_are_those_of_its_command(cached_sources: Sources) -> None:
+    adapter = packaged_adapter(cached_sources.encoder)
     assert adapter is not None
-
-    def refuse(texts: Sequence[str]) -> Matrix:
-        pytest.skip(
-            f"the cache lacks {len(texts)} vectors; 'python -m {label_figures.__name__}' encodes them"
-        )
-
-    cache = EmbeddingCache(load().cache_dir, fingerprint=adapter.encoder, dim=adapter.dim, encode=refuse)
-    printed = list(label_figures.tables(Sources(Path(data), cache, encoder=adapter.encoder), adapter))
+    printed = list(label_figures.tables(cached_sources, adapter))
     page = Path(__file__).parents[2] / "docs" / "labels.md"
     written = rows_of(page.read_text(encoding="utf-8").splitlines())
     made = rows_of(printed)
