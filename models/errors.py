@@ -29,15 +29,15 @@ class ArtifactError(AlignstreamError):
     """An encoder artifact cannot be used."""
 
 
-class ArtifactIncomplete(ArtifactError):  # noqa: N818 (names the state, not the class)
+class ArtifactIncomplete(ArtifactError):
     """A file of the artifact is missing, unreadable, or not a plain file."""
 
 
-class ArtifactCorrupt(ArtifactError):  # noqa: N818
+class ArtifactCorrupt(ArtifactError):
     """Bytes on disk differ from what the manifest recorded."""
 
 
-class ArtifactMismatch(ArtifactError):  # noqa: N818
+class ArtifactMismatch(ArtifactError):
     """The files are intact, but the artifact does not do what its manifest says."""
 
 
@@ -45,11 +45,11 @@ class AdapterError(AlignstreamError):
     """An adapter cannot be used."""
 
 
-class AdapterCorrupt(AdapterError):  # noqa: N818
+class AdapterCorrupt(AdapterError):
     """Bytes, shapes or numbers of an adapter are wrong."""
 
 
-class AdapterMismatch(AdapterError):  # noqa: N818
+class AdapterMismatch(AdapterError):
     """The adapter was fitted on another encoder than the one in use."""
 
 
@@ -57,7 +57,7 @@ class LabelsError(AlignstreamError):
     """A label set or a template cannot be used."""
 
 
-class PackedCorrupt(AlignstreamError):  # noqa: N818
+class PackedCorrupt(AlignstreamError):
     """A block of arrays is too large, damaged, or of another kind."""
 
 
@@ -65,13 +65,13 @@ class RegistryError(AlignstreamError):
     """The registry refused, or could not answer."""
 
 
-class RegistryUnavailable(RegistryError):  # noqa: N818
+class RegistryUnavailable(RegistryError):
     """The registry did not answer in time."""
 
 
-class RegistryConflict(RegistryError):  # noqa: N818
+class RegistryConflict(RegistryError):
     """The pointer moved between reading and writing it."""
 
 
-class RegistryCorrupt(RegistryError):  # noqa: N818
+class RegistryCorrupt(RegistryError):
     """What the registry holds is not what was put there."""

@@ -21,7 +21,7 @@ _NOUNS: Final[dict[Kind, str]] = {"adapter": "adapter", "labels": "label set"}
 _COMMANDS: Final[dict[Kind, str]] = {"adapter": "adapters", "labels": "labels"}
 
 
-class AdapterNotFound(AlignstreamError):  # noqa: N818 (names the state)
+class AdapterNotFound(AlignstreamError):
     """No adapter of that name is in the registry, on disk or in the package."""
 
 

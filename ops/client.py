@@ -56,15 +56,15 @@ T = TypeVar("T")
 Place = tuple[str, int, int]
 
 
-class DocumentInvalid(AlignstreamError):  # noqa: N818 (names the state, not the class)
+class DocumentInvalid(AlignstreamError):
     """A document does not fit ``documents.v1``; nothing was sent."""
 
 
-class ResultTimeout(AlignstreamError):  # noqa: N818 (likewise)
+class ResultTimeout(AlignstreamError):
     """No result came in time."""
 
 
-class DeadLettered(AlignstreamError):  # noqa: N818 (likewise)
+class DeadLettered(AlignstreamError):
     """The service put the document into the dead letters.
 
     Attributes

@@ -42,11 +42,11 @@ class BrokerError(AlignstreamError):
     """The broker refused, or could not do, what was asked."""
 
 
-class BrokerUnavailable(BrokerError):  # noqa: N818 (names the state, not the class)
+class BrokerUnavailable(BrokerError):
     """No broker answers at the configured address."""
 
 
-class TopicMissing(BrokerError):  # noqa: N818 (likewise)
+class TopicMissing(BrokerError):
     """A topic does not exist on the broker."""
 
 

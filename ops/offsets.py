@@ -32,7 +32,7 @@ from alignstream.streams.settings import Settings
 MAX_EARLIER: Final = 10_000
 
 
-class SkipRefused(BrokerError):  # noqa: N818 (names the state, not the class)
+class SkipRefused(BrokerError):
     """The record is not passed over; the message says why and what to do."""
 
 

@@ -40,7 +40,7 @@ _REFUSED: Final = (
 _TOO_LARGE: Final = "larger than its topic accepts (max.message.bytes), or refused by the broker as invalid"
 
 
-class DeliveryFailed(BrokerError):  # noqa: N818 (names the state, not the class)
+class DeliveryFailed(BrokerError):
     """Delivery stopped; the message says how many records were confirmed before."""
 
 

@@ -39,7 +39,7 @@ _SCHEMA: Final = dict(OUTPUT_SCHEMAS)[VECTORS]
 _REPLACED: Final = "\ufffd"
 
 
-class NothingRealigned(AlignstreamError):  # noqa: N818 (names the state)
+class NothingRealigned(AlignstreamError):
     """No record could be moved, or there was none; nothing was written."""
 
 

@@ -28,7 +28,7 @@ from alignstream.streams.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, OBSERV
 logger = logging.getLogger(__name__)
 
 
-class OutputRefused(RuntimeError):  # noqa: N818 (names what happened)
+class OutputRefused(RuntimeError):
     """The broker accepts less than it said at the start; the next start asks again."""
 
 

@@ -31,7 +31,7 @@ from alignstream.streams.topics import (
 ASK_TIMEOUT_MS: Final = 5000
 
 
-class BrokerNotReady(AlignstreamError):  # noqa: N818 (names the state)
+class BrokerNotReady(AlignstreamError):
     """The broker does not answer, or topics are missing."""
 
 

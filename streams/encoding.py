@@ -21,7 +21,7 @@ class Observer(Protocol):
         """Take note of the tokens of one batch."""
 
 
-class EncoderFailed(RuntimeError):  # noqa: N818 (names what happened)
+class EncoderFailed(RuntimeError):
     """The encoder failed on everything, even on a text that it encoded before: not a record's fault."""
 
 

@@ -45,7 +45,7 @@ SURE_SHARE: Final = 0.5
 _POLL_MS: Final = 200
 
 
-class Fenced(AlignstreamError):  # noqa: N818 (names what happened)
+class Fenced(AlignstreamError):
     """Another learner has claimed the log: this one must not write any more."""
 
 

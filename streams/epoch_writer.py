@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import functools
 import hashlib
 import logging
 from collections.abc import Callable
@@ -208,7 +209,7 @@ class EpochWriter:
                 if isinstance(pointer, RegistryCorrupt):
                     logger.error("Redis holds a damaged pointer to an epoch: %s", pointer)
                     continue
-                await self._call(lambda place=place, record=record: self._publish(place, record))  # type: ignore[misc]
+                await self._call(functools.partial(self._publish, place, record))
                 n_published += 1
                 if n_published == REPUBLISHED_AT_ONCE:
                     break

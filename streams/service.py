@@ -44,7 +44,7 @@ REBALANCE_SECONDS: Final = 60.0
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
 
-class Stopped(Exception):  # noqa: N818 (no error)
+class Stopped(Exception):
     """The process was told to stop before it had started."""
 
 

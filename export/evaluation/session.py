@@ -28,7 +28,7 @@ class EvaluationError(AlignstreamError):
     """A task cannot be run as it was asked for."""
 
 
-class WrongUsage(EvaluationError):  # noqa: N818 (names the state)
+class WrongUsage(EvaluationError):
     """What was asked for contradicts itself, or names what is not there: no texts would help."""
 
 

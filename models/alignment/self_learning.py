@@ -31,7 +31,7 @@ MIN_TEXTS: Final = 50
 _BLOCK_ROWS: Final = 1024
 
 
-class NotComparable(AdapterError):  # noqa: N818 (names what is the case)
+class NotComparable(AdapterError):
     """The two texts hold too few translations of each other; the message says how few."""
 
 

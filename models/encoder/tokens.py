@@ -17,11 +17,11 @@ _WORD_STARTS: Final = frozenset({"▁", "Ġ"})
 _SHOWN_CHARACTERS: Final = 40
 
 
-class TextNotUnicode(AlignstreamError):  # noqa: N818 (names the state)
+class TextNotUnicode(AlignstreamError):
     """A text holds half of a surrogate pair: bytes that are no UTF-8 become that on a command line."""
 
 
-class TextWithoutTokens(AlignstreamError):  # noqa: N818
+class TextWithoutTokens(AlignstreamError):
     """No token of a text is left to give a vector of: the text is empty, or cut away."""
 
 

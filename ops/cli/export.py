@@ -22,7 +22,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an artifac
 app = typer.Typer(no_args_is_help=True)
 
 
-class ExtraMissing(AlignstreamError):  # noqa: N818 (names the state, as the artifact errors do)
+class ExtraMissing(AlignstreamError):
     """A command needs packages that are not installed."""
 
 

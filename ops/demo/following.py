@@ -52,7 +52,7 @@ FIRST_EPOCH_TEXTS: Final = 96
 _POLL_SECONDS: Final = 0.1
 
 
-class FollowingFailed(AlignstreamError):  # noqa: N818 (names what happened)
+class FollowingFailed(AlignstreamError):
     """The second act did not come to its end; the message says where."""
 
 

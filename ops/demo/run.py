@@ -50,7 +50,7 @@ Matrix = NDArray[np.float32]
 OnProgress = Callable[[int, int], None]
 
 
-class DemoFailed(AlignstreamError):  # noqa: N818 (names what happened)
+class DemoFailed(AlignstreamError):
     """The demonstration did not come to its end; the message says where."""
 
 

@@ -26,7 +26,7 @@ PATIENCE_SECONDS: Final = 120.0
 SAME_BATCH_SECONDS: Final = 0.025
 
 
-class BenchFailed(AlignstreamError):  # noqa: N818 (names what happened)
+class BenchFailed(AlignstreamError):
     """A measurement could not be made; the message says why."""
 
 

@@ -72,7 +72,7 @@ def _counts(seed: int) -> tuple[int, ...]:
     return tuple(int(n) for n in np.random.default_rng(seed).integers(0, 500, len(LANGUAGES)))
 
 
-def _attention(seed: int, **changes: Any) -> PrototypeAttention:  # noqa: ANN401 (fields)
+def _attention(seed: int, **changes: Any) -> PrototypeAttention:
     made = PrototypeAttention(
         means=rows(seed, len(LANGUAGES)),
         languages=LANGUAGES,
@@ -573,7 +573,7 @@ def test_appending_copies_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["nan", "short", "one number", "no dimension", "a row", "float64"],
 )
-def test_what_is_refused_at_once_is_refused_when_it_is_appended(wrong: Any) -> None:  # noqa: ANN401
+def test_what_is_refused_at_once_is_refused_when_it_is_appended(wrong: Any) -> None:
     right = unit_rows(1, 1)[0]
     start = empty()
     for key, value in ((wrong, right), (right, wrong)):

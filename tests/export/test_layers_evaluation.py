@@ -151,7 +151,7 @@ def test_lines_that_repeat_cost_layers_nothing(models: dict[str, Path]) -> None:
     assert {item.score for item in report.results} == {100.0}
 
 
-def invoke(*arguments: str | Path) -> Any:  # noqa: ANN401 (typer's Result)
+def invoke(*arguments: str | Path) -> Any:
     app = typer.Typer()
     command.register(app)
     app.command("other")(lambda: None)
@@ -198,7 +198,7 @@ def test_without_torch_the_command_says_what_to_install(
 ) -> None:
     original = builtins.__import__
 
-    def refuse(name: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
         if name == "alignstream.export.evaluation.layers":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return original(name, *arguments, **options)

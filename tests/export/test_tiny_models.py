@@ -43,7 +43,7 @@ TEXTS = [
 TOLERANCE = 1e-5
 
 
-def export(model: Path, output: Path, **options: Any) -> Manifest:  # noqa: ANN401 (those of export_onnx)
+def export(model: Path, output: Path, **options: Any) -> Manifest:
     """Export without warnings, unless the test takes them."""
 
     def fail(message: str) -> None:

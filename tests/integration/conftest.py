@@ -133,7 +133,7 @@ def start_worker(service_settings: Settings, tmp_path: Path) -> Iterator[StartWo
     with contextlib.ExitStack() as stack:
         count = 0
 
-        def start(settings: Settings | None = None, **overrides: Any) -> Worker:  # noqa: ANN401
+        def start(settings: Settings | None = None, **overrides: Any) -> Worker:
             nonlocal count
             count += 1
             settings = settings or service_settings
@@ -229,7 +229,7 @@ def open_service(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Op
         artifact: Path,
         *,
         prepare: Callable[[Settings], object] = lambda _: None,
-        **overrides: Any,  # noqa: ANN401 (values of any setting)
+        **overrides: Any,
     ) -> Iterator[Service]:
         folder = tmp_path_factory.mktemp("service")
         prefix = f"s{uuid.uuid4().hex[:12]}."

@@ -62,7 +62,7 @@ class Seen:
         return None if not found or found[0] is None else found[0].decode()
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 (any JSON value)
+    def json(self) -> Any:
         """The value, decoded."""
         assert self.value is not None
         return json.loads(self.value)
@@ -194,7 +194,7 @@ def set_max_message_bytes(settings: Settings, name: str, max_message_bytes: int)
 # -- what goes in ----------------------------------------------------------------------------------
 
 
-def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has no types)
+def open_producer(settings: Settings) -> Any:
     """Return a producer that keeps the order, and outlives a broker that is away for a while."""
     return kafka.KafkaProducer(
         **kafka_options(settings),

@@ -126,7 +126,7 @@ class Observer:
         (value,) = observations.packed(items, encoder=self._encoder, dim=DIM)
         return self.write(value, timestamp_ms=timestamp_ms)
 
-    def texts(self, start: int, stop: int, *, tenant: str = TENANT, size: int = 16, **options: Any) -> int:  # noqa: ANN401 (as of text)
+    def texts(self, start: int, stop: int, *, tenant: str = TENANT, size: int = 16, **options: Any) -> int:
         """Write the texts of a range of source offsets, some to a record; return the last record's offset."""
         offset = -1
         for first in range(start, stop, size):
@@ -134,7 +134,7 @@ class Observer:
             offset = self.observe([text(number, tenant=tenant, **options) for number in numbers])
         return offset
 
-    def control(self, action: observations.Action, **fields: Any) -> int:  # noqa: ANN401 (of Control)
+    def control(self, action: observations.Action, **fields: Any) -> int:
         """Write what a person asks for; return the record's offset."""
         control = Control(id=f"{action}-{time.monotonic_ns()}", action=action, **fields)
         return self.write(observations.encode(ObservationsV1(control=control)))

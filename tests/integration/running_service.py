@@ -101,7 +101,7 @@ class Service:
         sent = self.producer.send(topic, raw, key=key, headers=list(headers)).get(timeout=30)
         return sent.partition, sent.offset
 
-    def vector(self, value: Mapping[str, Any], **options: Any) -> dict[str, Any]:  # noqa: ANN401 (as of send)
+    def vector(self, value: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Produce one document and return the value of its vector record."""
         place = self.send(value, **options)
         self.outputs.wait_for([place])
@@ -112,7 +112,7 @@ class Service:
 class StartWorker(Protocol):
     """Starts a worker process that the test's end stops."""
 
-    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...  # noqa: ANN401
+    def __call__(self, settings: Settings | None = None, **overrides: Any) -> Worker: ...
 
 
 class OpenService(Protocol):
@@ -123,7 +123,7 @@ class OpenService(Protocol):
         artifact: Path,
         *,
         prepare: Callable[[Settings], object] = lambda _: None,
-        **overrides: Any,  # noqa: ANN401 (values of any setting)
+        **overrides: Any,
     ) -> contextlib.AbstractContextManager[Service]: ...
 
 
@@ -153,7 +153,7 @@ class Shell:
         *arguments: str | Path,
         expect: int = DONE,
         stdin: bytes = b"",
-        **settings: Any,  # noqa: ANN401 (text, as in the environment)
+        **settings: Any,
     ) -> tuple[str, str]:
         """Return standard output and standard error."""
         done = subprocess.run(
@@ -169,12 +169,12 @@ class Shell:
         assert "Traceback" not in err, err
         return out, err
 
-    def json(self, *arguments: str | Path, **options: Any) -> Any:  # noqa: ANN401 (any JSON value)
+    def json(self, *arguments: str | Path, **options: Any) -> Any:
         """Return what a command prints with ``--json``."""
         out, _ = self(*arguments, "--json", **options)
         return json.loads(out)
 
-    def json_lines(self, *arguments: str | Path, **options: Any) -> list[Any]:  # noqa: ANN401 (likewise)
+    def json_lines(self, *arguments: str | Path, **options: Any) -> list[Any]:
         """Return what a command prints with ``--json``, a line a value."""
         out, _ = self(*arguments, "--json", **options)
         return [json.loads(line) for line in out.splitlines()]

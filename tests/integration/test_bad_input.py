@@ -59,7 +59,7 @@ def noise(size_bytes: int) -> str:
     return base64.b64encode(random.Random(size_bytes).randbytes(size_bytes * 3 // 4)).decode()
 
 
-def document(**fields: Any) -> bytes:  # noqa: ANN401 (any JSON value)
+def document(**fields: Any) -> bytes:
     return json.dumps({"text": f"w1 {PAYLOAD}", **fields}).encode()
 
 

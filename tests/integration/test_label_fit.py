@@ -182,7 +182,7 @@ class Topics:
             for language, lines in texts.items()
         }
 
-    def fit(self, sample: Matrix, **options: Any) -> Outcome:  # noqa: ANN401 (as of fit_labels)
+    def fit(self, sample: Matrix, **options: Any) -> Outcome:
         return fit_labels(
             self.labels, adapter=self.adapter, template="This text is about {label}.",
             prototypes=self.prototypes, sample=sample, **options,

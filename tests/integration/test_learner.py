@@ -160,7 +160,7 @@ def test_feedback_that_cannot_be_taken_is_a_dead_letter_and_goes_back_to_where_i
     assert again == {(topic, reason) for topic, reason, _ in bad}
 
 
-def document(number: int, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 (of DocumentV1)
+def document(number: int, **fields: Any) -> dict[str, Any]:
     language = ("de", "en", None)[number % 3]
     tag = {} if language is None else {"language": language}
     return {"text": text_of(number), "labels": ["w1", "w2"], "tenant": "acme", **tag, **fields}

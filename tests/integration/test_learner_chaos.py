@@ -177,7 +177,7 @@ class Processes:
     start_worker: StartWorker
     start_learner: StartLearner
 
-    def with_encoder(self, artifact: Path, **overrides: Any) -> Settings:  # noqa: ANN401 (values of settings)
+    def with_encoder(self, artifact: Path, **overrides: Any) -> Settings:
         """Push an adapter for an encoder; return settings with both."""
         encoder = read_manifest(artifact).fingerprint
         name = overrides.get("adapter", "default")

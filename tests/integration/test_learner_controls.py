@@ -94,7 +94,7 @@ class Told:
             [make(number, name, **options) for number, name in enumerate(names, start)]
         )
 
-    def ask(self, action: Action, **fields: Any) -> int:  # noqa: ANN401 (of Control)
+    def ask(self, action: Action, **fields: Any) -> int:
         """Ask for something for the tenant, and wait until it is in the log."""
         offset = self.observer.control(action, tenant=self.tenant, **fields)
         self.ledger.wait_until_read(offset)

@@ -500,7 +500,7 @@ def test_a_reader_can_be_closed_twice(settings: Settings) -> None:
 
 
 @pytest.fixture
-def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 (a function of any arguments)
+def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
 
@@ -512,7 +512,7 @@ def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: AN
     return run
 
 
-def test_the_command_line_produces_and_tails(settings: Settings, cli: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_the_command_line_produces_and_tails(settings: Settings, cli: Any, tmp_path: Path) -> None:
     file = tmp_path / "in.jsonl"
     file.write_bytes(
         b'{"id": "a", "text": "Hallo"}\nnot json\n{"id": "b", "text": "Salut", "language": "fr"}\n'
@@ -539,7 +539,7 @@ def test_the_command_line_produces_and_tails(settings: Settings, cli: Any, tmp_p
     assert shown["value"]["vector"] == [0.6, -0.8]
 
 
-def test_the_command_line_keeps_dead_letters_and_skips(settings: Settings, cli: Any) -> None:  # noqa: ANN401
+def test_the_command_line_keeps_dead_letters_and_skips(settings: Settings, cli: Any) -> None:
     produce(settings, [dead(settings, "bad-utf8", b"\xff"), dead(settings, "bad-json", b"{\x1b[31m")])
     listed = json.loads(cli("deadletters", "list", "--json", "--since", "1h").stdout)
     assert listed["total"] == 2

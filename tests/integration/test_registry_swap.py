@@ -389,7 +389,7 @@ def test_a_worker_starts_without_redis_on_its_last_good_copy_and_without_any_wai
     assert {version for found in versions(outputs).values() for _, version in found} == {adapter.version}
 
 
-def waits_for(server: Any, what: str) -> str:  # noqa: ANN401 (a worker)
+def waits_for(server: Any, what: str) -> str:
     """Return what keeps a worker from being ready under this heading, or nothing."""
     try:
         status, body = ready(server)

@@ -198,7 +198,7 @@ def settings(secure_kafka: Secure, tiny_artifact: Path, topic_prefix: str, tmp_p
     return found
 
 
-def changed(settings: Settings, **values: Any) -> Settings:  # noqa: ANN401 (values of any setting)
+def changed(settings: Settings, **values: Any) -> Settings:
     """Return settings with others, checked as those of a user are."""
     return load(**{**settings.model_dump(exclude_unset=True), **values})
 

@@ -34,7 +34,7 @@ TAGS: Final = ("de", "en", "fr", "ru")
 SPREAD: Final = 0.4
 
 
-def unit(x: Any) -> Any:  # noqa: ANN401 (an array of any number of rows)
+def unit(x: Any) -> Any:
     """Divide rows by their length."""
     wide = np.asarray(x, dtype=np.float64)
     return (wide / np.linalg.norm(wide, axis=-1, keepdims=True)).astype(np.float32)
@@ -58,21 +58,21 @@ def adapter(dim: int = DIM, seed: int = 5, encoder: str = ENCODER) -> Adapter:
 
 def texts(
     rng: np.random.Generator, n: int, *, language: int = 0, dim: int = DIM, spread: float = SPREAD,
-    shift: Any = 0.0,  # noqa: ANN401 (a vector, or 0)
+    shift: Any = 0.0,
 ) -> list[Vector32]:  # fmt: skip
     """Return n unit vectors around a language's centre, moved by a shift."""
     X = centres(dim)[language] + shift + spread * rng.standard_normal((n, dim)) / np.sqrt(dim)
     return list(unit(X))
 
 
-def text(x: Vector32, tag: str | None = "de-Latn", key: int | None = 1, **fields: Any) -> Text:  # noqa: ANN401
+def text(x: Vector32, tag: str | None = "de-Latn", key: int | None = 1, **fields: Any) -> Text:
     """Return a text as a state takes it."""
     return Text(x, tag, key=key, **fields)
 
 
 def observed_text(
     x: Vector32, offset: int, *, tenant: str = "a", language: str | None = "de", partition: int = 0,
-    key: int | None = None, topic: str = "documents.v1", **fields: Any,  # noqa: ANN401
+    key: int | None = None, topic: str = "documents.v1", **fields: Any,
 ) -> ObservedText:  # fmt: skip
     """Return a text as a worker writes it."""
     name = None if key is None else f"{key:016x}"
@@ -100,7 +100,7 @@ def observed_example(
     return ObservedExample(source, tenant, name, "topics", label, half_vector_field(x), "de")
 
 
-def record(*items: Any, encoder: str = ENCODER, dim: int = DIM) -> bytes:  # noqa: ANN401
+def record(*items: Any, encoder: str = ENCODER, dim: int = DIM) -> bytes:
     """Return a record of observations."""
     return observations.encode(
         ObservationsV1(
@@ -113,7 +113,7 @@ def record(*items: Any, encoder: str = ENCODER, dim: int = DIM) -> bytes:  # noq
     )
 
 
-def control(action: Any, **fields: Any) -> bytes:  # noqa: ANN401
+def control(action: Any, **fields: Any) -> bytes:
     """Return a record that asks for something."""
     return observations.encode(ObservationsV1(control=Control(id="c", action=action, **fields)))
 
@@ -203,5 +203,5 @@ class Ledger:
             self.log.apply(epoch_log.part_key(name), part)
         return list(parts)
 
-    def _put(self, key: bytes, manifest: Any) -> None:  # noqa: ANN401
+    def _put(self, key: bytes, manifest: Any) -> None:
         assert self.log.apply(key, epoch_log.encode(manifest)) is not None

@@ -147,7 +147,7 @@ class Worker:
         self._dead_letter_bytes = dead_letter_bytes
         run = self.pipeline.run
 
-        def counted(records: Any, catalogue: Any) -> Any:  # noqa: ANN401 (as the pipeline's)
+        def counted(records: Any, catalogue: Any) -> Any:
             self.n_batches.append(len(records))
             self.before_run([record.offset for record in records])
             return run(records, catalogue)
@@ -183,11 +183,11 @@ class Worker:
         return self.metrics.registry.get_sample_value(name, labels)
 
 
-def good(offset: int, **fields: Any) -> Message:  # noqa: ANN401 (fields of Message)
+def good(offset: int, **fields: Any) -> Message:
     return Message(offset, json.dumps({"text": f"text {offset}"}).encode(), **fields)
 
 
-def bad(offset: int, value: bytes = b"\xff", **fields: Any) -> Message:  # noqa: ANN401 (fields of Message)
+def bad(offset: int, value: bytes = b"\xff", **fields: Any) -> Message:
     return Message(offset, value, **fields)
 
 
@@ -462,7 +462,7 @@ def test_one_catalogue_serves_a_whole_batch(worker: Worker) -> None:
     seen: list[Any] = []
     run = worker.pipeline.run
 
-    def note(records: Any, catalogue: Any) -> Any:  # noqa: ANN401 (as the pipeline's)
+    def note(records: Any, catalogue: Any) -> Any:
         seen.append(catalogue)
         worker.catalogue = Catalogue(worker.catalogue.adapters, MappingProxyType({}))
         return run(records, catalogue)

@@ -94,12 +94,12 @@ def toy_adapter() -> Adapter:
 ADAPTER = toy_adapter()
 
 
-def played(segments: Sequence[Segment], *, live_texts: int = 100, **options: Any) -> list[Played]:  # noqa: ANN401
+def played(segments: Sequence[Segment], *, live_texts: int = 100, **options: Any) -> list[Played]:
     replay = Replay(ADAPTER, live_texts=live_texts, **options)
     return [replay.play(segment) for segment in segments]
 
 
-def mean(item: Played, column: Any, measure: str) -> float:  # noqa: ANN401
+def mean(item: Played, column: Any, measure: str) -> float:
     return float(np.mean([np.mean(values) for values in item.found[column][measure].values()]))
 
 
@@ -424,7 +424,7 @@ def test_a_stream_is_read_in_the_order_of_its_lines(tmp_path: Path) -> None:
         ({"text": "a", "group": True}, "line 4: 'group' is no text"),
     ],
 )
-def test_a_malformed_stream_is_refused_with_its_line(record: Any, message: str, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_malformed_stream_is_refused_with_its_line(record: Any, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", [*GOOD, record])
     with pytest.raises(TextError, match=message) as refused:
         read_stream(path)
@@ -484,7 +484,7 @@ def test_an_own_stream_gives_what_its_messages_give(session: Session, own: Path)
 # --- the command -------------------------------------------------------------------------------------------
 
 
-def invoke(*arguments: str | Path) -> Any:  # noqa: ANN401 (typer's Result)
+def invoke(*arguments: str | Path) -> Any:
     app = typer.Typer()
     command.register(app)
     app.command("other")(lambda: None)

@@ -1099,7 +1099,7 @@ def test_what_cannot_be_run_is_refused(session: Session, tmp_path: Path) -> None
 # --- the command -------------------------------------------------------------------------------------------
 
 
-def invoke(*arguments: str | Path) -> Any:  # noqa: ANN401 (typer's Result)
+def invoke(*arguments: str | Path) -> Any:
     app = typer.Typer()
     command.register(app)
     app.command("other")(lambda: None)
@@ -1246,7 +1246,7 @@ def test_the_named_sets_are_development_parts_line_by_line(monkeypatch: pytest.M
     opened: list[str] = []
     original = Path.open
 
-    def record(self: Path, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+    def record(self: Path, *arguments: Any, **options: Any) -> Any:
         opened.append(self.name)
         return original(self, *arguments, **options)
 

@@ -49,11 +49,11 @@ MAX_ERROR = 1e-6
 UNNOTICED = 0.02
 
 
-def rows(X: Any, languages: Sequence[str]) -> Rows:  # noqa: ANN401 (an array or a list of vectors)
+def rows(X: Any, languages: Sequence[str]) -> Rows:
     return Rows(np.asarray(X, dtype=np.float16).reshape(len(languages), DIM), tuple(languages))
 
 
-def epoch(**fields: Any) -> Epoch:  # noqa: ANN401
+def epoch(**fields: Any) -> Epoch:
     means = np.asarray(fields.pop("means", np.zeros((0, DIM))), dtype=np.float32)
     nothing: dict[str, Any] = {
         "encoder": ENCODER, "tenant": "a", "number": 1, "dim": DIM, "reason": "hand", "languages": (),
@@ -70,7 +70,7 @@ def tenant_map(version: str, *, language: str = "de-Latn") -> TenantMap:
     return TenantMap(LanguageMaps(left, right, (language,)), version)
 
 
-def busy(seed: int, **fields: Any) -> Epoch:  # noqa: ANN401
+def busy(seed: int, **fields: Any) -> Epoch:
     rng = np.random.default_rng(seed)
     texts = [x for language in range(4) for x in made.texts(rng, 12, language=language)]
     tags = [LANGUAGES[row // 12] for row in range(48)]

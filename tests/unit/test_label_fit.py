@@ -73,7 +73,7 @@ def mixed(n: int, seed: int = 0) -> tuple[Matrix, NDArray[np.int64]]:
     return world(gold, seed), gold
 
 
-def accuracy(prototypes: Matrix, bias: Any, X: Matrix, gold: NDArray[np.int64]) -> float:  # noqa: ANN401
+def accuracy(prototypes: Matrix, bias: Any, X: Matrix, gold: NDArray[np.int64]) -> float:
     return float(((label_cosines(X, prototypes) - bias).argmax(axis=1) == gold).mean())
 
 
@@ -260,7 +260,7 @@ def test_thresholds_without_examples_keep_the_share_of_texts_that_a_label_applie
 # -- the fit of a set -----------------------------------------------------------------------------------------
 
 
-def run(sample: Matrix, examples: int = 0, labels: LabelSet = LABELS, **options: Any) -> Outcome:  # noqa: ANN401
+def run(sample: Matrix, examples: int = 0, labels: LabelSet = LABELS, **options: Any) -> Outcome:
     X, gold = mixed(examples or 1, seed=7)
     return fit_labels(
         labels, adapter=ADAPTER, template=TEMPLATE, prototypes=label_vectors(), sample=sample,

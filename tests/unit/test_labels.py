@@ -32,7 +32,7 @@ def centred() -> Adapter:
     return Adapter("e" * 64, DIM, (Centre(np.full(DIM, 0.1, dtype=np.float32)),))
 
 
-def fitted(**changes: Any) -> Fitted:  # noqa: ANN401 (values of any field)
+def fitted(**changes: Any) -> Fitted:
     values: dict[str, Any] = {
         "encoder": "e" * 64, "adapter_version": centred().version, "template": TEMPLATE, "dim": DIM,
         "prototypes": encode_prototypes(rows(3)), "bias": (0.1, 0.0, -0.1), "temperature": 0.05,

@@ -19,7 +19,7 @@ DIM = 4
 ADAPTER = Adapter("e" * 64, DIM, (Centre(np.full(DIM, 0.1, dtype=np.float32)),))
 
 
-def told(tmp_path: Path, own_template: str | None = None, **changes: Any) -> list[str]:  # noqa: ANN401 (any field)
+def told(tmp_path: Path, own_template: str | None = None, **changes: Any) -> list[str]:
     settings = Settings(cache_dir=tmp_path, state_dir=tmp_path)
     values: dict[str, Any] = {
         "encoder": ADAPTER.encoder, "adapter_version": ADAPTER.version, "template": settings.template,

@@ -30,7 +30,7 @@ def centre(shift: float) -> Adapter:
 OLD, NEW = centre(0.25), centre(-0.25)
 
 
-def stored(id: str = "a", **changed: Any) -> bytes:  # noqa: A002, ANN401 (the record's own words)
+def stored(id: str = "a", **changed: Any) -> bytes:  # noqa: A002 (the record's own words)
     x = np.array([0.5, 0.5, -0.5, 0.5], dtype=np.float32)
     body = {
         "id": id, "tenant": "default", "vector": vector_field(OLD.transform_one(x), "base64-f32le"),

@@ -287,7 +287,7 @@ def test_each_bad_record_is_dead_lettered_untouched_and_its_neighbours_are_not_t
 )
 def test_every_record_has_the_same_outcome_alone_in_any_batch_and_in_any_order(
     kinds: list[str],
-    shuffled: Any,  # noqa: ANN401 (Hypothesis' own random type)
+    shuffled: Any,
 ) -> None:
     makers = {
         "good": lambda n: document(f"text {n}", offset=n),
@@ -343,7 +343,7 @@ def test_an_encoder_that_breaks_at_the_labels_condemns_no_record() -> None:
     encoder = FakeEncoder(dim=DIM)
     encode = encoder.encode
 
-    def break_after_the_texts(tokens: Any) -> Any:  # noqa: ANN401 (as the encoder's)
+    def break_after_the_texts(tokens: Any) -> Any:
         try:
             return encode(tokens)
         finally:
@@ -392,7 +392,7 @@ def test_every_stage_is_measured_once_a_batch() -> None:
     assert observed.n_tokens == 4 + 3
 
 
-def with_fitted(encoder: FakeEncoder, /, **changes: Any) -> Catalogue:  # noqa: ANN401 (values of any field)
+def with_fitted(encoder: FakeEncoder, /, **changes: Any) -> Catalogue:
     """Return a catalogue in which the label set is fitted: it always finds its second label, by its bias."""
     values: dict[str, Any] = {
         "encoder": encoder.fingerprint, "adapter_version": adapter(encoder).version,

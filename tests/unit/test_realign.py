@@ -70,12 +70,12 @@ class Rounded:
     def tokenize(self, texts: list[str]) -> list[Tokens]:
         return ENCODER.tokenize(texts)
 
-    def encode(self, tokens: list[Tokens]) -> Any:  # noqa: ANN401 (as the encoder)
+    def encode(self, tokens: list[Tokens]) -> Any:
         X = ENCODER.encode(tokens)
         return np.stack([read_half_vector(half_vector_field(x), x.size) for x in X])
 
 
-def written(adapter: Adapter, *, encoder: Any = ENCODER, policy: Policy = POLICY, **document: Any) -> bytes:  # noqa: ANN401
+def written(adapter: Adapter, *, encoder: Any = ENCODER, policy: Policy = POLICY, **document: Any) -> bytes:
     """Return what a worker with this adapter writes for a document."""
     catalogue = Catalogue(
         MappingProxyType(
@@ -99,7 +99,7 @@ def written(adapter: Adapter, *, encoder: Any = ENCODER, policy: Policy = POLICY
     return outcome.outputs[0].value
 
 
-def moved(value: bytes, destination: Any = TO_NEW) -> bytes:  # noqa: ANN401 (a Destination)
+def moved(value: bytes, destination: Any = TO_NEW) -> bytes:
     result = realign(value, destination)
     assert isinstance(result, Realigned), result
     return result.value
@@ -150,7 +150,7 @@ def test_moving_there_twice_changes_nothing_and_any_way_there_gives_the_same(
 
 def test_a_raw_vector_that_float16_holds_exactly_gives_the_very_record_of_the_worker() -> None:
     class Exact(Rounded):
-        def encode(self, tokens: list[Tokens]) -> Any:  # noqa: ANN401 (as the encoder)
+        def encode(self, tokens: list[Tokens]) -> Any:
             return np.stack([np.array([0.5, 0.5, -0.5, 0, 0, 0.5, 0, 0], dtype=np.float32)] * len(tokens))
 
     document = {"id": "a", "language": "fr", "metadata": {"a": [1.5, "é"]}}
@@ -211,14 +211,14 @@ def test_a_destination_may_add_a_step_of_the_tenant_to_the_vector_and_the_space(
     assert realign(mirrored, there) == Unchanged(mirrored)
 
 
-def vector_of(value: bytes) -> Any:  # noqa: ANN401 (an array)
+def vector_of(value: bytes) -> Any:
     return np.frombuffer(base64.b64decode(json.loads(value)["vector"]), "<f4")
 
 
 # -- what is refused -----------------------------------------------------------------------------------------
 
 
-def with_fields(**changed: Any) -> Callable[[], bytes]:  # noqa: ANN401 (any JSON value)
+def with_fields(**changed: Any) -> Callable[[], bytes]:
     def make() -> bytes:
         body = json.loads(written(OLD)) | changed
         return json.dumps({name: value for name, value in body.items() if value is not None}).encode()

@@ -33,7 +33,7 @@ NO_BANK = Rows(np.zeros((0, DIM), dtype=np.float16), ())
 Q = np.linalg.qr(np.random.default_rng(1).standard_normal((DIM, DIM)))[0]
 
 
-def distorted(X: Any, much: float = 0.5) -> Any:  # noqa: ANN401
+def distorted(X: Any, much: float = 0.5) -> Any:
     """Return where an encoder with a systematic error puts texts: turned partly into another direction."""
     wide = np.asarray(X, dtype=np.float64)
     return made.unit((1 - much) * wide + much * wide @ Q)
@@ -330,7 +330,7 @@ def test_copies_of_one_text_are_each_others_neighbours_in_any_order() -> None:
 # -- canaries -----------------------------------------------------------------------------------------------
 
 
-def epoch_of(seed: int, *, n: int = 200, memory: Sequence[Pair] = (), shift: Any = 0.0) -> Epoch:  # noqa: ANN401
+def epoch_of(seed: int, *, n: int = 200, memory: Sequence[Pair] = (), shift: Any = 0.0) -> Epoch:
     rng = np.random.default_rng(seed)
     state = TenantState(DIM)
     for position, x in enumerate(texts(rng, n, shift=shift, spread=1.0)):
@@ -408,7 +408,7 @@ def test_pairs_that_get_significantly_worse_refuse_an_epoch(monkeypatch: pytest.
     bad = dataclasses.replace(good, number=9)
     plain = Following.query
 
-    def query(self: Following, x: Any, context: Context) -> Any:  # noqa: ANN401
+    def query(self: Following, x: Any, context: Context) -> Any:
         return made.unit(plain(self, x, context) @ Q) if self.epoch is bad else plain(self, x, context)
 
     monkeypatch.setattr(Following, "query", query)

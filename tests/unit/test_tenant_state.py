@@ -31,7 +31,7 @@ NEAR = 0.12
 
 def take(
     state: TenantState, X: Iterable[Any], *, key: int | None = 1, tag: str | None = "de-Latn",
-    **fields: Any,  # noqa: ANN401
+    **fields: Any,
 ) -> None:  # fmt: skip
     for x in X:
         state.take_text(text(x, tag, key, **fields))
@@ -42,7 +42,7 @@ def many_keys(state: TenantState, X: Iterable[Any], rng: np.random.Generator, n_
         state.take_text(text(x, key=int(rng.integers(0, n_keys))))
 
 
-def away(seed: int = 9, size: float = 0.4, dim: int = DIM) -> Any:  # noqa: ANN401
+def away(seed: int = 9, size: float = 0.4, dim: int = DIM) -> Any:
     return size * made.unit(np.random.default_rng(seed).standard_normal(dim)).astype(np.float64)
 
 
@@ -92,7 +92,7 @@ def test_languages_keep_apart_up_to_a_limit_and_one_may_be_forgotten() -> None:
     [(np.zeros((2, 3)), np.zeros(1)), (np.zeros((1, 2)), np.zeros(1)), (np.full((1, 3), np.nan), np.zeros(1)),
      (np.zeros((1, 3)), np.array([-1.0])), (np.zeros((1, 3)), np.array([np.inf]))],
 )  # fmt: skip
-def test_stored_means_that_cannot_be_are_refused(means: Any, weights: Any) -> None:  # noqa: ANN401
+def test_stored_means_that_cannot_be_are_refused(means: Any, weights: Any) -> None:
     with pytest.raises(AlignstreamError, match="stored means"):
         RunningMeans.restored(3, ("de",), means, weights)
 
@@ -145,13 +145,13 @@ def test_a_shift_is_confirmed_within_four_windows_and_means_follow_there_and_bac
     state = TenantState(WIDE)
     shift = away(seed, 0.35, WIDE)
 
-    def where() -> Any:  # noqa: ANN401
+    def where() -> Any:
         return state.means.means[0]
 
-    def expected(by: Any) -> Any:  # noqa: ANN401
+    def expected(by: Any) -> Any:
         return np.mean(texts(np.random.default_rng(1), 4000, dim=WIDE, shift=by), axis=0)
 
-    def run(n: int, by: Any) -> int:  # noqa: ANN401
+    def run(n: int, by: Any) -> int:
         """Feed n texts; return after how many a change was confirmed, or 0."""
         before, found = state.n_drifts, 0
         for count, x in enumerate(texts(rng, n, dim=WIDE, shift=by), 1):
