@@ -66,19 +66,19 @@ bench: setup-dev ## measure speed and memory, as ratios in one run
 	$(BIN)/python -m tests.bench
 
 adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encodes 30,000 texts the first time)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.shipped
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.shipped_adapter
 
 compare: setup-dev ## judge every alignment method and write docs/alignment.md (after make adapter)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.comparison
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.comparison
 
 causal: setup-dev ## replay streams and write the figures of docs/following.md
 	OPENBLAS_NUM_THREADS=1 $(BIN)/alignstream evaluate --causal --document docs/following.md
 
 export-graph: setup-dev ## export the embedded encoder's graph again, with optimum
-	$(BIN)/python -m alignstream.export.graph_template
+	$(BIN)/python -m alignstream.export.figures.embedded_graph
 
 schemas: setup-dev ## write the JSON Schemas of the records again
-	$(BIN)/python -m alignstream.ops.schemas docs/schemas
+	$(BIN)/python -m alignstream.ops.admin.schemas docs/schemas
 
 package: setup-dev ## build the wheel
 	$(BIN)/python -m build --wheel --outdir build/dist

@@ -19,9 +19,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from alignstream.models.errors import AlignstreamError, LabelsError, RegistryError
-from alignstream.models.registry import wire
-from alignstream.models.tasks.labels import check_template
+from alignstream.models.errors import LabelsError, RegistryError, SettingsError
+from alignstream.models.labels.label_set import check_template
+from alignstream.models.registry import layout as wire
 
 PREFIX = "ALIGNSTREAM_"
 #: Read from the environment by something other than the settings.
@@ -32,10 +32,6 @@ TOPIC_PREFIX_PATTERN = r"^[A-Za-z0-9._-]{0,150}$"
 
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
-
-
-class SettingsError(AlignstreamError):
-    """A setting is unknown or malformed; the message names it and says what is accepted."""
 
 
 class Settings(BaseSettings):

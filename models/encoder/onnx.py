@@ -5,48 +5,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 
+from alignstream.models.arrays import Matrix
 from alignstream.models.encoder import artifact as files
 from alignstream.models.encoder.artifact import Manifest
 from alignstream.models.encoder.batching import micro_batches
+from alignstream.models.encoder.token_spans import PlacingTokenizer, TokenVectors
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.encoder.tokens import PlacingTokenizer, TokenVectors
-from alignstream.models.errors import ArtifactCorrupt, ArtifactMismatch
+from alignstream.models.errors import ArtifactCorrupt, ArtifactMismatch, InferenceError
 
 SENTENCE: Final = "sentence_embedding"
 TOKEN: Final = "token_embeddings"  # noqa: S105 (the name of a graph output)
 #: A row whose length is further from 1 than this was not normalised.
 MAX_NORM_ERROR: Final = 1e-3
-
-Matrix = NDArray[np.float32]
-
-
-class InferenceError(RuntimeError):
-    """The graph failed on a batch, or gave numbers that are not finite."""
-
-
-class Encoder(Protocol):
-    """What the service needs of an encoder. Called from one thread at a time, never the event loop."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Name the space that the vectors live in."""
-
-    @property
-    def dim(self) -> int:
-        """Count the numbers of a vector."""
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, in order; cheap against ``encode``."""
-
-    def encode(self, tokens: Sequence[Tokens]) -> Matrix:
-        """Return unit vectors of shape (n, dim), in order; raises ``InferenceError``."""
 
 
 class OnnxEncoder:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
-from alignstream.models.alignment import adapter as adapters
-from alignstream.models.alignment.adapter import IDENTITY, Adapter
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.adapter import adapter as adapters
+from alignstream.models.adapter.adapter import IDENTITY, Adapter
+from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.errors import (
     AdapterError,
     AlignstreamError,
@@ -25,13 +25,13 @@ from alignstream.models.errors import (
     RegistryError,
     RegistryUnavailable,
 )
-from alignstream.models.online import epoch as epochs
-from alignstream.models.online.epoch import Epoch
-from alignstream.models.registry.cache import LastGoodCopies
+from alignstream.models.labels import label_set as label_sets
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.models.registry.last_good import LastGoodCopies
+from alignstream.models.registry.layout import KINDS, Kind, Pointer
 from alignstream.models.registry.store import Store
-from alignstream.models.registry.wire import KINDS, Kind, Pointer
-from alignstream.models.tasks import labels as label_sets
-from alignstream.models.tasks.labels import LabelSet
+from alignstream.models.serving import epoch as epochs
+from alignstream.models.serving.epoch import Epoch
 
 #: Workers that start together should not look together.
 POLL_JITTER: Final = 0.2

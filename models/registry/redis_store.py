@@ -20,9 +20,9 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError, RegistryUnavailable
-from alignstream.models.registry import wire
+from alignstream.models.registry import layout as wire
+from alignstream.models.registry.layout import Kind
 from alignstream.models.registry.store import StoreRules
-from alignstream.models.registry.wire import Kind
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from alignstream.models.errors import RegistryConflict, RegistryCorrupt, RegistryError
-from alignstream.models.registry import wire
-from alignstream.models.registry.wire import Kind, Pointer
+from alignstream.models.registry import layout as wire
+from alignstream.models.registry.layout import Kind, Pointer
 
 #: Tries to move a pointer for a writer who named no revision; in every round one writer does get through.
 SWAP_ATTEMPTS = 16

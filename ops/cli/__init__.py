@@ -12,6 +12,9 @@ from rich.markup import escape
 
 from alignstream.models.errors import AlignstreamError
 from alignstream.ops.cli import (
+    adapters as registry,
+)
+from alignstream.ops.cli import (
     compare,
     demo,
     encode,
@@ -23,7 +26,6 @@ from alignstream.ops.cli import (
     onboard,
     realign,
     records,
-    registry,
     serve,
     state,
     train,

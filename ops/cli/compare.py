@@ -11,7 +11,7 @@ from alignstream.ops.cli.console import AsJson, console, errors, print_json
 from alignstream.ops.cli.evaluate import check_outputs
 
 if TYPE_CHECKING:
-    from alignstream.models.alignment.adapter import Adapter
+    from alignstream.models.adapter.adapter import Adapter
     from alignstream.models.encoder.onnx import OnnxEncoder
 
 
@@ -49,10 +49,10 @@ def compare(
     """Compare two texts: cosine as encoded and aligned, and the attention between their tokens."""
     import dataclasses
 
-    from alignstream.export.heat_map import parts, to_text, write_png
-    from alignstream.models.alignment import token_attention
-    from alignstream.models.alignment.context import Context
-    from alignstream.models.alignment.words import word_spans
+    from alignstream.export.evaluate.heat_map import parts, to_text, write_png
+    from alignstream.models.adapter.context import Context
+    from alignstream.models.attention import token_attention
+    from alignstream.models.attention.words import word_spans
 
     texts, tags = (text_a, text_b), (language_a, language_b)
     _check_unicode(TEXT_A=text_a, TEXT_B=text_b)
@@ -114,7 +114,7 @@ def compare(
 
 
 def _open_encoder(artifact: Path | None) -> "OnnxEncoder":
-    from alignstream.export.embedded import cached_artifact
+    from alignstream.export.encoders.embedded import cached_artifact
     from alignstream.models.encoder.onnx import OnnxEncoder
     from alignstream.streams import settings
 
@@ -125,8 +125,8 @@ def _open_encoder(artifact: Path | None) -> "OnnxEncoder":
 
 
 def _open_adapter(name: str | None, encoder: "OnnxEncoder") -> "Adapter":
-    from alignstream.models.alignment.adapter import identity
-    from alignstream.models.alignment.shipped import packaged_adapter
+    from alignstream.models.adapter.adapter import identity
+    from alignstream.models.adapter.shipped import packaged_adapter
     from alignstream.ops.cli.fit_pairs import open_start
 
     if name is not None:
@@ -146,7 +146,7 @@ def _check_unicode(**texts: str) -> None:
 
 
 def _warn_unknown(*tags: str | None) -> None:
-    from alignstream.models.alignment.languages import language_key
+    from alignstream.models.adapter.languages import language_key
 
     for tag in tags:
         if tag is not None and language_key(tag) is None:

@@ -35,8 +35,8 @@ def demo(
     ] = False,
 ) -> None:
     """Show the service on text in many languages, then on a stream that changes: results, figures, pictures."""
-    from alignstream.ops.embedded.broker import kafka_home
-    from alignstream.ops.encoder import artifact_folder
+    from alignstream.ops.admin.encoder_choice import artifact_folder
+    from alignstream.ops.local.brokers import kafka_home
     from alignstream.streams.settings import load
 
     started = time.monotonic()
@@ -67,8 +67,8 @@ def _local(environment: dict[str, str]) -> "Settings":
 
 
 def _prepare(settings: "Settings") -> None:
-    from alignstream.ops.adapters import prepare_registry
-    from alignstream.ops.topics import create_topics
+    from alignstream.ops.admin.adapters import prepare_registry
+    from alignstream.ops.client.topics import create_topics
 
     _step("topics", ", ".join(create_topics(settings)) or "there already")
     pointer = prepare_registry(settings)
@@ -92,8 +92,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
     """Run on a stack of its own and end everything that was started, whatever happens."""
-    from alignstream.ops.embedded.stack import Stack
-    from alignstream.ops.embedded.worker import LEARNER_COMMAND, METRICS_PORT, worker
+    from alignstream.ops.local.stack import Stack
+    from alignstream.ops.local.supervised import LEARNER_COMMAND, METRICS_PORT, worker
 
     with _ended_by_sigterm(), Stack(kafka_home=home) as stack:
         _step("broker", f"{stack.broker.name} on {stack.broker.address}")
@@ -127,7 +127,7 @@ def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
 
 
 def _left_running(settings: "Settings", home: Path | None, texts: int, output: Path) -> dict[str, Any]:
-    from alignstream.ops.embedded.stack import Stack, read_state, up
+    from alignstream.ops.local.stack import Stack, read_state, up
 
     state = read_state(settings.state_dir)
     if state is None or not state.running():
@@ -145,7 +145,7 @@ def _left_running(settings: "Settings", home: Path | None, texts: int, output: P
 
 def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
     """Play both acts, show each when it ends, and write the report."""
-    from alignstream.ops.demo.run import write_report
+    from alignstream.ops.demo.first_act import write_report
     from alignstream.ops.demo.show import show, show_following
 
     report = _first_act(settings, texts, output)
@@ -159,10 +159,10 @@ def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
 def _first_act(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from alignstream.ops.demo.run import play
-    from alignstream.ops.demo.sample import load_sample
+    from alignstream.ops.admin.gate_texts import load_texts
+    from alignstream.ops.demo.first_act import play
 
-    sample = load_sample(texts)
+    sample = load_texts(texts)
     n_texts = len(sample.texts) * len(sample.languages)
     _step("texts", f"{n_texts} in {len(sample.languages)} languages, aligned and raw, and some bad records")
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -175,12 +175,13 @@ def _first_act(settings: "Settings", texts: int, output: Path) -> dict[str, Any]
 
 
 def _second_act(settings: "Settings", output: Path) -> dict[str, Any]:
-    from alignstream.ops.demo.following import play
-    from alignstream.ops.demo.sample import load_clinic, load_sample, stream_of
+    from alignstream.ops.admin.gate_texts import load_texts
+    from alignstream.ops.demo.sample import load_clinic, stream_of
+    from alignstream.ops.demo.second_act import play
     from alignstream.ops.demo.show import live
 
     clinic = load_clinic()
-    messages = stream_of(load_sample(), clinic)
+    messages = stream_of(load_texts(), clinic)
     newcomer = clinic.languages[clinic.newcomer].name
     _step(
         "a stream",

@@ -33,7 +33,7 @@ def encode(
     from rich.progress import Progress
 
     from alignstream.models.errors import AlignstreamError
-    from alignstream.ops.backfill import Rejection, encode_file, open_pipeline
+    from alignstream.ops.admin.backfill import Rejection, encode_file, open_pipeline
     from alignstream.streams.settings import load
 
     if format not in {"jsonl", "npz"}:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from alignstream.models.errors import AlignstreamError
-from alignstream.ops.cli import causal
+from alignstream.models.errors import AlignstreamError, ExtraMissing
+from alignstream.ops.cli import replay as causal
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
-from alignstream.ops.cli.export import ExtraMissing
 
 if TYPE_CHECKING:
-    from alignstream.export.evaluation.layer_report import LayerReport
-    from alignstream.export.evaluation.report import Evaluation, MeasureResult
-    from alignstream.export.evaluation.session import Session
+    from alignstream.export.evaluate.layer_report import LayerReport
+    from alignstream.export.evaluate.report import Evaluation, MeasureResult
+    from alignstream.export.evaluate.session import Session
 
 #: Top-level packages of the export extra: one of them missing means that the extra is not installed.
 _EXTRA: Final = frozenset({"huggingface_hub", "optimum", "torch", "transformers"})
@@ -106,9 +105,10 @@ def _evaluate(
     png: Annotated[Path | None, typer.Option("--png", help="Write a picture.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    from alignstream.export.evaluation.run import DEFAULT_LIMIT, check, evaluate
-    from alignstream.export.evaluation.session import Data, WrongUsage
-    from alignstream.export.evaluation.sets import Choice
+    from alignstream.export.evaluate.public_tasks import Choice
+    from alignstream.export.evaluate.run import DEFAULT_LIMIT, check, evaluate
+    from alignstream.export.evaluate.session import Data
+    from alignstream.models.errors import WrongUsage
 
     task = context.command.name or ""
     if template is not None and task not in {"labels", "all"}:
@@ -140,7 +140,7 @@ def _evaluate(
     if markdown is not None:
         write(markdown, found.to_markdown())
     if png is not None:
-        from alignstream.export.evaluation.chart import write_png
+        from alignstream.export.evaluate.chart import write_png
 
         write_png(found, png)
 
@@ -171,8 +171,8 @@ def layers(
     as_json: AsJson = False,
 ) -> None:
     """Compare hidden layers and poolings of an encoder before it is exported. Needs the export extra."""
-    from alignstream.export.evaluation.formats import few, limited, read_parallel, shown
-    from alignstream.export.evaluation.layer_report import POOLINGS
+    from alignstream.export.evaluate.formats import few, limited, read_parallel, shown
+    from alignstream.export.evaluate.layer_report import POOLINGS
 
     chosen = _listed(poolings)
     if unknown := [name for name in chosen if name not in POOLINGS]:
@@ -185,7 +185,7 @@ def layers(
     check_outputs(markdown=markdown, png=png)
     texts = limited(read_parallel(data, pivot=pivot), limit)
     try:
-        from alignstream.export.evaluation.layers import compare_layers
+        from alignstream.export.evaluate.layers import compare_layers
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _EXTRA:
             raise
@@ -204,7 +204,7 @@ def layers(
     if markdown is not None:
         write(markdown, report.to_markdown())
     if png is not None:
-        from alignstream.export.evaluation.chart import write_layers_png
+        from alignstream.export.evaluate.chart import write_layers_png
 
         write_layers_png(report, png)
 
@@ -231,7 +231,7 @@ def check_outputs(*, markdown: Path | None = None, png: Path | None = None) -> N
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             raise AlignstreamError(f"cannot write {path}: no permission; choose another place")
     if png is not None:
-        from alignstream.export.evaluation.chart import check_matplotlib
+        from alignstream.export.evaluate.chart import check_matplotlib
 
         check_matplotlib()
 
@@ -251,10 +251,10 @@ def open_session(
     adapter: str, artifact: Path | None, *, uses_tags: bool, seed: int, template: str | None
 ) -> "Session":
     """Return the encoder behind its cache, with the adapter that is judged."""
-    from alignstream.export.embedded import cached_artifact
-    from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.evaluation.session import Session
-    from alignstream.export.sources import TEMPLATE
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.data.public_vectors import TEMPLATE
+    from alignstream.export.encoders.embedded import cached_artifact
+    from alignstream.export.evaluate.session import Session
     from alignstream.models.encoder.onnx import OnnxEncoder
     from alignstream.ops.cli.fit_pairs import open_start
     from alignstream.streams import settings
@@ -280,7 +280,7 @@ def open_session(
 def _print(found: "Evaluation", *, by_language: bool) -> None:
     from rich.markup import escape
 
-    from alignstream.export.evaluation.report import KINDS, LEGEND, facts, heading, notes
+    from alignstream.export.evaluate.report import KINDS, LEGEND, facts, heading, notes
 
     console.print(escape(found.headline()), highlight=False, soft_wrap=True)
     for task in found.tasks:
@@ -298,7 +298,7 @@ def _print_measure(measure: "MeasureResult", *, by_language: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from alignstream.export.evaluation.report import HEADINGS, language_rows, summary_rows
+    from alignstream.export.evaluate.report import HEADINGS, language_rows, summary_rows
 
     is_compared = any(column.change is not None for column in measure.columns)
     title = f"{measure.name}, points" + ("; change from raw cosine" if is_compared else "")
@@ -326,7 +326,7 @@ def _print_layers(report: "LayerReport") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from alignstream.export.evaluation.layer_report import LAYER_HEADINGS
+    from alignstream.export.evaluate.layer_report import LAYER_HEADINGS
 
     for line in (report.headline(), *report.all_notes()):
         console.print(escape(line), highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from alignstream.models.errors import AlignstreamError
+from alignstream.models.errors import ExtraMissing
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ Output = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that is there already.")]
 
 app = typer.Typer(no_args_is_help=True)
-
-
-class ExtraMissing(AlignstreamError):
-    """A command needs packages that are not installed."""
 
 
 @app.command()
@@ -57,7 +53,7 @@ def onnx(
 ) -> None:
     """Export an encoder from torch, and compare the result with torch. Needs the export extra."""
     try:
-        from alignstream.export.onnx import export_onnx
+        from alignstream.export.encoders.onnx_export import export_onnx
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _EXTRA:
             raise
@@ -88,7 +84,7 @@ def onnx(
 @app.command()
 def embedded(*, output: Output, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
     """Assemble the embedded encoder from its packaged graph and weights; needs no torch."""
-    from alignstream.export.embedded import assemble
+    from alignstream.export.encoders.embedded import assemble
 
     with errors.status("assembling the embedded encoder"):
         manifest = assemble(output, overwrite=overwrite)

@@ -9,10 +9,10 @@ from alignstream.ops.cli import fit_pairs
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.export.datasets import Parallel, Texts
-    from alignstream.export.evaluate import SetReport
-    from alignstream.models.alignment.adapter import Adapter
-    from alignstream.models.alignment.members import Matrix
+    from alignstream.export.data.texts import Parallel, Texts
+    from alignstream.export.evaluate.set_report import SetReport
+    from alignstream.models.adapter.adapter import Adapter
+    from alignstream.models.arrays import Matrix
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -70,10 +70,14 @@ def default(
     """
     if rank is not None and dev is not None:
         raise typer.BadParameter("give --rank or --dev, not both: --dev is there to choose the rank")
-    from alignstream.export.datasets import check_no_overlap, read_parallel, read_texts
-    from alignstream.export.embedded import cached_artifact
-    from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.fit import check_output, fit_from_texts, write_adapter
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.data.texts import check_no_overlap, read_parallel, read_texts
+    from alignstream.export.encoders.embedded import cached_artifact
+    from alignstream.export.fit.default_adapter import (
+        check_output,
+        fit_from_texts,
+        write_adapter,
+    )
     from alignstream.models.encoder.onnx import OnnxEncoder
     from alignstream.streams import settings
 
@@ -139,15 +143,15 @@ def attention(
 
     Text alone gives the prototypes; translations, in any of the languages, give a map that serves all of them.
     """
-    from alignstream.export.datasets import (
+    from alignstream.export.data.texts import (
         MAX_POOL_TEXTS,
         check_no_overlap,
         check_rows,
         read_parallel,
         read_texts,
     )
-    from alignstream.export.fit import check_output, write_adapter
-    from alignstream.export.fit_attention import ParallelVectors, fit_attention
+    from alignstream.export.fit.attention_adapter import ParallelVectors, fit_attention
+    from alignstream.export.fit.default_adapter import check_output, write_adapter
 
     check_output(output, overwrite=overwrite)
     texts = read_texts(text)

@@ -9,11 +9,11 @@ from rich.markup import escape
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.fit_pairs import FittedPairs, PairMethod
-    from alignstream.export.pair_checks import PairVectors
-    from alignstream.export.pairs import Pairs
-    from alignstream.models.alignment.adapter import Adapter
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.data.pair_checks import PairVectors
+    from alignstream.export.data.pairs import Pairs
+    from alignstream.export.fit.pair_adapter import FittedPairs, PairMethod
+    from alignstream.models.adapter.adapter import Adapter
 
 PAIRS_HELP = (
     "Translations: .tsv with a header of two language tags, .jsonl with source, target, source_language and "
@@ -46,9 +46,9 @@ def open_start(start: str, *, encoder: str, dim: int) -> "Adapter":
     AdapterNotFound
         The package ships none for this encoder, or there is no such file.
     """
-    from alignstream.models.alignment.adapter import from_bytes, identity
-    from alignstream.models.alignment.shipped import packaged_adapter
-    from alignstream.ops.adapters import AdapterNotFound
+    from alignstream.models.adapter.adapter import from_bytes, identity
+    from alignstream.models.adapter.shipped import packaged_adapter
+    from alignstream.models.errors import AdapterNotFound
 
     if start == "identity":
         return identity(encoder, dim)
@@ -67,8 +67,8 @@ def open_start(start: str, *, encoder: str, dim: int) -> "Adapter":
 
 def open_cache(artifact: Path | None) -> "tuple[EmbeddingCache, str, int]":
     """Return the cache of vectors in front of the encoder, its fingerprint and its dimensions."""
-    from alignstream.export.embedded import cached_artifact
-    from alignstream.export.embedding_cache import EmbeddingCache
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.encoders.embedded import cached_artifact
     from alignstream.models.encoder.onnx import OnnxEncoder
     from alignstream.streams import settings
 
@@ -84,7 +84,7 @@ def open_cache(artifact: Path | None) -> "tuple[EmbeddingCache, str, int]":
 
 def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs") -> "PairVectors":
     """Return pairs with their vectors."""
-    from alignstream.export.pair_checks import PairVectors
+    from alignstream.export.data.pair_checks import PairVectors
 
     # A set of its own for each file and language: one set for all would grow, and be read whole, for ever.
     source, target = (
@@ -114,9 +114,9 @@ def _fit(
     as_json: bool,
     **options: Any,  # noqa: ANN401 (strength or blend)
 ) -> None:
-    from alignstream.export.fit import check_output, write_adapter
-    from alignstream.export.fit_pairs import fit_pairs
-    from alignstream.export.pairs import check_overlap, read_pairs
+    from alignstream.export.data.pairs import check_overlap, read_pairs
+    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.fit.pair_adapter import fit_pairs
 
     check_output(output, overwrite=overwrite)
     fit = read_pairs(pairs, target=target)
@@ -140,7 +140,7 @@ def _fit(
 
 def _check_memory(n_pairs: int, dim: int) -> None:
     """Refuse a memory that no adapter file could hold, before anything is encoded."""
-    from alignstream.models.alignment.adapter import MAX_ADAPTER_BYTES
+    from alignstream.models.adapter.adapter_file import MAX_ADAPTER_BYTES
     from alignstream.models.errors import AdapterError
 
     # Keys and values, float32; a quarter is left for what comes before.
@@ -259,10 +259,11 @@ def self_learning(
 
     It first estimates whether the texts are comparable at all, and refuses when they are not.
     """
-    from alignstream.export.datasets import TextError, read_texts
-    from alignstream.export.fit import check_output, write_adapter
-    from alignstream.export.fit_pairs import fit_unpaired
-    from alignstream.models.alignment.languages import same_language
+    from alignstream.export.data.texts import read_texts
+    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.fit.pair_adapter import fit_unpaired
+    from alignstream.models.adapter.languages import same_language
+    from alignstream.models.errors import TextError
 
     check_output(output, overwrite=overwrite)
     texts = read_texts(text).by_language

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from alignstream.models.errors import AdapterNotFound
+from alignstream.ops.cli.adapters import Note, list_names, roll_back, show_pointer
 from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, errors, print_json
 from alignstream.ops.cli.fit_pairs import Artifact
-from alignstream.ops.cli.registry import Note, list_names, roll_back, show_pointer
 
 if TYPE_CHECKING:
-    from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.label_fit import Outcome, Sample
-    from alignstream.models.alignment.members import Matrix
-    from alignstream.models.tasks.labels import LabelSet
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.fit.label_fit import Outcome, Sample
+    from alignstream.models.arrays import Matrix
+    from alignstream.models.labels.label_set import LabelSet
 
 labels_app = typer.Typer(
     no_args_is_help=True, help="Named label sets in the registry (Redis): push, fit, list, roll back."
@@ -52,8 +53,8 @@ def push(
     import msgspec
 
     from alignstream.models.errors import LabelsError
-    from alignstream.models.tasks.labels import LabelSet
-    from alignstream.ops import adapters
+    from alignstream.models.labels.label_set import LabelSet
+    from alignstream.ops.admin import adapters
     from alignstream.streams.settings import load
 
     if (file is None) == (not label):
@@ -128,9 +129,9 @@ def fit(
     The result is a new version of the set; 'labels rollback' takes it back. It belongs to the adapter that serves now:
     under another one the plain labels serve, and 'doctor' says so.
     """
-    from alignstream.export.label_fit import read_examples, read_sample
-    from alignstream.models.alignment.languages import is_known_tag
-    from alignstream.ops import adapters
+    from alignstream.export.fit.label_fit import read_examples, read_sample
+    from alignstream.models.adapter.languages import is_known_tag
+    from alignstream.ops.admin import adapters
     from alignstream.streams.settings import load
 
     if language is not None and not is_known_tag(language):
@@ -168,8 +169,8 @@ def fit(
 
 def _label_set(name: str, file: Path | None) -> "tuple[LabelSet, int | None]":
     """Return the labels to fit, and the revision that must still be there when they are published."""
-    from alignstream.models.tasks.labels import from_bytes
-    from alignstream.ops import adapters
+    from alignstream.models.labels.label_set import from_bytes
+    from alignstream.ops.admin import adapters
     from alignstream.streams.settings import load
 
     if file is not None:
@@ -189,9 +190,9 @@ def _fit(
     wrong_cost: float,
     force: bool,
 ) -> "Outcome":
-    from alignstream.export.label_fit import align, fit_labels
-    from alignstream.models.tasks.labels import render
-    from alignstream.ops import adapters
+    from alignstream.export.fit.label_fit import align, fit_labels
+    from alignstream.models.labels.label_set import render
+    from alignstream.ops.admin import adapters
     from alignstream.ops.cli.fit_pairs import open_cache
 
     cache, encoder, dim = open_cache(artifact)
@@ -199,7 +200,7 @@ def _fit(
     found, settings = adapters.with_adapter(found, adapter, settings, encoder=encoder)
     used = found.adapter(settings.adapter)
     if used is None:
-        raise adapters.AdapterNotFound(f"no adapter {settings.adapter!r} for this encoder")
+        raise AdapterNotFound(f"no adapter {settings.adapter!r} for this encoder")
     template = label_set.template or settings.template
     rendered = [render(template, label) for label in label_set.labels]
 
@@ -312,9 +313,9 @@ def show(
     """Show the labels, template and kind of a label set, what was fitted, and its history."""
     import msgspec
 
-    from alignstream.models.tasks.labels import from_bytes
-    from alignstream.ops import adapters
-    from alignstream.streams.connections import open_store
+    from alignstream.models.labels.label_set import from_bytes
+    from alignstream.ops.admin import adapters
+    from alignstream.streams.kafka.connections import open_store
     from alignstream.streams.settings import load
 
     settings = load()

@@ -8,7 +8,7 @@ import typer
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.ops.embedded.stack import Stack, State
+    from alignstream.ops.local.stack import Stack, State
 
 
 def up(
@@ -30,13 +30,13 @@ def up(
 
     Standard output is what a shell needs to use them: eval "$(alignstream up)".
     """
-    from alignstream.ops.embedded.broker import kafka_home
-    from alignstream.ops.embedded.stack import up as start
+    from alignstream.ops.local.brokers import kafka_home
+    from alignstream.ops.local.stack import up as start
     from alignstream.streams.settings import PREFIX, load
 
     def prepare(stack: "Stack") -> None:
-        from alignstream.ops.adapters import prepare_registry
-        from alignstream.ops.topics import create_topics
+        from alignstream.ops.admin.adapters import prepare_registry
+        from alignstream.ops.client.topics import create_topics
 
         values: dict[str, Any] = {
             key.removeprefix(PREFIX).lower(): value for key, value in stack.environment().items()
@@ -74,7 +74,8 @@ def up(
 
 
 def _running(state_dir: Path) -> "State":
-    from alignstream.ops.embedded.stack import StackError, read_state
+    from alignstream.models.errors import StackError
+    from alignstream.ops.local.stack import read_state
 
     state = read_state(state_dir)
     if state is None or not state.running():
@@ -84,7 +85,7 @@ def _running(state_dir: Path) -> "State":
 
 def down(*, as_json: AsJson = False) -> None:
     """End the local stack that up left running, and nothing else."""
-    from alignstream.ops.embedded.stack import down as end
+    from alignstream.ops.local.stack import down as end
     from alignstream.streams.settings import load
 
     ended = end(load())

@@ -10,12 +10,12 @@ from alignstream.ops.cli.console import AsJson, console, print_json
 from alignstream.ops.cli.fit_pairs import PAIRS_HELP, Artifact, Overwrite, embed_pairs, open_cache, open_start
 
 if TYPE_CHECKING:
-    from alignstream.export.embedding_cache import EmbeddingCache
-    from alignstream.export.onboard import Examples, Onboarded
-    from alignstream.export.pair_checks import PairVectors
-    from alignstream.export.pairs import Pairs
-    from alignstream.models.alignment.adapter import Adapter
-    from alignstream.models.alignment.members import Matrix
+    from alignstream.export.data.embedding_cache import EmbeddingCache
+    from alignstream.export.data.pair_checks import PairVectors
+    from alignstream.export.data.pairs import Pairs
+    from alignstream.export.fit.onboard import Examples, Onboarded
+    from alignstream.models.adapter.adapter import Adapter
+    from alignstream.models.arrays import Matrix
 
 
 def onboard(
@@ -45,10 +45,10 @@ def onboard(
     Without text and pairs it borrows from related languages. Text gives it a prototype, pairs a correction of the
     map. Nothing is written or published where no step helps.
     """
-    from alignstream.export.fit import check_output, write_adapter
-    from alignstream.export.onboard import onboard as run
-    from alignstream.export.pair_checks import check_pairs
-    from alignstream.models.alignment.languages import is_known_tag
+    from alignstream.export.data.pair_checks import check_pairs
+    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.fit.onboard import onboard as run
+    from alignstream.models.adapter.languages import is_known_tag
 
     if not is_known_tag(language):
         raise typer.BadParameter(
@@ -73,8 +73,8 @@ def onboard(
     if changed and output is not None:
         write_adapter(found.adapter, output, overwrite=overwrite)
     if changed and push is not None:
-        from alignstream.ops.cli.registry import show_fallen_back
-        from alignstream.ops.publish import publish
+        from alignstream.ops.admin.publish import publish
+        from alignstream.ops.cli.adapters import show_fallen_back
         from alignstream.streams.settings import load
 
         published = publish(
@@ -103,7 +103,7 @@ def _print_json(found: "Onboarded", language: str, base: "Adapter", revision: in
             "version": found.adapter.version,
             "base": base.version,
             "steps": [
-                {"name": step.name, "taken": step.is_taken, "reason": step.reason} for step in found.steps
+                {"name": step.name, "taken": step.is_taken, "reason": step.reason} for step in found.attempts
             ],
             "figures": found.figures,
             "attention": {"before": found.attention[0], "after": found.attention[1]},
@@ -114,7 +114,7 @@ def _print_json(found: "Onboarded", language: str, base: "Adapter", revision: in
 
 def _print(found: "Onboarded", examples: "Examples", base: "Adapter") -> None:
     _show(examples, base.version, found.adapter.version)
-    for step in found.steps:
+    for step in found.attempts:
         mark = "[green]taken[/]  " if step.is_taken else "[yellow]not taken[/]"
         console.print(f"  {step.name:10} {mark} {escape(step.reason)}", highlight=False, soft_wrap=True)
     for name, (before, after) in found.figures.items():
@@ -130,9 +130,9 @@ def _print(found: "Onboarded", examples: "Examples", base: "Adapter") -> None:
 
 def _translations(path: Path | None, language: str) -> "Pairs | None":
     """Read pairs with the language as their source, whichever way round they stand."""
-    from alignstream.export.datasets import TextError
-    from alignstream.export.pairs import read_pairs
-    from alignstream.models.alignment.languages import same_language
+    from alignstream.export.data.pairs import read_pairs
+    from alignstream.models.adapter.languages import same_language
+    from alignstream.models.errors import TextError
 
     if path is None:
         return None
@@ -148,7 +148,8 @@ def _translations(path: Path | None, language: str) -> "Pairs | None":
 
 
 def _lines(path: Path | None) -> list[str]:
-    from alignstream.export.datasets import TextError, read_lines
+    from alignstream.export.data.texts import read_lines
+    from alignstream.models.errors import TextError
 
     if path is None:
         return []
@@ -163,7 +164,7 @@ def _examples(
 ) -> "Examples":
     import numpy as np
 
-    from alignstream.export.onboard import Examples
+    from alignstream.export.fit.onboard import Examples
 
     empty = np.empty((0, dim), dtype=np.float32)
     unique = list(dict.fromkeys([*lines, *([] if vectors is None else vectors.pairs.source)]))
@@ -178,7 +179,7 @@ def _examples(
 
 def _revision(name: str) -> int | None:
     """Return the revision of a name in the registry, None where nothing is published under it."""
-    from alignstream.streams.connections import open_store
+    from alignstream.streams.kafka.connections import open_store
     from alignstream.streams.settings import load
 
     store = open_store(load())
@@ -192,8 +193,8 @@ def _revision(name: str) -> int | None:
 def _base(base: str, *, encoder: str, dim: int) -> "Adapter":
     if base in {"shipped", "identity"} or Path(base).suffix == ".safetensors" or "/" in base:
         return open_start(base, encoder=encoder, dim=dim)
-    from alignstream.models.alignment.adapter import from_bytes
-    from alignstream.ops.adapters import fetch
+    from alignstream.models.adapter.adapter import from_bytes
+    from alignstream.ops.admin.adapters import fetch
     from alignstream.streams.settings import load
 
     return from_bytes(fetch(load(), "adapter", base)[1], encoder=encoder)
@@ -201,13 +202,13 @@ def _base(base: str, *, encoder: str, dim: int) -> "Adapter":
 
 def _distractors(cache: "EmbeddingCache", language: str, targets: "Matrix") -> "Matrix":
     """Return vectors of unrelated texts in a language: those of the demonstration, else the pairs' own targets."""
-    from alignstream.models.alignment.languages import language_key
-    from alignstream.ops.demo.sample import load_sample
+    from alignstream.models.adapter.languages import language_key
+    from alignstream.ops.admin.gate_texts import load_texts
 
     key = language_key(language)
-    for tag in load_sample().languages:
+    for tag in load_texts().languages:
         if language_key(tag) == key:
-            texts = [item.text[tag] for item in load_sample().texts]
+            texts = [item.text[tag] for item in load_texts().texts]
             return cache.embed_with_progress({f"distractors.{tag}": texts}, title="encoding")[
                 f"distractors.{tag}"
             ]

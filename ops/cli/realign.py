@@ -8,7 +8,7 @@ import typer
 from alignstream.ops.cli.console import DONE_IN_PART, AsJson, errors, print_json
 
 if TYPE_CHECKING:
-    from alignstream.ops.realign import RealignReport, Refusal
+    from alignstream.ops.admin.realign import RealignReport, Refusal
 
 #: Refused records that are shown; a topic written before the setting was on has millions.
 SHOWN_REFUSALS = 10
@@ -56,9 +56,9 @@ def realign(
     """
     from rich.progress import Progress
 
-    from alignstream.ops.realign import open_destination, realign_records
+    from alignstream.ops.admin.realign import open_destination, realign_records
     from alignstream.streams.settings import load
-    from alignstream.streams.topics import VECTORS
+    from alignstream.streams.wire.topics import VECTORS
 
     if file is not None and topic is not None:
         raise typer.BadParameter("give a file or --topic, not both")

@@ -16,9 +16,9 @@ from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, errors, p
 from alignstream.ops.cli.show import clean, show, write_line
 
 if TYPE_CHECKING:
-    from alignstream.ops.deadletters import Selection
-    from alignstream.ops.producer import ProduceReport, Rejected
-    from alignstream.ops.reader import Record
+    from alignstream.ops.client.dead_letters import Selection
+    from alignstream.ops.client.producer import ProduceReport, Rejected
+    from alignstream.ops.client.reader import Record
 
 #: Rejected lines that are shown; a wrong file has thousands.
 SHOWN_REJECTIONS = 10
@@ -54,7 +54,7 @@ def topics_create(
     as_json: AsJson = False,
 ) -> None:
     """Create the topics that are missing, and wait until all can be used. Existing ones are left alone."""
-    from alignstream.ops.topics import ensure_topics
+    from alignstream.ops.client.topics import ensure_topics
     from alignstream.streams.settings import load
 
     report = ensure_topics(load(), partitions=partitions, replication=replication)
@@ -74,7 +74,7 @@ def topics_describe(as_json: AsJson = False) -> None:
     """Show partitions, records, lag of the group and configuration of the service's topics."""
     import dataclasses
 
-    from alignstream.ops.topics import describe_topics
+    from alignstream.ops.client.topics import describe_topics
     from alignstream.streams.settings import load
 
     settings = load()
@@ -126,8 +126,8 @@ def produce(
     JSON; whether it is a good document is for the service to say, in its dead letters. Exit code 3: some
     lines were not sent.
     """
-    from alignstream.ops.connection import resolve_topic
-    from alignstream.ops.producer import LineReader, detect_format, produce_documents
+    from alignstream.ops.client.connection import resolve_topic
+    from alignstream.ops.client.producer import LineReader, detect_format, produce_documents
     from alignstream.streams.settings import load
 
     fill = _fill_in(language=language, labels=labels, label_set=label_set, tenant=tenant)
@@ -259,7 +259,7 @@ def tail(
 
     Reads without a consumer group, so it disturbs no worker and commits nothing.
     """
-    from alignstream.ops.reader import read, read_last, record_ids
+    from alignstream.ops.client.reader import read, read_last, record_ids
     from alignstream.streams.settings import load
 
     settings = load()
@@ -287,7 +287,7 @@ def tail(
 def _selection(
     reasons: list[str] | None, since: str | None, until: str | None, limit: int | None = None
 ) -> "Selection":
-    from alignstream.ops.deadletters import Selection, parse_moment
+    from alignstream.ops.client.dead_letters import Selection, parse_moment
 
     now = dt.datetime.now(dt.UTC)
     return Selection(
@@ -307,7 +307,7 @@ def dead_letters_list(
     as_json: AsJson = False,
 ) -> None:
     """Count the dead letters by reason."""
-    from alignstream.ops.deadletters import count_by_reason
+    from alignstream.ops.client.dead_letters import count_by_reason
     from alignstream.streams.settings import load
 
     counts = count_by_reason(load(), _selection(reason, since, until, limit))
@@ -342,7 +342,7 @@ def show_dead_letter(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show the newest dead letters: reason, source, and the value as far as it can be shown."""
-    from alignstream.ops.deadletters import newest
+    from alignstream.ops.client.dead_letters import newest
     from alignstream.streams.settings import load
 
     letters = newest(load(), _selection(reason, since, until), limit)
@@ -369,7 +369,7 @@ def dead_letters_replay(
 
     The dead letters stay: replaying twice produces twice. Exit code 3: some could not be replayed.
     """
-    from alignstream.ops.deadletters import replay
+    from alignstream.ops.client.dead_letters import replay
     from alignstream.streams.settings import load
 
     report = replay(load(), _selection(reason, since, until, limit), is_dry_run=dry_run)
@@ -420,7 +420,7 @@ def skip(
     """
     import dataclasses
 
-    from alignstream.ops.offsets import skip as skip_record
+    from alignstream.ops.admin.offsets import skip as skip_record
     from alignstream.streams.settings import load
 
     done = skip_record(load(), topic, partition, offset, drop_others=drop_others, is_dry_run=dry_run)

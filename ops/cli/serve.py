@@ -21,9 +21,9 @@ def worker(
     artifact: Annotated[Path | None, typer.Option(help="Encoder folder; as ALIGNSTREAM_ARTIFACT.")] = None,
 ) -> None:
     """Run a worker until it is told to stop (SIGTERM finishes the batch in hand, commits and leaves)."""
-    from alignstream.ops.encoder import artifact_folder
-    from alignstream.streams import app
+    from alignstream.ops.admin.encoder_choice import artifact_folder
     from alignstream.streams.settings import load
+    from alignstream.streams.worker import app
 
     settings = load(**({} if artifact is None else {"artifact": artifact}))
     sys.exit(app.run(settings, artifact_folder(settings)))
@@ -31,7 +31,7 @@ def worker(
 
 def learner() -> None:
     """Run the learner until it is told to stop: it turns what workers see into epochs. One works, others wait."""
-    from alignstream.streams import learner as service
+    from alignstream.streams.learner import app as service
     from alignstream.streams.settings import load
 
     sys.exit(service.run(load()))
@@ -42,7 +42,7 @@ def config(as_json: AsJson = False) -> None:
     from rich.markup import escape
     from rich.padding import Padding
 
-    from alignstream.ops.settings_view import shown_settings
+    from alignstream.ops.admin.settings_view import shown_settings
 
     rows = shown_settings()
     if as_json:
@@ -64,7 +64,7 @@ def doctor(
     """Check broker, topics, Redis, encoder, adapter, disk and ports; say what to do about what is wrong."""
     from rich.markup import escape
 
-    from alignstream.ops.doctor import examine
+    from alignstream.ops.admin.doctor import examine
 
     checks = examine(with_encoder=not skip_encoder)
     if as_json:

@@ -9,15 +9,15 @@ from rich.markup import escape
 from alignstream.ops.cli.console import console
 
 if TYPE_CHECKING:
-    from alignstream.ops.deadletters import DeadLetter
-    from alignstream.ops.reader import Record
+    from alignstream.ops.client.dead_letters import DeadLetter
+    from alignstream.ops.client.reader import Record
 
 SHOWN_CHARACTERS = 80
 
 
 def show(record: "Record", *, as_json: bool) -> None:
     """Print one record, with what it holds decoded."""
-    from alignstream.ops.reader import as_json as record_json
+    from alignstream.ops.client.reader import as_json as record_json
 
     if as_json:
         write_line(record_json(record))
@@ -36,9 +36,9 @@ def write_line(value: Any) -> None:  # noqa: ANN401 (any JSON value)
 
 def _summary(record: "Record") -> str:
     """Say in one line of markup what a record holds; what came from outside is cleaned and escaped."""
-    from alignstream.ops.deadletters import DeadLetter
-    from alignstream.ops.reader import decode_vector, json_value
-    from alignstream.streams.topics import HEADER_ERROR_PREFIX
+    from alignstream.ops.client.dead_letters import DeadLetter
+    from alignstream.ops.client.reader import decode_vector, json_value
+    from alignstream.streams.wire.topics import HEADER_ERROR_PREFIX
 
     if record.value is None:
         return f"[yellow]tombstone[/] key {clean((record.key or b'').decode('utf-8', errors='replace'))}"

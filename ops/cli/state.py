@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from alignstream.models.errors import LearnerError
 from alignstream.ops.cli.console import AsJson, console, print_json
 
 if TYPE_CHECKING:
-    from alignstream.ops.state import TenantView
-    from alignstream.streams.observations import Action
+    from alignstream.ops.admin.learner_state import TenantView
+    from alignstream.streams.wire.observations import Action
 
 state_app = typer.Typer(
     no_args_is_help=True,
@@ -30,14 +31,14 @@ def register(app: typer.Typer) -> None:
 @state_app.command("show")
 def show(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = False) -> None:
     """Show what serves each tenant and what is known of its stream; of one tenant, its languages too."""
-    from alignstream.ops import state
+    from alignstream.ops.admin import learner_state as state
     from alignstream.streams.settings import load
 
     settings = load()
     log = state.read_log(settings, keeps_parts=tenant is not None)
     found = state.tenants(log, tenant=tenant, encoder=encoder)
     if tenant is not None and not found:
-        raise state.StateError(f"the learner knows no tenant {tenant!r}; 'alignstream state show' lists them")
+        raise LearnerError(f"the learner knows no tenant {tenant!r}; 'alignstream state show' lists them")
     if as_json:
         print_json([_plain(view) for view in found])
         return
@@ -47,7 +48,7 @@ def show(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = False
     for view in found:
         if view.epoch is not None:
             for item in state.languages(settings, state.serving_epoch(log, (view.encoder, view.tenant))):
-                kind = " (without tags)" if item.is_guessed else ""
+                kind = " (without tags)" if item.is_inferred else ""
                 console.print(
                     f"  {item.language or 'unknown'}{kind}: mean worth {item.weight:.0f} texts, queries move by "
                     f"{item.correction:.3f}",
@@ -135,17 +136,15 @@ def _ask(
     as_json: bool,
     **fields: Any,  # noqa: ANN401 (of Control)
 ) -> None:
-    from alignstream.ops import state
-    from alignstream.streams.observations import Control
+    from alignstream.ops.admin import learner_state as state
     from alignstream.streams.settings import load
+    from alignstream.streams.wire.observations import Control
 
     settings = load()
     before = state.tenants(state.read_log(settings), tenant=tenant, encoder=encoder)
     if not before:
         named = "any tenant" if tenant is None else f"tenant {tenant!r}"
-        raise state.StateError(
-            f"the learner does not know {named}; 'alignstream state show' lists what it knows"
-        )
+        raise LearnerError(f"the learner does not know {named}; 'alignstream state show' lists what it knows")
     fingerprint = before[0].encoder if encoder is not None else None
     control = Control(id=state.control_id(), action=action, encoder=fingerprint, tenant=tenant, **fields)
     found = state.tenants(state.ask(settings, control), tenant=tenant, encoder=encoder)
@@ -178,11 +177,10 @@ def thaw(
 
 
 def _checked(language: str | None) -> str | None:
-    from alignstream.models.alignment.languages import language_key
-    from alignstream.ops.state import StateError
+    from alignstream.models.adapter.languages import language_key
 
     if language is not None and language_key(language) is None:
-        raise StateError(f"{language!r} names no language: give a BCP-47 tag such as 'pt-BR'")
+        raise LearnerError(f"{language!r} names no language: give a BCP-47 tag such as 'pt-BR'")
     return language
 
 
@@ -207,7 +205,7 @@ def rollback(
     encoder: Encoder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Serve an older epoch and freeze the tenant, so that nothing overwrites it until 'thaw'."""
-    from alignstream.ops import state
+    from alignstream.ops.admin import learner_state as state
     from alignstream.streams.settings import load
 
     found = [
@@ -216,18 +214,16 @@ def rollback(
         if view.epoch is not None
     ]
     if not found:
-        raise state.StateError(f"tenant {tenant!r} has no epoch to go back from")
+        raise LearnerError(f"tenant {tenant!r} has no epoch to go back from")
     if len(found) > 1:
-        raise state.StateError(
-            f"tenant {tenant!r} has epochs of {len(found)} encoders: name one with --encoder"
-        )
+        raise LearnerError(f"tenant {tenant!r} has epochs of {len(found)} encoders: name one with --encoder")
     (view,) = found
     versions = [] if view.epoch is None else [item.number for item in view.epoch.history]
     current = 0 if view.epoch is None else view.epoch.current.number
     number = to if to is not None else max((item for item in versions if item < current), default=None)
     if number is None or (to is not None and to not in versions):
         kept = ", ".join(map(str, versions)) or "none"
-        raise state.StateError(f"tenant {tenant!r} has no such older epoch; kept are: {kept}")
+        raise LearnerError(f"tenant {tenant!r} has no such older epoch; kept are: {kept}")
     _ask("rollback", tenant=tenant, encoder=view.encoder, as_json=as_json, epoch=number)
 
 
@@ -236,7 +232,7 @@ def pairs(tenant: OneTenant, encoder: Encoder = None, as_json: AsJson = False) -
     """List a tenant's translation memory as the serving epoch has it: what 'learn' pairs of pairs.v1 taught."""
     from rich.table import Table
 
-    from alignstream.ops import state
+    from alignstream.ops.admin import learner_state as state
     from alignstream.streams.settings import load
 
     log = state.read_log(load(), keeps_parts=True)

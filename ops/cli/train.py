@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from alignstream.models.errors import ExtraMissing
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
-from alignstream.ops.cli.export import ExtraMissing
 from alignstream.ops.cli.fit_pairs import (
     PAIRS_HELP,
     Artifact,
@@ -21,8 +21,8 @@ from alignstream.ops.cli.fit_pairs import (
 )
 
 if TYPE_CHECKING:
-    from alignstream.export.training.adapters import Trained
-    from alignstream.export.training.curves import Point
+    from alignstream.export.train.curves import Point
+    from alignstream.export.train.trained_adapter import Trained
 
 Loss = Literal["contrastive", "ranking", "adversarial"]
 
@@ -64,10 +64,10 @@ def train(
         raise ExtraMissing(
             "training needs torch: install the export extra, pip install 'alignstream[export]'"
         ) from error
-    from alignstream.export.fit import check_output, write_adapter
-    from alignstream.export.pairs import read_pairs
-    from alignstream.export.training.curves import check_curves, write_curves
-    from alignstream.export.training.texts import check_texts
+    from alignstream.export.data.pairs import read_pairs
+    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.train.curves import check_curves, write_curves
+    from alignstream.export.train.unpaired_checks import check_texts
 
     is_paired = loss != "adversarial"
     has_texts = source is not None or target_text is not None
@@ -83,9 +83,9 @@ def train(
     base = open_start(start, encoder=encoder, dim=dim)
     found: Trained
     if pairs is not None and loss != "adversarial":
-        from alignstream.export.pairs import check_overlap
-        from alignstream.export.training.adapters import train_on_pairs
-        from alignstream.export.training.refine import PairConfig
+        from alignstream.export.data.pairs import check_overlap
+        from alignstream.export.train.refine import PairConfig
+        from alignstream.export.train.trained_adapter import train_on_pairs
 
         fit = read_pairs(pairs, target=held_out.target_language)
         check_overlap(fit, held_out)
@@ -94,8 +94,8 @@ def train(
             device=device, checkpoint=checkpoint, on_epoch=_tell,
         )  # fmt: skip
     else:
-        from alignstream.export.training.adapters import train_without_pairs
-        from alignstream.export.training.adversarial import AdversarialConfig
+        from alignstream.export.train.adversarial import AdversarialConfig
+        from alignstream.export.train.trained_adapter import train_without_pairs
 
         named = {"train.source": _lines(source), "train.target": _lines(target_text)}
         check_texts(named["train.source"], named["train.target"], held_out)
@@ -137,7 +137,8 @@ def _tell(point: "Point") -> None:
 
 
 def _lines(path: Path | None) -> list[str]:
-    from alignstream.export.datasets import TextError, read_lines
+    from alignstream.export.data.texts import read_lines
+    from alignstream.models.errors import TextError
 
     if path is None:
         raise typer.BadParameter("adversarial needs --source and --target-text")

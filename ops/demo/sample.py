@@ -8,33 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from alignstream.ops.producer import DOCUMENT_HEADERS
-from alignstream.streams.topics import Headers
-
-
-class Language(msgspec.Struct, frozen=True):
-    """What a language tag stands for."""
-
-    name: str
-    script: str
-
-
-class Text(msgspec.Struct, frozen=True):
-    """One text in every language, by tag, and what it is about where that is told."""
-
-    key: str
-    text: dict[str, str]
-    topic: str = ""
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """The file ``sample.json``."""
-
-    about: str
-    labels: tuple[str, ...]
-    template: str
-    languages: dict[str, Language]
-    texts: tuple[Text, ...]
+from alignstream.ops.admin.gate_texts import Language, Sample, Text
+from alignstream.ops.client.producer import DOCUMENT_HEADERS
+from alignstream.streams.wire.topics import Headers
 
 
 class Clinic(msgspec.Struct, frozen=True):
@@ -86,20 +62,7 @@ _SEED: Final = 7
 
 
 def _packaged(name: str) -> bytes:
-    return (importlib.resources.files("alignstream.ops") / "demo" / name).read_bytes()
-
-
-def load_sample(texts_per_topic: int | None = None) -> Sample:
-    """Return the sample: so many texts of each topic, or all."""
-    sample = msgspec.json.decode(_packaged("sample.json"), type=Sample)
-    if texts_per_topic is None:
-        return sample
-    chosen = [
-        text
-        for label in sample.labels
-        for text in [item for item in sample.texts if item.topic == label][:texts_per_topic]
-    ]
-    return msgspec.structs.replace(sample, texts=tuple(chosen))
+    return (importlib.resources.files("alignstream.ops.demo") / name).read_bytes()
 
 
 def load_clinic() -> Clinic:

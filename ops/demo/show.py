@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from alignstream.ops.demo.following import Act
 from alignstream.ops.demo.sample import CLINIC, EVERYDAY
 from alignstream.ops.demo.search import MEASURES
+from alignstream.ops.demo.second_act import Act
 
 #: What stands beside the text in the table of examples, borders included.
 _OTHER_COLUMNS_CELLS = 56

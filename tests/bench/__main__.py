@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.embedded.broker import kafka_home
-from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.encoder import artifact_folder, open_encoder
+from alignstream.ops.admin.encoder_choice import artifact_folder, open_encoder
+from alignstream.ops.local.brokers import kafka_home
+from alignstream.ops.local.stack import Stack
 from alignstream.streams.settings import load
 from tests.bench import following, means, memory, report, start, throughput
 from tests.bench.report import Figure

@@ -7,16 +7,16 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.adapter.context import Context
+from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError
-from alignstream.models.online.epoch import Epoch
-from alignstream.models.online.following import Following, evidence
-from alignstream.ops.demo.sample import load_sample
-from alignstream.streams import codec
-from alignstream.streams.learning import Learning, Opened
-from alignstream.streams.observations import ObservedText, Source, key_hash, packed
+from alignstream.models.serving.epoch import Epoch
+from alignstream.models.serving.query_adaptation import QueryAdaptation
+from alignstream.ops.admin.gate_texts import load_texts
+from alignstream.streams.learner.learning import Learning, Opened
+from alignstream.streams.wire import codec
+from alignstream.streams.wire.observations import ObservedText, Source, key_hash, packed
 from tests.bench.report import Figure
 
 #: Texts that go through the learner: enough for seven epochs by doubling.
@@ -30,7 +30,7 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
     adapter = packaged_adapter(encoder.fingerprint)
     if adapter is None:
         raise AlignstreamError("the embedded encoder has no packaged adapter")
-    texts = [(language, text.text[language]) for text in load_sample().texts for language in text.text]
+    texts = [(language, text.text[language]) for text in load_texts().texts for language in text.text]
     started = time.perf_counter()
     X = np.concatenate(
         [
@@ -43,7 +43,7 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
     def observed(number: int) -> ObservedText:
         row = number % len(texts)
         language, x = texts[row][0], X[row]
-        found = evidence(adapter, x, language)
+        found = adapter.evidence(x, language)
         return ObservedText(
             source=Source("documents.v1", 0, number), tenant="bench", vector=codec.half_vector_field(x),
             language=language, seen=found.seen, is_doubtful=found.is_doubtful, key=key_hash(f"{row}".encode()),
@@ -69,7 +69,7 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
 
     values = observe()
     _, epoch = learn()
-    following = Following(adapter, epoch)
+    following = QueryAdaptation(adapter, epoch)
     aligned = [
         adapter.transform_one(x, Context(language=language))
         for x, (language, _) in zip(X, texts, strict=True)
@@ -83,7 +83,7 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
     observing = _seconds(observe) / STREAM_TEXTS
     serving = _seconds(serve) / len(texts)
     learning_seconds = _seconds(learn) / STREAM_TEXTS
-    making = _seconds(lambda: Following(adapter, epoch))
+    making = _seconds(lambda: QueryAdaptation(adapter, epoch))
     return [
         Figure(
             "observing", "observing a text for the learner, share of encoding it", observing / encoding, "%",

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import psutil
 
-from alignstream.streams.codec import half_vector_field
-from alignstream.streams.learning import Learning
-from alignstream.streams.observations import ObservationsV1, ObservedText, Source, encode
+from alignstream.streams.learner.learning import Learning
+from alignstream.streams.wire.codec import half_vector_field
+from alignstream.streams.wire.observations import ObservationsV1, ObservedText, Source, encode
 from tests.bench.report import Figure
 
 N_MEANS: Final = 10_000

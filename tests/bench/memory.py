@@ -8,13 +8,13 @@ import numpy as np
 import psutil
 
 from alignstream.models.encoder.artifact import MODEL
+from alignstream.ops.admin.encoder_choice import artifact_folder
 from alignstream.ops.demo import measure
-from alignstream.ops.embedded.processes import LOOPBACK
-from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.embedded.worker import Worker
-from alignstream.ops.encoder import artifact_folder
+from alignstream.ops.local.processes import LOOPBACK
+from alignstream.ops.local.stack import Stack
+from alignstream.ops.local.supervised import Worker
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import VECTORS
+from alignstream.streams.wire.topics import VECTORS
 from tests.bench import service
 from tests.bench.report import Figure
 from tests.bench.service import PATIENCE_SECONDS, BenchFailed

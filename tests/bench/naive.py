@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from alignstream.export.weights import write_checkpoint
-from alignstream.ops.connection import open_admin
-from alignstream.ops.embedded.processes import Server
-from alignstream.ops.embedded.stack import Stack
+from alignstream.export.encoders.weights import write_checkpoint
+from alignstream.ops.client.connection import open_admin
+from alignstream.ops.local.processes import Server
+from alignstream.ops.local.stack import Stack
 from alignstream.streams.settings import Settings
 
 SOURCE: Final = "naive.documents"

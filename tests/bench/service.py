@@ -10,14 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.adapters import push_packaged
-from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.embedded.worker import Worker, worker
-from alignstream.ops.producer import produce_documents
-from alignstream.ops.reader import Reader
-from alignstream.ops.topics import create_topics
+from alignstream.ops.admin.adapters import push_packaged
+from alignstream.ops.client.producer import produce_documents
+from alignstream.ops.client.reader import Reader
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.stack import Stack
+from alignstream.ops.local.supervised import Worker, worker
 from alignstream.streams.settings import PREFIX, Settings, load
-from alignstream.streams.topics import DOCUMENTS, VECTORS
+from alignstream.streams.wire.topics import DOCUMENTS, VECTORS
 from tests.bench.workload import Item, documents
 
 #: Without a new result for so long, something is wrong.

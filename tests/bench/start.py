@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.embedded.worker import worker
-from alignstream.ops.encoder import artifact_folder
+from alignstream.ops.admin.encoder_choice import artifact_folder
+from alignstream.ops.local.stack import Stack
+from alignstream.ops.local.supervised import worker
 from alignstream.streams.settings import load
 from tests.bench import service
 from tests.bench.report import Figure, median_ratio

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 
 from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.ops.admin.encoder_choice import open_encoder
 from alignstream.ops.demo import measure
-from alignstream.ops.embedded.processes import LOOPBACK
-from alignstream.ops.embedded.stack import Stack
-from alignstream.ops.encoder import open_encoder
-from alignstream.streams.sensors import STAGES
+from alignstream.ops.local.processes import LOOPBACK
+from alignstream.ops.local.stack import Stack
+from alignstream.streams.observe.sensors import STAGES
 from tests.bench import naive, service
 from tests.bench.quiet import Others
 from tests.bench.report import Figure, median_ratio

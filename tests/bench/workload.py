@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from alignstream.ops.demo.sample import Produced, load_sample
-from alignstream.ops.producer import DOCUMENT_HEADERS
+from alignstream.ops.admin.gate_texts import load_texts
+from alignstream.ops.client.producer import DOCUMENT_HEADERS
+from alignstream.ops.demo.sample import Produced
 
 #: Any would do; a fixed one makes two runs comparable.
 SEED: Final = 20_260_101
@@ -29,7 +30,7 @@ def items(prefix: str, count: int) -> list[Item]:
 
 
 def _texts() -> Iterator[str]:
-    texts = [content for text in load_sample().texts for content in text.text.values()]
+    texts = [content for text in load_texts().texts for content in text.text.values()]
     shuffler = random.Random(SEED)
     while True:
         shuffler.shuffle(texts)

@@ -19,16 +19,16 @@ import yaml
 
 from alignstream.ops.cli import app
 from alignstream.streams import settings
-from alignstream.streams.learner_metrics import LearnerMetrics
+from alignstream.streams.learner.metrics import LearnerMetrics
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ALERTS = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((ROOT / "ops/deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
 RULES: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
-PROMETHEUS = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text(encoding="utf-8"))
-DASHBOARD = json.loads((ROOT / "ops/grafana/dashboards/alignstream.json").read_text(encoding="utf-8"))
-DOCKERFILE = (ROOT / "ops/docker/Dockerfile").read_text(encoding="utf-8")
+PROMETHEUS = yaml.safe_load((ROOT / "ops/deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+DASHBOARD = json.loads((ROOT / "ops/deploy/grafana/dashboards/alignstream.json").read_text(encoding="utf-8"))
+DOCKERFILE = (ROOT / "ops/deploy/docker/Dockerfile").read_text(encoding="utf-8")
 RUNBOOKS = sorted((ROOT / "ops/runbooks").glob("*.md"))
 
 PROFILES = {"prometheus": "monitoring", "grafana": "monitoring", "kafka-ui": "ui"}
@@ -448,7 +448,7 @@ def test_the_dashboard_has_a_row_for_each_subject() -> None:
     "panel", [panel for panel in panels() if panel["type"] != "row"], ids=lambda panel: str(panel["title"])
 )
 def test_a_panel_uses_known_metrics_of_the_provisioned_data_source(panel: dict[str, Any]) -> None:
-    path = ROOT / "ops/grafana/provisioning/datasources/prometheus.yml"
+    path = ROOT / "ops/deploy/grafana/provisioning/datasources/prometheus.yml"
     (source,) = yaml.safe_load(path.read_text(encoding="utf-8"))["datasources"]
     assert panel["description"]
     assert panel["targets"]
@@ -484,7 +484,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
 
 
 def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:
-    path = ROOT / "ops/grafana/provisioning/dashboards/alignstream.yml"
+    path = ROOT / "ops/deploy/grafana/provisioning/dashboards/alignstream.yml"
     (provider,) = yaml.safe_load(path.read_text(encoding="utf-8"))["providers"]
     mounts = {
         target: source

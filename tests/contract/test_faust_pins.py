@@ -23,7 +23,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage, Message
 
-from alignstream.streams.transport import SCHEME, App, Consumer, ConsumerThread, TransportOptions
+from alignstream.streams.kafka.transport import SCHEME, App, Consumer, ConsumerThread, TransportOptions
 
 TOPIC = "documents.v1"
 PLACE = TP(TOPIC, 0)

@@ -49,7 +49,7 @@ def test_the_layers_import_one_way() -> None:
 
 
 def test_the_worker_runs_without_torch(tmp_path: Path) -> None:
-    loaded = loaded_after("import alignstream.streams.app", tmp_path)
+    loaded = loaded_after("import alignstream.streams.worker.app", tmp_path)
     assert {"faust", "onnxruntime"} <= loaded
     assert loaded.isdisjoint(HEAVY)
 

@@ -12,23 +12,22 @@ import jsonschema
 import msgspec
 import numpy as np
 import pytest
+from fake_encoder import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignstream.models.alignment.adapter import IDENTITY, Adapter, identity
-from alignstream.models.alignment.members import Centre
-from alignstream.models.encoder.fake import FakeEncoder
+from alignstream.models.adapter.adapter import IDENTITY, Adapter, identity
+from alignstream.models.adapter.steps.centre import Centre
+from alignstream.models.labels.label_set import MAX_LABELS, LabelSet
 from alignstream.models.registry.follower import Catalogue, Served
-from alignstream.models.tasks.labels import MAX_LABELS, LabelSet
-from alignstream.ops import schemas as schema_files
-from alignstream.streams import topics
-from alignstream.streams.admission import Document, Policy, admit
-from alignstream.streams.codec import Rejected, SourceRecord, Stage, decode_document, encode_record
-from alignstream.streams.contract import RECORDS, schemas
-from alignstream.streams.deadletter import replacement
-from alignstream.streams.epoch_log import EpochV1, Version
-from alignstream.streams.pipeline import OUTPUT_SCHEMAS, Pipeline
-from alignstream.streams.records import (
+from alignstream.ops.admin import schemas as schema_files
+from alignstream.streams.observe.sensors import Metrics
+from alignstream.streams.wire import topics
+from alignstream.streams.wire.codec import Rejected, SourceRecord, Stage, decode_document, encode_record
+from alignstream.streams.wire.contract import RECORDS, schemas
+from alignstream.streams.wire.dead_letter import replacement
+from alignstream.streams.wire.epoch_log import EpochV1, Version
+from alignstream.streams.wire.records import (
     Applied,
     DocumentV1,
     Explanation,
@@ -40,7 +39,8 @@ from alignstream.streams.records import (
     Score,
     VectorAlignedV1,
 )
-from alignstream.streams.sensors import Metrics
+from alignstream.streams.worker.admission import Document, Policy, admit
+from alignstream.streams.worker.pipeline import OUTPUT_SCHEMAS, Pipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "records.md").read_text(encoding="utf-8")
@@ -93,7 +93,9 @@ def resolve(value: bytes) -> Document | Rejected:
 
 def test_the_schema_files_are_those_of_the_records() -> None:
     found = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "schemas").iterdir()}
-    assert found == schema_files.files(), "write them again: python -m alignstream.ops.schemas docs/schemas"
+    assert found == schema_files.files(), (
+        "write them again: python -m alignstream.ops.admin.schemas docs/schemas"
+    )
 
 
 def test_schemas_are_written_where_they_are_asked_for(tmp_path: Path) -> None:

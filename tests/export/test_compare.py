@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import typer
 
-from alignstream.export.embedded import cached_artifact
-from alignstream.export.texts import SCRIPTS, parity_texts
-from alignstream.models.alignment.token_attention import attend, word_links
-from alignstream.models.alignment.words import word_spans
+from alignstream.export.encoders.embedded import cached_artifact
+from alignstream.export.encoders.parity_texts import SCRIPTS, parity_texts
+from alignstream.models.attention.token_attention import attend, word_links
+from alignstream.models.attention.words import word_spans
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.encoder.tokens import TextWithoutTokens, TokenVectors
-from alignstream.models.errors import AdapterError, AlignstreamError
+from alignstream.models.encoder.token_spans import TokenVectors
+from alignstream.models.errors import AdapterError, AlignstreamError, TextWithoutTokens
 from alignstream.ops.cli import compare as command
 
 A, B = "The cat sits on the mat.", "Die Katze sitzt auf der Matte."
@@ -195,7 +195,7 @@ def test_compare_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
 def test_compare_warns_of_what_does_not_count(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("alignstream.models.alignment.shipped.packaged_adapter", lambda _encoder: None)
+    monkeypatch.setattr("alignstream.models.adapter.shipped.packaged_adapter", lambda _encoder: None)
     call_app(A, "cat " * 600, "--language-a", "!", "--json")
     captured = capsys.readouterr()
     assert json.loads(captured.out)["adapter_version"] is None

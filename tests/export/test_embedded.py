@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignstream.export import embedded, graph_template, weights
-from alignstream.export.embedded import assemble, cached_artifact
-from alignstream.export.texts import parity_texts
-from alignstream.export.weights import ExportError, WeightsMissing
+from alignstream.export.encoders import embedded, graph_map, weights
+from alignstream.export.encoders.embedded import assemble, cached_artifact
+from alignstream.export.encoders.parity_texts import parity_texts
+from alignstream.export.figures import embedded_graph
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.encoder.tokenizer import Tokens
-from alignstream.models.errors import ArtifactCorrupt
+from alignstream.models.errors import ArtifactCorrupt, ExportError, WeightsMissing
 
 #: Assembled and exported graphs hold the same nodes and numbers, so nothing may differ but the last bits of
 #: an onnxruntime that arranges its memory otherwise.
@@ -174,9 +174,9 @@ def test_assembling_without_the_wheels_leaves_nothing(
 
 
 def test_a_packaged_graph_that_is_damaged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(graph_template.FOLDER, tmp_path / "graph")
+    shutil.copytree(graph_map.FOLDER, tmp_path / "graph")
     monkeypatch.setattr(embedded, "FOLDER", tmp_path / "graph")
-    path = tmp_path / "graph" / graph_template.GRAPH
+    path = tmp_path / "graph" / graph_map.GRAPH
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(ExportError, match="install alignstream again"):
         assemble(tmp_path / "out")
@@ -244,7 +244,9 @@ def test_a_hub_that_cannot_be_reached_is_said_without_a_traceback(tmp_path: Path
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    onnx_export = pytest.importorskip("alignstream.export.onnx", reason="needs the export extra")
+    onnx_export = pytest.importorskip(
+        "alignstream.export.encoders.onnx_export", reason="needs the export extra"
+    )
     pytest.importorskip("torch").set_num_threads(1)  # waiting threads spin: slow beside other programs
     folder = tmp_path_factory.mktemp("exported") / "artifact"
     onnx_export.export_onnx("embedded", folder)
@@ -286,7 +288,7 @@ def test_a_fresh_export_and_the_assembled_artifact_are_one_encoder(
 
 @pytest.mark.export
 def test_the_packaged_graph_is_what_a_fresh_export_gives(exported: Path, tmp_path: Path) -> None:
-    fresh = graph_template.write_template(exported, tmp_path / "template")
+    fresh = embedded_graph.write_template(exported, tmp_path / "template")
     _, kept = embedded._read_template()
     assert fresh.fillings == kept.fillings
     assert fresh.weights_sha256 == kept.weights_sha256

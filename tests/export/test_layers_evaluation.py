@@ -11,14 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from alignstream.export.datasets import Parallel
-from alignstream.export.evaluate import TO_PIVOT, retrieval
-from alignstream.export.weights import ExportError
+from alignstream.export.data.texts import Parallel
+from alignstream.export.evaluate.set_report import TO_PIVOT, retrieval
 from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.errors import ExportError, ExtraMissing
 from alignstream.ops.cli import evaluate as command
-from alignstream.ops.cli.export import ExtraMissing
 
-layers: Any = pytest.importorskip("alignstream.export.evaluation.layers", reason="needs the export extra")
+layers: Any = pytest.importorskip("alignstream.export.evaluate.layers", reason="needs the export extra")
 torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers")
 
@@ -66,7 +65,7 @@ def test_every_layer_is_pooled_as_transformers_gives_it_text_by_text(
 
 
 def test_the_best_layer_is_what_the_printed_command_exports(models: dict[str, Path], tmp_path: Path) -> None:
-    exporter = pytest.importorskip("alignstream.export.onnx")
+    exporter = pytest.importorskip("alignstream.export.encoders.onnx_export")
     report = layers.compare_layers(str(models["xlm-r"]), TEXTS)
     assert len(report.results) == 2 * LAYERS
     assert report.best.score == pytest.approx(max(item.score for item in report.results), abs=1e-6)
@@ -199,7 +198,7 @@ def test_without_torch_the_command_says_what_to_install(
     original = builtins.__import__
 
     def refuse(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "alignstream.export.evaluation.layers":
+        if name == "alignstream.export.evaluate.layers":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return original(name, *arguments, **options)
 

@@ -12,17 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from alignstream.export import parity
-from alignstream.export import sentence_transformers as folders
-from alignstream.export.texts import parity_texts
-from alignstream.export.weights import ExportError
+from alignstream.export.encoders import parity
+from alignstream.export.encoders import sentence_transformers as folders
+from alignstream.export.encoders.parity_texts import parity_texts
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest, Pooling
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.errors import AlignstreamError
+from alignstream.models.errors import AlignstreamError, ExportError
 from alignstream.ops.cli import app
 
-onnx_export = pytest.importorskip("alignstream.export.onnx", reason="needs the export extra")
+onnx_export = pytest.importorskip("alignstream.export.encoders.onnx_export", reason="needs the export extra")
 torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers")
 

@@ -7,22 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from alignstream.export.datasets import TextError
-from alignstream.export.fit_pairs import with_correction
-from alignstream.export.pair_checks import PairVectors
-from alignstream.export.pairs import Pairs
-from alignstream.export.training import judge, losses
-from alignstream.export.training.adapters import train_on_pairs, train_without_pairs
-from alignstream.export.training.adversarial import AdversarialConfig, refine_unpaired
-from alignstream.export.training.curves import check_curves, write_curves
-from alignstream.export.training.judge import TrainingError
-from alignstream.export.training.loop import Refined
-from alignstream.export.training.refine import PairConfig, PairLoss, refine
-from alignstream.export.training.texts import check_texts
-from alignstream.models.alignment.adapter import Adapter, from_bytes
-from alignstream.models.alignment.linear import LinearMap
-from alignstream.models.alignment.members import Matrix
-from alignstream.models.errors import AdapterError
+from alignstream.export.data.pair_checks import PairVectors
+from alignstream.export.data.pairs import Pairs
+from alignstream.export.fit.pair_adapter import with_correction
+from alignstream.export.train import judge, losses
+from alignstream.export.train.adversarial import AdversarialConfig, refine_unpaired
+from alignstream.export.train.curves import check_curves, write_curves
+from alignstream.export.train.loop import Refined
+from alignstream.export.train.refine import PairConfig, PairLoss, refine
+from alignstream.export.train.trained_adapter import train_on_pairs, train_without_pairs
+from alignstream.export.train.unpaired_checks import check_texts
+from alignstream.models.adapter.adapter import Adapter, from_bytes
+from alignstream.models.adapter.steps.linear import LinearMap
+from alignstream.models.arrays import Matrix
+from alignstream.models.errors import AdapterError, TextError, TrainingError
 
 pytestmark = pytest.mark.export
 
@@ -186,7 +184,7 @@ def pair_vectors(n: int, *, seed: int, turn: float = 1.5, language: str = "sw") 
 
 
 def start_of(matrix: Matrix) -> Adapter:
-    return Adapter(encoder="e" * 64, dim=DIM, members=(LinearMap(matrix=matrix),))
+    return Adapter(encoder="e" * 64, dim=DIM, steps=(LinearMap(matrix=matrix),))
 
 
 def test_a_trained_map_is_kept_where_it_beats_the_start_and_the_closed_form() -> None:
@@ -217,7 +215,7 @@ def test_a_start_that_is_better_than_what_was_trained_is_what_is_written() -> No
         device="cpu",
     )
     assert found.kept == "start"
-    assert found.adapter.members == start.members
+    assert found.adapter.steps == start.steps
     assert found.adapter.report["kept"] == "start"
 
 

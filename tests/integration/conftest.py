@@ -16,19 +16,19 @@ from running_learner import ENCODER, Ledger, Observer, StartLearner, adapter_of,
 from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
 from tiny_encoder import write_artifact
 
-from alignstream.export.embedded import embedded_fingerprint
-from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.sources import Sources
-from alignstream.models.alignment.members import Matrix
-from alignstream.models.alignment.shipped import packaged_adapter
-from alignstream.ops.adapters import push_adapter
-from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka, start_tansu
-from alignstream.ops.embedded.processes import ProcessError
-from alignstream.ops.embedded.redis import RedisServer, start_redis
-from alignstream.ops.embedded.worker import Worker, environment_of
-from alignstream.ops.embedded.worker import start_worker as start_one_worker
-from alignstream.ops.encoder import artifact_folder
-from alignstream.ops.topics import create_topics
+from alignstream.export.data.embedding_cache import EmbeddingCache
+from alignstream.export.data.public_vectors import Sources
+from alignstream.export.encoders.embedded import embedded_fingerprint
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.arrays import Matrix
+from alignstream.models.errors import ProcessError
+from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.admin.encoder_choice import artifact_folder
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.brokers import Broker, kafka_home, start_kafka, start_tansu
+from alignstream.ops.local.redis import RedisServer, start_redis
+from alignstream.ops.local.supervised import Worker, environment_of
+from alignstream.ops.local.supervised import start_worker as start_one_worker
 from alignstream.streams.settings import NOT_SETTINGS, PREFIX, Settings, load
 
 HERE = Path(__file__).parent

@@ -29,14 +29,15 @@ from oracle import (
 )
 from running_service import OpenService, Service, StartWorker, metric
 
-from alignstream.models.tasks.labels import LabelSet
-from alignstream.ops.adapters import push_label_set
-from alignstream.ops.connection import kafka_options
-from alignstream.ops.deadletters import Selection, replay
-from alignstream.ops.embedded.broker import Broker
-from alignstream.ops.offsets import SkipRefused, skip
+from alignstream.models.errors import SkipRefused
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.ops.admin.adapters import push_label_set
+from alignstream.ops.admin.offsets import skip
+from alignstream.ops.client.connection import kafka_options
+from alignstream.ops.client.dead_letters import Selection, replay
+from alignstream.ops.local.brokers import Broker
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, ERROR_FIELDS, LABELS, REASONS, VECTORS
+from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, ERROR_FIELDS, LABELS, REASONS, VECTORS
 
 DEMO = json.loads(resources.files("alignstream.ops.demo").joinpath("bad-records.json").read_text("utf-8"))
 #: Stands in payloads, and must not stand in any message or log line.

@@ -16,15 +16,15 @@ from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered
 from running_service import RunKafka, StartWorker, metric, notes, state_dir, wait_for_batch
 from tiny_encoder import MAX_TOKENS, text_of
 
-from alignstream.ops.embedded.broker import Broker
-from alignstream.ops.embedded.redis import RedisServer
-from alignstream.ops.embedded.worker import Worker, environment_of
-from alignstream.ops.embedded.worker import start_worker as start_one_worker
-from alignstream.ops.embedded.worker import worker as prepare_worker
-from alignstream.ops.topics import create_topics
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.brokers import Broker
+from alignstream.ops.local.redis import RedisServer
+from alignstream.ops.local.supervised import Worker, environment_of
+from alignstream.ops.local.supervised import start_worker as start_one_worker
+from alignstream.ops.local.supervised import worker as prepare_worker
+from alignstream.streams.kafka.watchdog import EXIT_STALLED
 from alignstream.streams.settings import Settings, load
-from alignstream.streams.topics import DOCUMENTS
-from alignstream.streams.watchdog import EXIT_STALLED
+from alignstream.streams.wire.topics import DOCUMENTS
 
 Report = Callable[[str, object], None]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignstream.export.feedback_figures import (
+from alignstream.export.data.public_vectors import Sources
+from alignstream.export.figures.feedback_figures import (
     BEGIN,
     END,
     EXAMPLE_SEEDS,
@@ -16,7 +17,7 @@ from alignstream.export.feedback_figures import (
     label_table,
     written,
 )
-from alignstream.export.feedback_trials import (
+from alignstream.export.figures.feedback_trials import (
     LOW_RESOURCE,
     Searched,
     commands,
@@ -26,8 +27,7 @@ from alignstream.export.feedback_trials import (
     search_after,
     tico,
 )
-from alignstream.export.sources import Sources
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.adapter.shipped import packaged_adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "following.md"
 #: Encoders on other machines differ in the last bits: a text or two of a hundred may fall to another side.

@@ -10,25 +10,25 @@ import pytest
 from oracle import Place, Seen, wait_until
 from running_service import OpenService, Service
 
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.languages import language_key
-from alignstream.models.alignment.members import Matrix
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.context import Context
+from alignstream.models.adapter.languages import language_key
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
-from alignstream.models.online import epoch as epochs
-from alignstream.models.online.epoch import Epoch
-from alignstream.models.online.following import Following
-from alignstream.ops.demo.sample import load_sample
-from alignstream.ops.embedded.worker import LEARNER_COMMAND, environment_of
-from alignstream.ops.embedded.worker import start_worker as start_process
-from alignstream.ops.reader import Reader
-from alignstream.ops.state import read_log
-from alignstream.streams import observations
-from alignstream.streams.codec import read_half_vector
-from alignstream.streams.epoch_log import EpochLog
-from alignstream.streams.learning import Learning, Opened
-from alignstream.streams.topics import OBSERVATIONS
+from alignstream.models.serving import epoch as epochs
+from alignstream.models.serving.epoch import Epoch
+from alignstream.models.serving.query_adaptation import QueryAdaptation
+from alignstream.ops.admin.gate_texts import load_texts
+from alignstream.ops.admin.learner_state import read_log
+from alignstream.ops.client.reader import Reader
+from alignstream.ops.local.supervised import LEARNER_COMMAND, environment_of
+from alignstream.ops.local.supervised import start_worker as start_process
+from alignstream.streams.learner.learning import Learning, Opened
+from alignstream.streams.wire import observations
+from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.epoch_log import EpochLog
+from alignstream.streams.wire.topics import OBSERVATIONS
 
 PIVOT = "en"
 #: Texts sent at once: a second of work or two, so that epochs open while others wait.
@@ -69,7 +69,7 @@ def adapter(embedded_artifact: Path) -> Adapter:
 def served(service: Service) -> dict[Place, Served]:
     """Send the demonstration's texts in a shuffled order, and return what came of them by their places."""
     texts = [
-        (text.key, language, text.text[language]) for text in load_sample().texts for language in text.text
+        (text.key, language, text.text[language]) for text in load_texts().texts for language in text.text
     ]
     random.Random(7).shuffle(texts)
     places: list[Place] = []
@@ -140,7 +140,7 @@ def test_stored_vectors_are_those_of_the_adapter_whatever_the_epoch(
 def test_queries_and_hubness_are_those_of_the_epoch_that_they_name(
     served: dict[Place, Served], log: EpochLog, adapter: Adapter
 ) -> None:
-    found = {number: Following(adapter, epoch) for number, epoch in epochs_of(log).items()}
+    found = {number: QueryAdaptation(adapter, epoch) for number, epoch in epochs_of(log).items()}
     n_followed = 0
     for item in served.values():
         assert (item.query is None) == (item.epoch == 0)
@@ -181,7 +181,7 @@ def test_search_as_served_is_as_good_as_on_the_same_log_without_a_broker(
                 at_once.append(finds(item.stored if query is None else query, item))
             for decision in learning.take(record.offset, record.timestamp_ms, record.value):
                 assert isinstance(decision, Opened)
-                following = Following(adapter, decision.epoch)
+                following = QueryAdaptation(adapter, decision.epoch)
     assert len(at_once) == len(served) - len(index)
     points = 100 * np.array([np.mean(static), np.mean(as_served), np.mean(at_once)])
     assert abs(points[1] - points[2]) <= MAX_POINTS, points

@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 from running_service import DONE, FAILED, IN_PART, MISUSED, Shell
 from tiny_encoder import DIM, text_of
 
-from alignstream.export import label_figures
-from alignstream.export.embedded import cached_artifact, embedded_fingerprint
-from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.label_fit import Outcome, align, fit_labels
-from alignstream.export.public_sets import PublicSets
-from alignstream.export.sources import Sources
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.members import Centre, Matrix
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.export.data.embedding_cache import EmbeddingCache
+from alignstream.export.data.public_sets import PublicSets
+from alignstream.export.data.public_vectors import Sources
+from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
+from alignstream.export.figures import label_figures
+from alignstream.export.fit.label_fit import Outcome, align, fit_labels
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.adapter.steps.centre import Centre
+from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.tasks import label_fit
-from alignstream.models.tasks.labels import LabelSet, from_bytes, render
-from alignstream.models.tasks.zero_shot import label_cosines
-from alignstream.ops.embedded.redis import RedisServer
+from alignstream.models.labels import label_fit
+from alignstream.models.labels.label_set import LabelSet, from_bytes, render
+from alignstream.models.labels.zero_shot import label_cosines
+from alignstream.ops.local.redis import RedisServer
 from alignstream.streams.settings import load
 
 TOPICS = ("w1", "w2", "w3", "w4")

@@ -16,13 +16,20 @@ from running_service import OpenService, Service, Shell, StartWorker
 from tiny_encoder import text_of
 
 from alignstream.models.encoder.artifact import read_manifest
-from alignstream.models.online import epoch as epochs
-from alignstream.models.online.tenant import FIRST_EPOCH_TEXTS
-from alignstream.models.tasks.labels import LabelSet
-from alignstream.ops.adapters import push_adapter, push_label_set
-from alignstream.ops.embedded.worker import environment_of
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.models.learner.tenant_state import FIRST_EPOCH_TEXTS
+from alignstream.models.serving import epoch as epochs
+from alignstream.ops.admin.adapters import push_adapter, push_label_set
+from alignstream.ops.local.supervised import environment_of
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, OBSERVATIONS, PAIRS, PAIRS_SCORED
+from alignstream.streams.wire.topics import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    FEEDBACK,
+    OBSERVATIONS,
+    PAIRS,
+    PAIRS_SCORED,
+)
 
 
 @dataclasses.dataclass

@@ -31,16 +31,16 @@ from running_service import StartWorker, metric, ready, state_dir, wait_for_batc
 from tiny_encoder import write_artifact
 
 from alignstream.models.encoder.artifact import read_manifest
-from alignstream.models.online import epoch as epochs
-from alignstream.models.registry.wire import epoch_name
-from alignstream.ops.adapters import push_adapter
-from alignstream.ops.connection import kafka_options
-from alignstream.ops.embedded.redis import RedisServer
-from alignstream.ops.embedded.worker import Worker
-from alignstream.ops.topics import create_topics
-from alignstream.streams.connections import open_store
+from alignstream.models.registry.layout import epoch_name
+from alignstream.models.serving import epoch as epochs
+from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.client.connection import kafka_options
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.redis import RedisServer
+from alignstream.ops.local.supervised import Worker
+from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import DOCUMENTS, OBSERVATIONS, VECTORS
+from alignstream.streams.wire.topics import DOCUMENTS, OBSERVATIONS, VECTORS
 
 #: A group of the embedded broker takes seconds for every join, and nothing survives a restart of it.
 on_kafka = pytest.mark.parametrize(

@@ -29,18 +29,19 @@ from running_learner import (
 )
 from running_service import SESSION_TIMEOUT_SECONDS, metric
 
-from alignstream.models.online import epoch as epochs
-from alignstream.models.online.epoch import Epoch
+from alignstream.models.registry.layout import epoch_name
 from alignstream.models.registry.store import Store
-from alignstream.models.registry.wire import epoch_name
-from alignstream.ops.adapters import push_adapter
-from alignstream.ops.connection import kafka_options
-from alignstream.ops.embedded.broker import Broker
-from alignstream.ops.embedded.redis import start_redis
-from alignstream.ops.embedded.worker import Worker
-from alignstream.ops.topics import create_topics
-from alignstream.streams.connections import open_store
-from alignstream.streams.epoch_log import (
+from alignstream.models.serving import epoch as epochs
+from alignstream.models.serving.epoch import Epoch
+from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.client.connection import kafka_options
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.brokers import Broker
+from alignstream.ops.local.redis import start_redis
+from alignstream.ops.local.supervised import Worker
+from alignstream.streams.kafka.connections import open_store
+from alignstream.streams.settings import Settings, load
+from alignstream.streams.wire.epoch_log import (
     CLAIM_KEY,
     HEADERS,
     PROGRESS_KEY,
@@ -53,9 +54,8 @@ from alignstream.streams.epoch_log import (
     state_key,
     term_header,
 )
-from alignstream.streams.observations import Action, Observed
-from alignstream.streams.settings import Settings, load
-from alignstream.streams.topics import EPOCHS, OBSERVATIONS
+from alignstream.streams.wire.observations import Action, Observed
+from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS
 
 on_kafka = pytest.mark.parametrize(
     "broker", [pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True, scope="session"

@@ -17,12 +17,13 @@ import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from alignstream.ops.embedded import stack as stack_module
-from alignstream.ops.embedded.broker import Broker, kafka_home, start_kafka
-from alignstream.ops.embedded.processes import ProcessError, Server, is_port_free
-from alignstream.ops.embedded.redis import RedisServer, answers_ping, redis_binary, start_redis
-from alignstream.ops.embedded.stack import Stack, StackError, down, read_state, up
-from alignstream.ops.topics import create_topics
+from alignstream.models.errors import ProcessError, StackError
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local import stack as stack_module
+from alignstream.ops.local.brokers import Broker, kafka_home, start_kafka
+from alignstream.ops.local.processes import Server, is_port_free
+from alignstream.ops.local.redis import RedisServer, answers_ping, redis_binary, start_redis
+from alignstream.ops.local.stack import Stack, down, read_state, up
 from alignstream.streams.settings import Settings, load
 
 #: Serves /readyz as a worker does.
@@ -36,7 +37,7 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["ALIGNSTREAM_METRICS_PORT"])
 STANDS_IN = (sys.executable, "-P", "-c", WEB)
 RUNS_A_STACK = """
 import time
-from alignstream.ops.embedded.stack import Stack
+from alignstream.ops.local.stack import Stack
 with Stack() as stack:
     print(stack.broker.pid, stack.redis.pid, stack.folder, flush=True)
     time.sleep(600)
@@ -46,7 +47,7 @@ with Stack() as stack:
 IS_UP_HALF_WAY = """
 import sys, time
 from pathlib import Path
-from alignstream.ops.embedded.stack import up
+from alignstream.ops.local.stack import up
 from alignstream.streams.settings import load
 def prepare(stack):
     print(stack.broker.pid, stack.redis.pid, flush=True)

@@ -14,18 +14,18 @@ from oracle import wait_until
 from running_service import ALIGNSTREAM, DONE, FAILED, IN_PART, MISUSED, OpenService, Service, Shell
 from tiny_encoder import DIM
 
-from alignstream.export.embedded import embedded_fingerprint
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.linear import LinearMap
-from alignstream.models.alignment.members import Centre
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.export.encoders.embedded import embedded_fingerprint
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.adapter.steps.centre import Centre
+from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
-from alignstream.models.tasks.labels import LabelSet
-from alignstream.ops.adapters import push_adapter, push_label_set
-from alignstream.ops.embedded.redis import RedisServer
-from alignstream.ops.embedded.worker import environment_of
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.ops.admin.adapters import push_adapter, push_label_set
+from alignstream.ops.local.redis import RedisServer
+from alignstream.ops.local.supervised import environment_of
 from alignstream.streams.settings import Settings, load
-from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, specs
+from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, specs
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def test_an_adapter_that_loses_translations_is_not_published(
     harmless.write_bytes(shipped.blob)
     noise = np.random.default_rng(0).normal(size=(shipped.dim, shipped.dim)).astype(np.float32)
     collapsed = LinearMap((noise[:, :1] @ noise[:1] + 0.5 * noise).astype(np.float32))
-    harmful.write_bytes(Adapter(shipped.encoder, shipped.dim, (*shipped.members, mirror, collapsed)).blob)
+    harmful.write_bytes(Adapter(shipped.encoder, shipped.dim, (*shipped.steps, mirror, collapsed)).blob)
     first = shell.json("adapters", "push", harmless, "--name", "judged")
     assert (first["version"], first["note"]) == (shipped.version, "")
     _, err = shell("adapters", "push", harmful, "--name", "judged", expect=FAILED)

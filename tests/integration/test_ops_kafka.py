@@ -18,17 +18,27 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner, Result
 
+from alignstream.models.errors import (
+    BrokerUnavailable,
+    DeadLettered,
+    DocumentInvalid,
+    RecordError,
+    ResultTimeout,
+    SelectionError,
+    SkipRefused,
+    TopicMissing,
+)
+from alignstream.ops.admin.offsets import skip
 from alignstream.ops.cli import app
-from alignstream.ops.client import Client, DeadLettered, DocumentInvalid, ResultTimeout
-from alignstream.ops.connection import BrokerUnavailable, TopicMissing, kafka_options, topic_name
-from alignstream.ops.deadletters import Selection, SelectionError, count_by_reason, newest, replay
-from alignstream.ops.embedded.worker import environment_of
-from alignstream.ops.offsets import SkipRefused, skip
-from alignstream.ops.producer import Outgoing, produce, produce_documents
-from alignstream.ops.reader import Reader, Record, RecordError, read, read_last
-from alignstream.ops.topics import create_topics, describe_topics, ensure_topics
+from alignstream.ops.client.client import Client
+from alignstream.ops.client.connection import kafka_options, topic_name
+from alignstream.ops.client.dead_letters import Selection, count_by_reason, newest, replay
+from alignstream.ops.client.producer import Outgoing, produce, produce_documents
+from alignstream.ops.client.reader import Reader, Record, read, read_last
+from alignstream.ops.client.topics import create_topics, describe_topics, ensure_topics
+from alignstream.ops.local.supervised import environment_of
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, Headers, specs
+from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, Headers, specs
 
 VECTOR = np.array([0.6, -0.8], dtype=np.float32)
 

@@ -11,17 +11,17 @@ from oracle import wait_until
 from running_service import FAILED, IN_PART, OpenService, Service, Shell
 from tiny_encoder import DIM
 
-from alignstream.models.alignment.adapter import Adapter, space
-from alignstream.models.alignment.members import Centre
+from alignstream.models.adapter.adapter import Adapter, space
+from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
-from alignstream.ops.adapters import push_adapter
-from alignstream.ops.connection import open_admin
-from alignstream.ops.embedded.worker import environment_of
-from alignstream.ops.producer import Outgoing, produce
-from alignstream.ops.reader import Reader, Record, read
-from alignstream.streams.realign import AdapterSpace, Realigned, realign
+from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.client.connection import open_admin
+from alignstream.ops.client.producer import Outgoing, produce
+from alignstream.ops.client.reader import Reader, Record, read
+from alignstream.ops.local.supervised import environment_of
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import VECTORS
+from alignstream.streams.wire.realign import AdapterSpace, Realigned, realign
+from alignstream.streams.wire.topics import VECTORS
 
 N_DOCUMENTS = 60
 

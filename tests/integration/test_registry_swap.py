@@ -16,21 +16,22 @@ from oracle import Load, Outputs, Place, judge, numbered, wait_until
 from running_service import OpenService, Service, metric, ready
 from tiny_encoder import DIM
 
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.members import Centre
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.encoder.artifact import read_manifest
-from alignstream.models.registry import redis_store, wire
-from alignstream.models.registry.wire import Pointer
-from alignstream.models.tasks.labels import LabelSet
-from alignstream.ops import doctor
-from alignstream.ops.adapters import push_adapter, push_label_set
-from alignstream.ops.embedded.broker import Broker
-from alignstream.ops.embedded.redis import start_redis
-from alignstream.ops.embedded.worker import environment_of, worker
-from alignstream.ops.topics import create_topics
-from alignstream.streams.connections import open_store
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.models.registry import layout as wire
+from alignstream.models.registry import redis_store
+from alignstream.models.registry.layout import Pointer
+from alignstream.ops.admin import doctor
+from alignstream.ops.admin.adapters import push_adapter, push_label_set
+from alignstream.ops.client.topics import create_topics
+from alignstream.ops.local.brokers import Broker
+from alignstream.ops.local.redis import start_redis
+from alignstream.ops.local.supervised import environment_of, worker
+from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import load
-from alignstream.streams.topics import VECTORS
+from alignstream.streams.wire.topics import VECTORS
 
 #: From the end of the push to the first vector of the new version, with the hint and without.
 SWAP_SECONDS, SWAP_SECONDS_UNHINTED = 2.0, 8.0
@@ -225,9 +226,9 @@ def point_to(blob: bytes, size_bytes: int | None = None) -> tuple[Callable[[Poin
 
 def with_nan(adapter: Adapter) -> bytes:
     """Return the adapter's file with one number that is none."""
-    member = adapter.members[0]
-    assert isinstance(member, Centre)
-    number = member.mean[3].tobytes()
+    step = adapter.steps[0]
+    assert isinstance(step, Centre)
+    number = step.mean[3].tobytes()
     assert adapter.blob.count(number) == 1
     return adapter.blob.replace(number, np.float32("nan").tobytes())
 

@@ -21,17 +21,17 @@ from oracle import wait_until
 from running_service import FAILED, SESSION_TIMEOUT_SECONDS, RunKafka, Shell, ready
 from tiny_encoder import DIM
 
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.members import Centre
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AlignstreamError, RegistryUnavailable
-from alignstream.ops.adapters import push_adapter
-from alignstream.ops.client import Client
-from alignstream.ops.embedded.processes import LOOPBACK, free_port
-from alignstream.ops.embedded.redis import RedisServer, start_redis
-from alignstream.ops.embedded.worker import environment_of, start_worker, worker
-from alignstream.ops.topics import create_topics, describe_topics
-from alignstream.streams.connections import open_store
+from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.client.client import Client
+from alignstream.ops.client.topics import create_topics, describe_topics
+from alignstream.ops.local.processes import LOOPBACK, free_port
+from alignstream.ops.local.redis import RedisServer, start_redis
+from alignstream.ops.local.supervised import environment_of, start_worker, worker
+from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import Settings, load
 
 pytestmark = pytest.mark.kafka

@@ -13,19 +13,20 @@ from oracle import Place, Seen
 from running_service import OpenService, Service, metric, ready
 from tokenizers import Tokenizer
 
-from alignstream.models.alignment import adapter as adapters
-from alignstream.models.alignment.adapter import Adapter
-from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.members import Centre, RemoveSubspace
+from alignstream.models.adapter import adapter as adapters
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.context import Context
+from alignstream.models.adapter.steps.centre import Centre
+from alignstream.models.adapter.steps.subspace import RemoveSubspace
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.tasks.labels import LabelSet
-from alignstream.ops.adapters import push_adapter, push_label_set
-from alignstream.ops.backfill import encode_file, open_pipeline
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.ops.admin.adapters import push_adapter, push_label_set
+from alignstream.ops.admin.backfill import encode_file, open_pipeline
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import LABELS, VECTORS
+from alignstream.streams.wire.topics import LABELS, VECTORS
 
-SAMPLE = json.loads(resources.files("alignstream.ops.demo").joinpath("sample.json").read_text("utf-8"))
+SAMPLE = json.loads(resources.files("alignstream.ops.admin").joinpath("gate-texts.json").read_text("utf-8"))
 LANGUAGES: list[str] = list(SAMPLE["languages"])
 TOPICS = ("science", "travel", "sport")
 #: float32 on the wire: a unit vector's length is 1 within this.
@@ -187,7 +188,7 @@ def test_a_message_that_asks_is_told_what_was_applied_and_why(
             "temperature": {"value": 1.0, "reason": "as the adapter was fitted"},
         },
         "languages": [],
-        "steps": adapter.steps(),
+        "steps": adapter.describe(),
     }
     align = {"adapter": "other", "strength": 0.5}
     told = service.vector({"text": text, "explain": True, "align": align})["explain"]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from oracle import DRAIN_SECONDS, Load, Outputs, committed, judge, wait_until
 from running_service import StartWorker, metric, scrape, state_dir, wait_for_batch
 
-from alignstream.ops.embedded.worker import Worker
+from alignstream.ops.local.supervised import Worker
 from alignstream.streams.settings import Settings
-from alignstream.streams.topics import DOCUMENTS, VECTORS
+from alignstream.streams.wire.topics import DOCUMENTS, VECTORS
 
 PER_SECOND = 60.0
 #: A second's worth since the last commit, and the batch in hand.

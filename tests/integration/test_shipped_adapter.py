@@ -11,26 +11,26 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from alignstream.export import shipped as recipe
-from alignstream.export.embedded import cached_artifact, embedded_fingerprint
-from alignstream.export.embedding_cache import EmbeddingCache
-from alignstream.export.evaluate import mixed_pool
-from alignstream.export.fit import USED_TO_CHOOSE
-from alignstream.export.public_sets import PublicSets
-from alignstream.export.sources import Sources
-from alignstream.models.alignment.adapter import Adapter, from_bytes
-from alignstream.models.alignment.context import Context
-from alignstream.models.alignment.languages import language_key
-from alignstream.models.alignment.linear import LinearMap
-from alignstream.models.alignment.members import Matrix
-from alignstream.models.alignment.prototypes import PrototypeAttention
-from alignstream.models.alignment.shipped import packaged_adapter
+from alignstream.export.data.embedding_cache import EmbeddingCache
+from alignstream.export.data.public_sets import PublicSets
+from alignstream.export.data.public_vectors import Sources
+from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
+from alignstream.export.evaluate.set_report import mixed_pool
+from alignstream.export.figures import shipped_adapter as recipe
+from alignstream.export.fit.default_adapter import USED_TO_CHOOSE
+from alignstream.models.adapter.adapter import Adapter, from_bytes
+from alignstream.models.adapter.context import Context
+from alignstream.models.adapter.languages import language_key
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.adapter.steps.linear import LinearMap
+from alignstream.models.adapter.steps.prototypes import PrototypeAttention
+from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.tasks import zero_shot
+from alignstream.models.labels import zero_shot
+from alignstream.ops.admin.gate_texts import load_texts
 from alignstream.ops.cli import fit as command
-from alignstream.ops.demo.sample import load_sample
-from alignstream.streams.codec import half_vector_field, read_half_vector
 from alignstream.streams.settings import load
+from alignstream.streams.wire.codec import half_vector_field, read_half_vector
 
 #: Encoders on other machines differ in the last bits of float32; means and sums over many texts average that out.
 MAX_DIFFERENCE = 1e-4
@@ -67,7 +67,7 @@ def test_it_is_small_and_fitted_on_the_embedded_encoder(adapter: Adapter, encode
     assert adapter.encoder == encoder.fingerprint
     assert adapter.dim == encoder.dim
     assert len(adapter.blob) < MAX_BYTES
-    attention, pooled = adapter.members
+    attention, pooled = adapter.steps
     assert isinstance(attention, PrototypeAttention)
     assert isinstance(pooled, LinearMap)
     assert len(attention.languages) == adapter.report["languages"] > 200
@@ -75,7 +75,7 @@ def test_it_is_small_and_fitted_on_the_embedded_encoder(adapter: Adapter, encode
 
 def test_a_wrong_tag_costs_next_to_nothing(adapter: Adapter, encoder: OnnxEncoder) -> None:
     """The vector outvotes the tag: a German text that is tagged Swahili stays with its translations."""
-    path = Path(__file__).parents[2] / "ops" / "demo" / "sample.json"
+    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     raw = {
         language: encoder.encode_texts([text[language] for text in texts]) for language in ("en", "de", "hi")
@@ -116,7 +116,7 @@ def test_its_report_says_what_it_gains_and_names_every_loss(adapter: Adapter) ->
 def test_translations_come_closer_in_texts_that_nobody_fitted_on(
     adapter: Adapter, encoder: OnnxEncoder
 ) -> None:
-    path = Path(__file__).parents[2] / "ops" / "demo" / "sample.json"
+    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     raw = {
         language: encoder.encode_texts([text[language] for text in texts]) for language in list(texts[0])[::3]
@@ -151,7 +151,7 @@ def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
     adapter: Adapter, encoder: OnnxEncoder
 ) -> None:
     """The figures of docs/realign.md: what ``raw_vector`` loses, on every text of the demonstration."""
-    items = [(tag, text) for item in load_sample().texts for tag, text in item.text.items()]
+    items = [(tag, text) for item in load_texts().texts for tag, text in item.text.items()]
     X = encoder.encode(encoder.tokenize([text for _, text in items]))
     halves = [read_half_vector(half_vector_field(x), x.size) for x in X]
     contexts = [Context(language=tag) for tag, _ in items]
@@ -174,8 +174,8 @@ def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
 def test_it_is_made_again_from_the_public_sets(adapter: Adapter, sources: Sources) -> None:
     again = recipe.fit_shipped(sources).adapter
     assert again.report["settings"] == adapter.report["settings"]
-    assert [item.kind for item in again.members] == [item.kind for item in adapter.members]
-    for made, stored in zip(again.members, adapter.members, strict=True):
+    assert [item.kind for item in again.steps] == [item.kind for item in adapter.steps]
+    for made, stored in zip(again.steps, adapter.steps, strict=True):
         for name, tensor in stored.tensors().items():
             assert np.abs(made.tensors()[name] - tensor).max() <= MAX_DIFFERENCE
 
@@ -189,7 +189,7 @@ def test_the_constants_of_labels_are_those_that_tuning_finds(adapter: Adapter, s
 
 
 def test_people_fit_an_adapter_of_their_own_with_one_command(encoder: OnnxEncoder, tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "ops" / "demo" / "sample.json"
+    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     languages = ("en", "de", "ru", "hi")
     fit, dev, output = tmp_path / "fit.tsv", tmp_path / "dev.tsv", tmp_path / "own.safetensors"

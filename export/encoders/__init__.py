@@ -1,0 +1,1 @@
+"""Encoder artifacts: assembled from wheels, or exported through optimum and compared with torch."""

@@ -1,0 +1,206 @@
+"""Compare hidden layers and poolings of an encoder before it is exported. Needs the ``export`` extra.
+
+Models that were trained to fill in words align languages best in their middle layers. Vectors of hidden layers are
+no artifact's, so they are not kept in the cache.
+"""
+
+import contextlib
+import re
+import shlex
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+import transformers
+
+from alignstream.export.data.texts import Parallel
+from alignstream.export.encoders import hub, weights
+from alignstream.export.encoders.sentence_transformers import read_recipe
+from alignstream.export.evaluate import tasks
+from alignstream.export.evaluate.layer_report import POOLINGS, LayerReport, LayerResult
+from alignstream.export.evaluate.report import repeated_note, slipped_warning
+from alignstream.export.evaluate.statistics import DRAWS, bootstrap_interval
+from alignstream.models.arrays import Indices, Matrix
+from alignstream.models.errors import ExportError
+
+#: Texts of one forward pass; longer batches gain nothing on a CPU.
+_BATCH: Final = 32
+_MAX_TOKENS: Final = 512
+_E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
+_MIN_NORM: Final = 1e-12
+#: Characters of what a library says of a model that cannot be loaded: some list every model there is.
+_MAX_REASON: Final = 200
+#: transformers annotates some of its functions and not others; taken as untyped throughout.
+_library: Any = transformers
+
+
+class _Model(NamedTuple):
+    tokenizer: Any
+    model: Any
+    prefix: str
+
+
+def compare_layers(
+    model: str, texts: Parallel, *, poolings: Sequence[str] = POOLINGS, seed: int = 0
+) -> LayerReport:
+    """Measure retrieval both ways and the mixed pool for every hidden layer and pooling.
+
+    Dense layers that a sentence-transformers folder puts after pooling are left out: they belong to its last layer.
+
+    Parameters
+    ----------
+    model : str
+        A local folder (transformers or sentence-transformers), a hub name, or ``embedded``.
+    texts : Parallel
+        Translations, line by line; texts that stand twice cost no points.
+    poolings : sequence of str
+        Of ``POOLINGS``.
+    seed : int
+        Of the bootstrap over languages.
+
+    Raises
+    ------
+    ExportError
+        The model cannot be loaded, or a pooling is unknown.
+    """
+    unknown = [pooling for pooling in poolings if pooling not in POOLINGS]
+    if unknown or not poolings:
+        raise ExportError(
+            f"unknown pooling {', '.join(unknown)!r}; layers are compared by {', '.join(POOLINGS)}"
+        )
+    started = time.monotonic()
+    by_language = texts.by_language
+    lines = [text for column in by_language.values() for text in column]
+    same = {language: tasks.first_lines(column) for language, column in by_language.items()}
+    with _opened(model) as opened:
+        pooled = _encode(opened, lines, poolings)
+    shares = tasks.right_shares(same, texts.pivot)
+    slipped = list(shares)
+    results = []
+    for (layer, pooling), X in sorted(pooled.items()):
+        vectors = {
+            language: X[position * texts.n_lines : (position + 1) * texts.n_lines]
+            for position, language in enumerate(by_language)
+        }
+        found = tasks.retrieve(vectors, texts.pivot, is_aligned=False, same=same, with_corrections=False)
+        by_chance = tasks.at_chance(found, tuple(found), shares)
+        slipped = [language for language in slipped if language in by_chance]
+        results.append(_judge(layer, pooling, vectors, found, same))
+    best = max(results, key=lambda item: (round(item.score, 6), -item.layer))
+    n_repeated = {language: len(lines) - len(np.unique(lines)) for language, lines in same.items()}
+    return LayerReport(
+        model=model,
+        set=texts.name,
+        pivot=texts.pivot,
+        n_lines=texts.n_lines,
+        languages=list(by_language),
+        results=[item if item is best else _compared(item, best, seed) for item in results],
+        best=best,
+        command=f"alignstream export onnx --model {shlex.quote(model)} --layer {best.layer} --pooling {best.pooling} "
+        "--output FOLDER",
+        seed=seed,
+        n_draws=DRAWS,
+        seconds=time.monotonic() - started,
+        notes=repeated_note(n_repeated, "a candidate with the text of the right one counts as right"),
+        warnings=slipped_warning(slipped, str(texts.file or texts.name), "at any layer"),
+    )
+
+
+def _judge(
+    layer: int,
+    pooling: str,
+    vectors: Mapping[str, Matrix],
+    found: tasks.Results,
+    same: Mapping[str, Indices],
+) -> LayerResult:
+    to_pivot, from_pivot = (
+        found[measure][tasks.RAW].figures for measure in (tasks.TO_PIVOT, tasks.FROM_PIVOT)
+    )
+    distinct = {language: np.unique(lines, return_inverse=True) for language, lines in same.items()}
+    pool = tasks.find_in_pool(
+        {language: X[distinct[language][0]] for language, X in vectors.items()},
+        is_aligned=False,
+        rows={language: rows.astype(np.int64) for language, (_, rows) in distinct.items()},
+    )[tasks.MIXED_POOL][tasks.RAW].figures
+    # The pivot has no retrieval, so that all is over the other languages.
+    languages = list(to_pivot)
+    return LayerResult(
+        layer=layer,
+        pooling=pooling,
+        to_pivot=statistics.fmean(to_pivot.values()),
+        from_pivot=statistics.fmean(from_pivot.values()),
+        mixed_pool=statistics.fmean(pool[language] for language in languages),
+        by_language={
+            language: ((to_pivot[language] + from_pivot[language]) / 2 + pool[language]) / 2
+            for language in languages
+        },
+    )
+
+
+def _compared(item: LayerResult, best: LayerResult, seed: int) -> LayerResult:
+    changes = [figure - best.by_language[language] for language, figure in item.by_language.items()]
+    return msgspec.structs.replace(item, change=bootstrap_interval(np.array(changes), seed=seed))
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[_Model]:
+    """Load a model with its tokenizer and the prefix of its texts."""
+    with contextlib.ExitStack() as stack:
+        if name == weights.EMBEDDED:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="alignstream-")))
+            weights.write_checkpoint(folder)
+        else:
+            folder = Path(name).resolve() if Path(name).is_dir() else hub.download(name)[0]
+        recipe = read_recipe(folder)
+        lowered = name.lower()
+        is_e5 = name == weights.EMBEDDED or (_E5.search(lowered) is not None and "instruct" not in lowered)
+        before = _library.logging.get_verbosity()
+        _library.logging.set_verbosity_error()
+        try:
+            tokenizer = _library.AutoTokenizer.from_pretrained(recipe.encoder, local_files_only=True)
+            model = _library.AutoModel.from_pretrained(
+                recipe.encoder, local_files_only=True, dtype=torch.float32
+            )
+        except Exception as error:  # transformers raises whatever its parts raise
+            reason = " ".join(str(error).split())
+            if len(reason) > _MAX_REASON:
+                reason = f"{reason[:_MAX_REASON]}…"
+            raise ExportError(f"{name}: no model can be loaded from {recipe.encoder}: {reason}") from error
+        finally:
+            _library.logging.set_verbosity(before)
+        model.eval()
+        yield _Model(tokenizer, model, weights.PREFIX if is_e5 else recipe.prompt or "")
+
+
+def _encode(opened: _Model, texts: Sequence[str], poolings: Sequence[str]) -> dict[tuple[int, str], Matrix]:
+    """Return unit vectors of shape (n_texts, dim) of every layer, from 1, and pooling."""
+    limit = min(_MAX_TOKENS, int(opened.tokenizer.model_max_length))
+    # Texts of like length share a batch, so that little is padded.
+    order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
+    found: dict[tuple[int, str], Matrix] = {}
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        inputs = opened.tokenizer(
+            [opened.prefix + texts[position] for position in rows],
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=limit,
+        )
+        with torch.no_grad():
+            states = opened.model(**inputs, output_hidden_states=True).hidden_states
+        mask = inputs["attention_mask"].unsqueeze(2).float()
+        # The first state is that of the embeddings, below layer 1.
+        for layer, state in enumerate(states[1:], start=1):
+            for pooling in poolings:
+                pooled = state[:, 0] if pooling == "cls" else (state * mask).sum(1) / mask.sum(1)
+                unit = pooled / pooled.norm(dim=1, keepdim=True).clamp_min(_MIN_NORM)
+                shape = (len(texts), unit.shape[1])
+                found.setdefault((layer, pooling), np.empty(shape, dtype=np.float32))[rows] = unit.numpy()
+    return found

@@ -1,0 +1,260 @@
+"""What replayed streams gave, as tables, as Markdown, and between the markers of a document."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from alignstream.export.evaluate.prequential.replay import EPOCHS, STATIC, WITH_HUBNESS
+from alignstream.export.evaluate.prequential.replay_report import (
+    CausalEvaluation,
+    CausalSegment,
+    CausalStream,
+    Goal,
+    Hostile,
+    Late,
+    Recovery,
+)
+from alignstream.export.evaluate.report import change_cells, markdown_table
+from alignstream.export.evaluate.tasks import RAW
+from alignstream.models.errors import AlignstreamError
+
+BEGIN: Final = "<!-- written by: alignstream evaluate --causal --document docs/following.md -->"
+END: Final = "<!-- end of what is written -->"
+#: What each column is, below the tables.
+LEGEND: Final[Mapping[str, str]] = {
+    "raw": "vectors as encoded, on both sides",
+    "static": "vectors of the adapter alone, on both sides; what is stored in every other column too",
+    "epochs": "queries that use the epoch open at their time; epochs open by doubling and on drift, between batches",
+    "live": "the same with an epoch every two seconds as well",
+    "ideal": "the means of an epoch before every message, which no service could afford; its bank for hubness is "
+    "renewed every 256 messages",
+    "+ hubness": "by cosine less half the hubness of what is stored, measured when an epoch opens",
+}
+_NAMED: Final = 5
+#: The columns that are shown by language, and those whose changes are shown.
+SHOWN: Final = (RAW.name, STATIC.name, EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
+FOLLOWED: Final = (EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
+CHANGE_HEADINGS: Final = (
+    "segment", "measure", "epochs: change from static (95 %)", "wins / losses", "worse beyond chance",
+    "with hubness", "wins / losses", "worse beyond chance",
+)  # fmt: skip
+GOAL_HEADINGS: Final = ("goal", "bound", "found", "")
+HOSTILE_HEADINGS: Final = (
+    "hostile texts", "static", "epochs, without them", "epochs, with them", "change from static",
+    "with hubness, without them", "with them", "other languages", "worst of them",
+)  # fmt: skip
+LATE: Final = (
+    "Other languages were learned from in a new domain when these join; every language but the pivot is late once. "
+    "Only the first texts of each count."
+)
+HOSTILE: Final = (
+    "Of the messages that name one language, 30 % are hostile for a stretch; then the stream goes on clean. Search of "
+    "that language's clean texts in the stretch and after it, the mean of both measures, and what changes for all "
+    "other languages beside a stream without hostile texts. The means are over the languages attacked."
+)
+
+
+def to_markdown(found: CausalEvaluation, *, title: str = "Streams") -> str:
+    """Return a page."""
+    return "\n".join([f"# {title}", "", *section(found, level="##"), ""])
+
+
+def section(found: CausalEvaluation, *, level: str = "####") -> list[str]:
+    """Return the lines of tables and their legend, without a title."""
+    lines = [found.headline(), ""]
+    lines += [f"- **{name}**: {text}" for name, text in LEGEND.items()]
+    if found.goals:
+        lines += ["", f"{level} Goals", "", *markdown_table(GOAL_HEADINGS, goal_rows(found.goals))]
+    for stream in found.streams:
+        lines += ["", f"{level} {stream.name}", "", stream.what, ""]
+        lines += markdown_table(headings(stream), summary_rows(stream))
+        lines += ["", *markdown_table(CHANGE_HEADINGS, change_rows(stream))]
+        lines += ["", *(f"- {note}" for note in stream_notes(stream))]
+    if found.late:
+        lines += ["", f"{level} A language that comes late", "", LATE, ""]
+        lines += markdown_table(*late_table(found.late))
+    if found.hostile:
+        lines += ["", f"{level} Hostile texts", "", HOSTILE, ""]
+        lines += markdown_table(HOSTILE_HEADINGS, hostile_rows(found.hostile))
+    for stream in found.streams:
+        for segment in stream.segments:
+            if not segment.is_home:
+                lines += ["", f"{level} {stream.name}: {segment.name} by language", ""]
+                lines += markdown_table(*segment_table(segment))
+    return lines
+
+
+def _columns(stream: CausalStream) -> list[str]:
+    return list(
+        dict.fromkeys(
+            column.name for segment in stream.segments for item in segment.measures for column in item.columns
+        )
+    )
+
+
+def _short(name: str) -> str:
+    """Return the heading of a column; one with hubness stands right of the same without."""
+    return "+ hubness" if name.endswith(" + hubness") else name
+
+
+def headings(stream: CausalStream) -> list[str]:
+    """Return the headings of a stream's table."""
+    return ["segment", "measure", *map(_short, _columns(stream))]
+
+
+def summary_rows(stream: CausalStream) -> list[list[str]]:
+    """Return a row a segment and measure, under ``headings``: means over languages, in points."""
+    rows = []
+    for segment in stream.segments:
+        for position, measure in enumerate(segment.measures):
+            by_name = {column.name: column for column in measure.columns}
+            cells = [f"{by_name[name].mean:.1f}" if name in by_name else "" for name in _columns(stream)]
+            rows.append(["" if position else segment.name, measure.name, *cells])
+    return rows
+
+
+def change_rows(stream: CausalStream) -> list[list[str]]:
+    """Return a row a segment and measure, under ``CHANGE_HEADINGS``: what epochs change from static."""
+    rows = []
+    for segment in stream.segments:
+        for position, measure in enumerate(segment.measures):
+            cells = []
+            for column in measure.columns:
+                if column.name in FOLLOWED:
+                    mean, interval = change_cells(column.change)
+                    cells += [f"{mean} ({interval})", f"{len(column.wins)} / {named(column.losses)}"]
+                    cells.append(named(column.significantly_worse))
+            rows.append(["" if position else segment.name, measure.name, *cells])
+    return rows
+
+
+def named(languages: Sequence[str]) -> str:
+    """Count languages, and name them where they are few."""
+    if not 0 < len(languages) <= _NAMED:
+        return str(len(languages))
+    return f"{len(languages)} ({', '.join(languages)})"
+
+
+def stream_notes(stream: CausalStream) -> list[str]:
+    """Return a sentence a segment on its epochs and on how soon it recovered."""
+    found = []
+    for segment in stream.segments:
+        opened = ", ".join(f"{position} ({reason})" for position, reason in segment.openings) or "never"
+        live = f"; {segment.n_live} epochs of live" if segment.n_live else ""
+        note = (
+            f"{segment.name}: {segment.n_messages} messages, {segment.n_languages} languages, pivot {segment.pivot}; "
+            f"epochs opened after {opened}{live}."
+        )
+        if segment.refusals:
+            note += (
+                f" {len(segment.refusals)} were refused by their gate, the last as {segment.refusals[-1]}."
+            )
+        if segment.recovery is not None:
+            note += f" {recovery_note(segment.recovery)}"
+        found.append(note)
+    return found
+
+
+def recovery_note(recovery: Recovery) -> str:
+    """Say how soon a change was made good."""
+    span = f"on held-out texts {recovery.before:.1f} with the epoch from before, {recovery.after:.1f} with the last"
+    if recovery.n_texts is None:
+        return f"Nothing to make good: {span}."
+    return f"90 % made good after {recovery.n_texts} messages ({recovery.seconds:.1f} s): {span}."
+
+
+def segment_table(segment: CausalSegment) -> tuple[list[str], list[list[str]]]:
+    """Return headings and a row a language: points by measure, without the columns that no service has."""
+    columns = [
+        (measure.name, column)
+        for measure in segment.measures
+        for column in measure.columns
+        if column.name in SHOWN
+    ]
+    languages = sorted({language for _, column in columns for language in column.by_language})
+    rows = [
+        [
+            language,
+            *(
+                f"{column.by_language[language]:.1f}" if language in column.by_language else ""
+                for _, column in columns
+            ),
+        ]
+        for language in languages
+    ]
+    head, last = ["language"], ""
+    for name, column in columns:
+        head.append(_short(column.name) if name == last else f"{name}: {column.name}")
+        last = name
+    return head, rows
+
+
+def late_table(late: Sequence[Late]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of languages that come late."""
+    columns = list(next(iter(late[0].figures.values())))
+    rows = [
+        [
+            f"first {item.n_first} texts of each ({item.n_texts})",
+            measure,
+            *(f"{by[name]:.1f}" for name in columns),
+        ]
+        for item in late
+        for measure, by in item.figures.items()
+    ]
+    return ["texts", "measure", *columns], rows
+
+
+def hostile_rows(hostile: Sequence[Hostile]) -> list[list[str]]:
+    """Return a row a kind of hostile texts, under ``HOSTILE_HEADINGS``."""
+    return [
+        [
+            f"{item.kind} ({', '.join(item.victims)})", f"{item.static:.1f}", f"{item.without:.1f}",
+            f"{item.epochs:.1f}", f"{item.epochs - item.static:+.2f}", f"{item.without_hubness:.1f}",
+            f"{item.epochs_hubness:.1f}", f"{item.others:+.2f}", f"{item.worst_other:+.2f}",
+        ]
+        for item in hostile
+    ]  # fmt: skip
+
+
+def goal_rows(goals: Sequence[Goal]) -> list[list[str]]:
+    """Return a row a goal, under ``GOAL_HEADINGS``."""
+    return [
+        [goal.name, goal.bound, goal.found, "holds" if goal.holds else "**does not hold**"] for goal in goals
+    ]
+
+
+def write_document(path: Path, found: CausalEvaluation) -> None:
+    """Replace what stands between the markers of a document.
+
+    Raises
+    ------
+    AlignstreamError
+        It cannot be read or written, or has no markers.
+    """
+    before, after = split_document(path)
+    text = "\n".join([f"{before}{BEGIN}", "", *section(found), "", f"{END}{after}"])
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def split_document(path: Path) -> tuple[str, str]:
+    """Return what stands before and after the markers of a document.
+
+    Raises
+    ------
+    AlignstreamError
+        It cannot be read, or has no markers.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AlignstreamError(f"cannot read {path}: {error}") from error
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise AlignstreamError(
+            f"{path} has no markers to write between: a line {BEGIN!r}, and below it {END!r}"
+        )
+    return before, after

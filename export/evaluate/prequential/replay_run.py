@@ -1,0 +1,317 @@
+"""Replay the streams that a service has to live with, and say what holds of what is promised."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from alignstream.export.data.public_vectors import TICO_LANGUAGES
+from alignstream.export.evaluate.prequential.own_stream import Document, own_segments
+from alignstream.export.evaluate.prequential.promises import goals
+from alignstream.export.evaluate.prequential.public_streams import (
+    HOSTILE,
+    N_LINES,
+    Library,
+    Lines,
+    Order,
+    Stream,
+    hostile_vectors,
+    late,
+    one_topic,
+    there_and_back,
+    with_hostile,
+    woven,
+)
+from alignstream.export.evaluate.prequential.replay import (
+    EPOCHS,
+    STATIC,
+    WITH_HUBNESS,
+    Played,
+    Replay,
+    Segment,
+)
+from alignstream.export.evaluate.prequential.replay_report import (
+    CausalEvaluation,
+    CausalStream,
+    Hostile,
+    Late,
+    Recovery,
+    segment_of,
+)
+from alignstream.export.evaluate.prequential.stream_index import Messages, quality
+from alignstream.export.evaluate.session import Session
+from alignstream.export.evaluate.tasks import MIXED_POOL, RAW, TO_PIVOT, Column
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.languages import same_language
+
+#: What ``live`` waits for.
+LIVE_SECONDS: Final = 2.0
+#: Texts a second: what the embedded encoder reads of the demonstration's texts on one core.
+RATE: Final = 65.0
+#: Points below which there is nothing to make good.
+_MIN_GAIN: Final = 0.5
+#: The share of what there is to make good after which a change counts as made good.
+_RECOVERED: Final = 0.9
+_FIRST_TEXTS: Final = (16, 32)
+_LATE_GROUPS: Final = 3
+#: Languages that are attacked: a large one, middling ones, and one that the encoder knows badly.
+VICTIMS: Final = ("fr", "hi", "sw", "am")
+HOSTILE_SHARE: Final = 0.3
+
+Status = Callable[[str], None]
+#: Points by column, then by language.
+Searched = dict[str, dict[str, float]]
+
+
+def evaluate_causal(
+    session: Session, root: Path, *, rate: float = RATE, status: Status = lambda _: None
+) -> CausalEvaluation:
+    """Replay streams of the public sets.
+
+    Parameters
+    ----------
+    session : Session
+        Encoder and adapter; its seed orders the messages.
+    root : Path
+        ALIGNSTREAM_DATA.
+    rate : float
+        Texts a second.
+    status : callable
+        Told what is being replayed.
+
+    Raises
+    ------
+    TextError
+        A set cannot be read.
+    """
+    started = time.monotonic()
+    library = Library(session, root)
+    live_texts = max(1, round(LIVE_SECONDS * rate))
+    found = []
+    for name, what, make in _streams(library, session.seed):
+        status(name)
+        stream = Stream(name, what, make())
+        found.append(play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed))
+    status("a language that comes late")
+    late_found = _late(library, session)
+    status("hostile texts")
+    hostile = _hostile(library, session)
+    return CausalEvaluation(
+        encoder=session.adapter.encoder,
+        adapter=session.adapter_name,
+        adapter_version=session.adapter.version,
+        seed=session.seed,
+        rate=rate,
+        live_texts=live_texts,
+        seconds=time.monotonic() - started,
+        streams=found,
+        late=late_found,
+        hostile=hostile,
+        goals=goals(found, hostile),
+    )
+
+
+def evaluate_own(
+    session: Session,
+    documents: Sequence[Document],
+    *,
+    name: str,
+    pivot: str | None = None,
+    rate: float = RATE,
+) -> CausalEvaluation:
+    """Replay people's own stream.
+
+    Parameters
+    ----------
+    session : Session
+        Whether it uses tags counts.
+    documents : sequence of Document
+        In the order of the log.
+    name : str
+        The file they came from.
+    pivot : str, optional
+        As in ``own_segments``.
+    rate : float
+        Texts a second.
+
+    Raises
+    ------
+    TextError
+        There is no such pivot.
+    """
+    started = time.monotonic()
+    live_texts = max(1, round(LIVE_SECONDS * rate))
+    segments = own_segments(
+        documents,
+        lambda texts: session.embed("stream", {"own": texts})["own"],
+        pivot=pivot,
+        uses_tags=session.uses_tags,
+        where=name,
+    )
+    stream = Stream(Path(name).name, "Given by the user, in the order of the file.", segments)
+    return CausalEvaluation(
+        encoder=session.adapter.encoder,
+        adapter=session.adapter_name,
+        adapter_version=session.adapter.version,
+        seed=session.seed,
+        rate=rate,
+        live_texts=live_texts,
+        seconds=time.monotonic() - started,
+        streams=[play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed)],
+    )
+
+
+def play(adapter: Adapter, stream: Stream, *, live_texts: int, rate: float, seed: int) -> CausalStream:
+    """Replay one stream in all columns."""
+    replay = Replay(adapter, live_texts=live_texts)
+    segments = []
+    for segment in stream.segments:
+        played = replay.play(segment)
+        found = segment_of(played, seed=seed, recovery=recovery(adapter, played, rate=rate))
+        if found is not None:
+            segments.append(found)
+    return CausalStream(stream.name, stream.what, segments)
+
+
+def recovery(adapter: Adapter, played: Played, *, rate: float) -> Recovery | None:
+    """Return how soon the epochs of a changed segment were good; None where there is no change or nothing held out."""
+    segment = played.segment
+    if not segment.is_change or segment.held_out is None or not played.opened:
+        return None
+    before = quality(adapter, segment.held_out, segment.pivot, played.before)
+    each = [quality(adapter, segment.held_out, segment.pivot, item.following) for item in played.opened]
+    after = each[-1]
+    if after - before < _MIN_GAIN:
+        return Recovery(before, after, None, None)
+    wanted = before + _RECOVERED * (after - before)
+    n_texts = next(item.position for item, found in zip(played.opened, each, strict=True) if found >= wanted)
+    return Recovery(before, after, n_texts, n_texts / rate)
+
+
+def _streams(library: Library, seed: int) -> list[tuple[str, str, Callable[[], tuple[Segment, ...]]]]:
+    """Return name, description and maker of every stream; a maker reads and encodes."""
+
+    def change(
+        read: Callable[[], Lines],
+        names: tuple[str, str],
+        *,
+        more: Sequence[str] = (),
+        order: Order = "shuffled",
+        is_tagged: bool = True,
+    ) -> tuple[Segment, ...]:
+        lines = read()
+        home = library.news([*more, *lines.by_language])
+        return there_and_back(home, lines, names, seed=seed, order=order, is_tagged=is_tagged)
+
+    medicine = ("news", "medicine")
+    return [
+        ("News, medicine, news", "NTREX-128, TICO-19 and NTREX-128 again, all texts shuffled.",
+         lambda: change(library.medicine, medicine)),
+        ("The same, line by line", "All translations of one line in a row: neighbours have the same topic.",
+         lambda: change(library.medicine, medicine, order="line by line")),
+        ("The same, without tags", "No message says its language.",
+         lambda: change(library.medicine, medicine, is_tagged=False)),
+        ("News, captions, news", "Short everyday sentences: captions of the STS benchmark.",
+         lambda: change(library.captions, ("news", "captions"))),
+        ("News, commands, news", "What people say to an assistant: xSID's validation part.",
+         lambda: change(library.commands, ("news", "commands"))),
+        ("News, reviews, news", "NusaX's validation part: the encoder hardly knows its languages, and most are new.",
+         lambda: change(library.reviews, ("news", "reviews"), more=TICO_LANGUAGES)),
+        ("One topic", "SIB-200's training texts about science and technology, looked up among texts of all topics.",
+         lambda: one_topic(library, seed=seed, is_own=False)),
+        ("A topic for each language", "The same, but each language writes of a topic of its own.",
+         lambda: one_topic(library, seed=seed, is_own=True)),
+    ]  # fmt: skip
+
+
+def _late(library: Library, session: Session) -> list[Late]:
+    lines = library.medicine()
+    home = library.news(list(lines.by_language))
+    names = [name for name in lines.by_language if name != lines.pivot]
+    columns = (RAW, STATIC, EPOCHS, WITH_HUBNESS[EPOCHS])
+    first: dict[tuple[int, str, str], list[float]] = {}
+    for part in range(_LATE_GROUPS):
+        languages = names[part::_LATE_GROUPS]
+        replay = Replay(session.adapter, live_texts=1, columns=(EPOCHS,))
+        for segment in late(lines, home, languages, seed=session.seed):
+            played = replay.play(segment)
+        for n in _FIRST_TEXTS:
+            for measure in (TO_PIVOT, MIXED_POOL):
+                for column in columns:
+                    for language in languages:
+                        values = played.found[column][measure][language][:n]
+                        first.setdefault((n, measure, column.name), []).extend(values)
+    return [
+        Late(
+            n,
+            len(first[n, TO_PIVOT, RAW.name]),
+            {
+                measure: {
+                    column.name: 100.0 * float(np.mean(first[n, measure, column.name])) for column in columns
+                }
+                for measure in (TO_PIVOT, MIXED_POOL)
+            },
+        )
+        for n in _FIRST_TEXTS
+    ]
+
+
+def _hostile(library: Library, session: Session) -> list[Hostile]:
+    """Attack every victim in turn in a stream of news that is otherwise as usual, in every way."""
+    spam = library.medicine()
+    home = library.news(list(spam.by_language))
+    parts = [home.part(number * N_LINES, (number + 1) * N_LINES) for number in range(3)]
+    clean = [woven(part, seed=session.seed + number) for number, part in enumerate(parts)]
+    without = _searched(session.adapter, clean, home.pivot)
+    victims = [next(name for name in home.by_language if same_language(name, wanted)) for wanted in VICTIMS]
+    found = []
+    for kind in HOSTILE:
+        attacked = {}
+        for victim in victims:
+            X = hostile_vectors(library, parts[1], spam, victim, kind, seed=session.seed)
+            messages = with_hostile(clean[1], victim, X, share=HOSTILE_SHARE, seed=session.seed)
+            attacked[victim] = _searched(session.adapter, [clean[0], messages, clean[2]], home.pivot)
+        found.append(_damage(kind, without, attacked))
+    return found
+
+
+def _damage(kind: str, without: Searched, attacked: Mapping[str, Searched]) -> Hostile:
+    """Compare streams with hostile texts, by the language attacked, with the same stream without them."""
+
+    def own(side: Callable[[str], Searched], column: Column) -> float:
+        return float(np.mean([side(victim)[column.name][victim] for victim in attacked]))
+
+    epochs, hubness = EPOCHS, WITH_HUBNESS[EPOCHS]
+    changes: dict[str, list[float]] = {}
+    for victim, found in attacked.items():
+        for name, figure in found[epochs.name].items():
+            if name != victim:
+                changes.setdefault(name, []).append(figure - without[epochs.name][name])
+    return Hostile(
+        kind=kind,
+        victims=list(attacked),
+        static=own(lambda _: without, STATIC),
+        without=own(lambda _: without, epochs),
+        epochs=own(attacked.__getitem__, epochs),
+        without_hubness=own(lambda _: without, hubness),
+        epochs_hubness=own(attacked.__getitem__, hubness),
+        others=float(np.mean([change for each in changes.values() for change in each])),
+        worst_other=min(float(np.mean(each)) for each in changes.values()),
+    )
+
+
+def _searched(adapter: Adapter, messages: Sequence[Messages], pivot: str) -> Searched:
+    """Return search after the first of the segments: the mean of both measures, in points."""
+    replay = Replay(adapter, live_texts=1, columns=(EPOCHS,))
+    played = [replay.play(Segment("", pivot, item)) for item in messages][1:]
+    found: Searched = {}
+    for column in (STATIC, EPOCHS, WITH_HUBNESS[EPOCHS]):
+        values: dict[str, list[float]] = {}
+        for item in played:
+            for measure in (TO_PIVOT, MIXED_POOL):
+                for language, scores in item.found[column][measure].items():
+                    values.setdefault(language, []).append(100.0 * float(np.mean(scores)))
+        found[column.name] = {language: float(np.mean(each)) for language, each in values.items()}
+    return found

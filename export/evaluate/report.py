@@ -1,0 +1,360 @@
+"""What an evaluation found: one structure, as table rows, JSON and Markdown. Kinds of columns are never mixed.
+
+A column stands with its kind wherever it is named, and every column is compared with raw cosine on the same
+candidates of the same run. Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from alignstream.export.evaluate.formats import few
+from alignstream.export.evaluate.set_report import TIE_POINTS
+from alignstream.export.evaluate.statistics import (
+    DRAWS,
+    Interval,
+    bootstrap_interval,
+    significantly_worse,
+)
+from alignstream.export.evaluate.tasks import ADAPTER, RAW, Column, Kind, Results, Scores
+
+FORMAT: Final = "alignstream.evaluation/1"
+KINDS: Final[tuple[Kind, ...]] = ("inductive", "causal", "transductive")
+#: What each kind of column saw: under every table.
+LEGEND: Final[Mapping[str, str]] = {
+    "inductive": "one text at a time, and what was fitted beforehand",
+    "causal": "also the texts that came before it in the same stream",
+    "transductive": "all test texts of both sides at once: no live stream has that",
+}
+#: What figures are averaged over, and of what each is made, where it is not languages and texts.
+_UNITS: Final = {
+    "terms": ("lists", "pairs"),
+    "words": ("language pairs", "sentence pairs"),
+    "similarity": ("languages", "pairs"),
+}
+#: More languages than this are not named where they are all.
+_NAMED: Final = 5
+HEADINGS: Final = (
+    "kind",
+    "column",
+    "mean",
+    "change",
+    "95 % interval",
+    "wins",
+    "losses",
+    "worse beyond chance",
+)
+
+
+class ColumnResult(msgspec.Struct, frozen=True):
+    """One column of a measure.
+
+    Parameters
+    ----------
+    name : str
+        What vectors went through.
+    kind : str
+        Which texts it saw: inductive, causal or transductive.
+    by_language : dict of str to float
+        In points.
+    mean : float
+        Over languages, each counting the same.
+    change : Interval, optional
+        The mean difference to raw cosine, and its interval over languages; without one for a single language. None
+        for raw itself, and where there is no raw column.
+    wins, losses : list of str
+        Languages beyond ``TIE_POINTS`` points, most first.
+    significantly_worse : list of str, optional
+        Languages that lose beyond chance over their texts (``statistics.significantly_worse``). None where the
+        measure is no mean over texts, or raw is 100 by definition.
+    """
+
+    name: str
+    kind: Kind
+    by_language: dict[str, float]
+    mean: float
+    change: Interval | None
+    wins: list[str]
+    losses: list[str]
+    significantly_worse: list[str] | None
+
+
+class MeasureResult(msgspec.Struct, frozen=True):
+    """One measure: columns by kind, inductive first."""
+
+    name: str
+    columns: list[ColumnResult]
+
+    def of_kind(self, kind: Kind) -> list[ColumnResult]:
+        """Return the columns of one kind."""
+        return [column for column in self.columns if column.kind == kind]
+
+
+class TaskResult(msgspec.Struct, frozen=True):
+    """One task on one set.
+
+    Parameters
+    ----------
+    task, set : str
+    use : str
+        What a reader should know of the set: what was fitted or chosen on it.
+    pivot : str
+        Where the task has one.
+    n_texts : dict of str to int
+        Texts, pairs or terms of each language.
+    seconds : float
+        With encoding, as far as vectors were not stored.
+    measures : list of MeasureResult
+    notes : list of str
+        Sentences on what the figures mean on these texts.
+    warnings : list of str
+        What may be wrong with the texts.
+    """
+
+    task: str
+    set: str
+    use: str
+    pivot: str
+    n_texts: dict[str, int]
+    seconds: float
+    measures: list[MeasureResult]
+    notes: list[str] = []
+    warnings: list[str] = []
+
+    @property
+    def uses_adapter(self) -> bool:
+        """Whether there is a column of the adapter."""
+        return any(column.name == ADAPTER.name for measure in self.measures for column in measure.columns)
+
+
+class Evaluation(msgspec.Struct, frozen=True):
+    """All that one run found, and what it depends on.
+
+    Parameters
+    ----------
+    encoder : str
+        Fingerprint.
+    adapter, adapter_version : str, optional
+        As it was asked for, and its version. None where no task uses it.
+    uses_tags : bool
+        Whether the adapter was told the language of each text.
+    seed, n_draws : int
+        Of the bootstrap.
+    limit : int, optional
+        Texts of each language at most.
+    seconds : float
+    tasks : list of TaskResult
+    """
+
+    encoder: str
+    adapter: str | None
+    adapter_version: str | None
+    uses_tags: bool
+    seed: int
+    limit: int | None
+    seconds: float
+    tasks: list[TaskResult]
+    n_draws: int = DRAWS
+    format: str = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON value; figures rounded to a thousandth of a point."""
+        value: dict[str, Any] = _rounded(msgspec.to_builtins(self))
+        return value
+
+    def to_markdown(self, *, title: str = "Evaluation") -> str:
+        """Return a page: summaries of every measure, then the figures of every language."""
+        lines = [f"# {title}", "", self.headline(), ""]
+        lines += [f"- **{kind}**: {LEGEND[kind]}" for kind in KINDS]
+        for task in self.tasks:
+            lines += ["", f"## {heading(task)}", "", facts(task)]
+            lines += [f"\nWarning: {warning}" for warning in task.warnings]
+            lines += [f"\n{note}" for note in notes(task)]
+            for measure in task.measures:
+                lines += ["", f"### {measure.name}", "", *markdown_table(HEADINGS, summary_rows(measure))]
+                lines += ["", *markdown_table(*language_rows(measure))]
+        return "\n".join([*lines, ""])
+
+    def headline(self) -> str:
+        """Say in a sentence what was evaluated."""
+        tags = "told the language of each text" if self.uses_tags else "without language tags"
+        limit = "all texts" if self.limit is None else f"at most {self.limit} texts a language"
+        adapter = (
+            "no adapter"
+            if self.adapter is None
+            else f"adapter {self.adapter} (version {self.adapter_version}), {tags}"
+        )
+        return (
+            f"Encoder {self.encoder[:12]}, {adapter}; {limit}; seed {self.seed}, {self.n_draws} draws; "
+            f"{self.seconds:.1f} s."
+        )
+
+
+def measures(results: Results, *, seed: int) -> list[MeasureResult]:
+    """Compare every column with raw cosine.
+
+    Parameters
+    ----------
+    results : dict
+        What a task of ``tasks`` gave.
+    seed : int
+        Of the bootstrap.
+    """
+    found = []
+    for name, columns in results.items():
+        raw = columns.get(RAW)
+        ordered = sorted(columns, key=lambda column: KINDS.index(column.kind))
+        found.append(
+            MeasureResult(name, [_compared(column, columns[column], raw, seed=seed) for column in ordered])
+        )
+    return found
+
+
+def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
+    """Say how many texts stand more than once and what follows; nothing where there are none.
+
+    Parameters
+    ----------
+    n_repeated : mapping of str to int
+        By language, lines whose text stands in an earlier one.
+    effect : str
+        What is made of them.
+    """
+    counts = {language: n for language, n in n_repeated.items() if n}
+    if not counts:
+        return []
+    total = sum(counts.values())
+    by_language = few([f"{language} {n}" for language, n in counts.items()])
+    what = "1 line repeats" if total == 1 else f"{total} lines repeat"
+    return [f"{what} the text of an earlier one in the same language ({by_language}): {effect}."]
+
+
+def slipped_warning(languages: Sequence[str], where: str, how: str) -> list[str]:
+    """Warn of languages whose translations do not find each other; nothing where there are none."""
+    if not languages:
+        return []
+    message = (
+        f"{where}: translations of {few(languages)} find each other no more often than by chance, {how}; have lines "
+        "slipped, or are columns mixed up? If not, the encoder does not know the language"
+    )
+    return [message]
+
+
+def heading(task: TaskResult) -> str:
+    """Name a task and its set."""
+    return f"{task.task}: {task.set}"
+
+
+def facts(task: TaskResult) -> str:
+    """Say what a task's figures rest on."""
+    sizes = sorted(set(task.n_texts.values()))
+    n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    pivot = f", pivot {task.pivot}" if task.pivot else ""
+    what, of = _UNITS.get(task.task, ("languages", "texts"))
+    return f"{len(task.n_texts)} {what}, {n} {of} each{pivot}; {task.seconds:.1f} s. {task.use}."
+
+
+def notes(task: TaskResult) -> list[str]:
+    """Return all that belongs below a task's facts."""
+    what, _ = _UNITS.get(task.task, ("languages", "texts"))
+    changes = [column.change for measure in task.measures for column in measure.columns]
+    return [*task.notes, *interval_notes(changes, what.removesuffix("s"))]
+
+
+def summary_rows(measure: MeasureResult) -> list[list[str]]:
+    """Return a row a column, under ``HEADINGS``: figures in points, losing languages by name."""
+    rows = []
+    for column in measure.columns:
+        change, interval, wins, losses, worse = "", "", "", "", ""
+        if column.change is not None:
+            change, interval = change_cells(column.change)
+            wins = str(len(column.wins))
+            n = len(column.by_language)
+            losses = _named(column.losses, n)
+            worse = (
+                "not tested" if column.significantly_worse is None else _named(column.significantly_worse, n)
+            )
+        rows.append([column.kind, column.name, f"{column.mean:.1f}", change, interval, wins, losses, worse])
+    return rows
+
+
+def language_rows(measure: MeasureResult) -> tuple[list[str], list[list[str]]]:
+    """Return headings with the kind of each column, and a row a language."""
+    headings = ["language", *(f"{column.name} [{column.kind}]" for column in measure.columns)]
+    languages = sorted({language for column in measure.columns for language in column.by_language})
+    rows = [
+        [
+            language,
+            *(
+                f"{column.by_language[language]:.1f}" if language in column.by_language else ""
+                for column in measure.columns
+            ),
+        ]
+        for language in languages
+    ]
+    return headings, rows
+
+
+def _compared(column: Column, scores: Scores, raw: Scores | None, *, seed: int) -> ColumnResult:
+    figures = scores.figures
+    mean = float(np.mean(list(figures.values())))
+    if raw is None or scores is raw:
+        return ColumnResult(column.name, column.kind, figures, mean, None, [], [], None)
+    gains = {language: figure - raw.figures[language] for language, figure in figures.items()}
+    worse = None
+    if scores.per_text and raw.per_text:
+        worse = significantly_worse(raw.per_text, scores.per_text, seed=seed)
+    return ColumnResult(
+        name=column.name,
+        kind=column.kind,
+        by_language=figures,
+        mean=mean,
+        change=bootstrap_interval(np.array(list(gains.values())), seed=seed),
+        wins=_beyond(gains, 1.0),
+        losses=_beyond(gains, -1.0),
+        significantly_worse=worse,
+    )
+
+
+def _beyond(gains: Mapping[str, float], sign: float) -> list[str]:
+    found = [language for language, gain in gains.items() if sign * gain > TIE_POINTS]
+    return sorted(found, key=lambda language: (-sign * gains[language], language))
+
+
+def change_cells(change: Interval | None) -> tuple[str, str]:
+    """Return a change and its interval as cells."""
+    if change is None:
+        return "", ""
+    if change.low is None or change.high is None:
+        return f"{change.mean:+.1f}", "none"
+    return f"{change.mean:+.1f}", f"{change.low:+.1f} to {change.high:+.1f}"
+
+
+def interval_notes(changes: Sequence[Interval | None], what: str) -> list[str]:
+    """Say why a change has no interval, where one has none."""
+    if all(change is None or change.low is not None for change in changes):
+        return []
+    return [f"There is no 95 % interval: it is drawn over {what}s, and there is one {what}."]
+
+
+def _named(languages: list[str], n: int) -> str:
+    """Count languages and name them; that all n of many lose needs no names."""
+    if not languages:
+        return "0"
+    return f"{len(languages)} ({'all' if len(languages) == n > _NAMED else ', '.join(languages)})"
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; bars in cells are escaped."""
+    table = [list(headings), ["---"] * len(headings), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,216 @@
+"""What differences between columns are worth: bootstrap over languages, and paired tests within each language.
+
+Pure and seeded: the same figures and seed give the same numbers. numpy alone.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.checks.gate import holm
+from alignstream.models.errors import StatisticsError
+
+DRAWS: Final = 2000
+#: The share of draws outside the interval, and the level of a significance test.
+LEVEL: Final = 0.05
+#: Holm's strictest step of n tests is LEVEL / n, which a bootstrap of few draws could never reach: its least p-value
+#: is 1 / (draws + 1). So there are this many draws beyond that step.
+_DRAWS_BEYOND: Final = 5
+#: Sums of draws that differ from 0 by less than this are 0: what adding floats in another order costs.
+_ZERO: Final = 1e-12
+#: Numbers of one block of draws: 32 MB of counts.
+_BLOCK_CELLS: Final = 4_000_000
+#: Fewer texts than this cannot be told from chance: a warning would be one itself.
+_MIN_TEXTS: Final = 10
+#: How seldom chance alone may find more, so that a count is called chance.
+_CHANCE: Final = 0.01
+#: Where a random candidate is right as often as this, nothing can be found out.
+_MAX_SHARE: Final = 0.5
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A mean and its 95 % bootstrap interval, all in the unit of what was averaged.
+
+    ``low`` and ``high`` are None where a single item was averaged: resampling it says nothing.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def bootstrap_interval(
+    differences: NDArray[np.float64], *, seed: int = 0, n_draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """Return the mean and its percentile bootstrap interval over items, such as languages; none for a single item.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n,), float64
+        One number an item, at least one.
+    seed : int
+        Of ``PCG64``.
+    n_draws : int
+        Resamples with replacement.
+    level : float
+        Share of the draws outside the interval.
+
+    Raises
+    ------
+    StatisticsError
+        There is no item.
+    """
+    means = _bootstrap_means(differences, seed=seed, n_draws=n_draws)
+    if len(differences) == 1:
+        return Interval(mean=float(differences[0]), low=None, high=None)
+    low, high = np.quantile(means, [level / 2, 1 - level / 2])
+    return Interval(mean=float(differences.mean()), low=float(low), high=float(high))
+
+
+def significantly_worse(
+    correct_raw: Mapping[str, NDArray[Any]],
+    correct_adapter: Mapping[str, NDArray[Any]],
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> list[str]:
+    """Name the languages in which the adapter is worse beyond chance, paired over the same texts.
+
+    Parameters
+    ----------
+    correct_raw, correct_adapter : mapping of str to ndarray of shape (n_texts,)
+        By language, one value a text, such as whether it was right; item i of both is the same text.
+    seed : int
+        Of ``PCG64``; every language draws from a stream of its own.
+    level : float
+        Of all tests together.
+
+    Returns
+    -------
+    list of str
+        Languages whose one-sided p-value (the share of bootstrap draws over texts in which the mean did not fall)
+        is significant after Holm's correction (1979) over all languages, in the order of ``correct_raw``.
+
+    Raises
+    ------
+    StatisticsError
+        Languages or numbers of texts differ.
+    """
+    if set(correct_raw) != set(correct_adapter):
+        raise StatisticsError("raw and adapter were judged in different languages")
+    languages = list(correct_raw)
+    if not languages:
+        return []
+    n_draws = max(DRAWS, round(_DRAWS_BEYOND * len(languages) / level))
+    p_values = np.array(
+        [
+            worse_p_value(
+                np.asarray(correct_raw[language], dtype=np.float64),
+                np.asarray(correct_adapter[language], dtype=np.float64),
+                seed=seed + position,
+                n_draws=n_draws,
+            )
+            for position, language in enumerate(languages)
+        ]
+    )
+    # gate.holm tests at 5 %; another level is the same test on scaled p-values.
+    significant = holm(p_values * (LEVEL / level))
+    return [language for language, is_worse in zip(languages, significant, strict=True) if is_worse]
+
+
+def worse_p_value(
+    raw: NDArray[np.float64], adapter: NDArray[np.float64], *, seed: int = 0, n_draws: int = DRAWS
+) -> float:
+    """Return how plausible it is that the mean did not fall: the share of bootstrap draws where it did not.
+
+    Parameters
+    ----------
+    raw, adapter : ndarray of shape (n_texts,), float64
+        One value a text, paired.
+
+    Raises
+    ------
+    StatisticsError
+        Shapes differ, or there is no text.
+    """
+    if raw.shape != adapter.shape:
+        raise StatisticsError(f"{len(raw)} texts were judged raw, but {len(adapter)} with the adapter")
+    means = _bootstrap_means(adapter - raw, seed=seed, n_draws=n_draws)
+    return float((np.count_nonzero(means >= -_ZERO) + 1) / (n_draws + 1))
+
+
+def is_chance(n_hits: int, n_texts: int, share: float) -> bool:
+    """Tell whether so many hits are what candidates drawn at random would give.
+
+    Parameters
+    ----------
+    n_hits, n_texts : int
+        Texts whose candidate was right, and all texts.
+    share : float
+        How often a random candidate is right.
+
+    Returns
+    -------
+    bool
+        True unless chance alone gives so many hits in less than 1 % of all cases (one-sided exact binomial test).
+        False where there are too few texts to tell.
+    """
+    if n_texts < _MIN_TEXTS or not 0.0 < share < _MAX_SHARE:
+        return False
+    fewer = 0.0
+    for n in range(n_hits):
+        ways = math.lgamma(n_texts + 1) - math.lgamma(n + 1) - math.lgamma(n_texts - n + 1)
+        fewer += math.exp(ways + n * math.log(share) + (n_texts - n) * math.log1p(-share))
+        if fewer > 1.0 - _CHANCE:
+            return False
+    return True
+
+
+def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return Spearman's rank correlation, ties at their mean rank; 0 where one side does not vary.
+
+    Parameters
+    ----------
+    a, b : ndarray of shape (n,), float64
+
+    Raises
+    ------
+    StatisticsError
+        Shapes differ, or there are fewer than two items.
+    """
+    if a.shape != b.shape or len(a) < 2:
+        raise StatisticsError(
+            f"a rank correlation needs two lists as long, at least 2, not {len(a)} and {len(b)}"
+        )
+    x, y = ranks(a), ranks(b)
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return 0.0 if scale == 0.0 else float(x @ y) / scale
+
+
+def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks from 1, equal values at the mean of theirs; shape (n,)."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean_rank: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
+    return mean_rank
+
+
+def _bootstrap_means(values: NDArray[np.float64], *, seed: int, n_draws: int) -> NDArray[np.float64]:
+    """Draw means of resamples; equal values are drawn together, which changes nothing but the time."""
+    if len(values) == 0:
+        raise StatisticsError("there is nothing to resample")
+    distinct, counts = np.unique(values, return_counts=True)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    shares = counts / len(values)
+    means = np.empty(n_draws)
+    step = max(1, _BLOCK_CELLS // len(distinct))
+    for start in range(0, n_draws, step):
+        n = min(step, n_draws - start)
+        drawn = generator.multinomial(len(values), shares, size=n)
+        means[start : start + n] = drawn @ distinct / len(values)
+    return means

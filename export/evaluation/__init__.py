@@ -1,1 +1,0 @@
-"""Evaluation: what vectors and adapters are worth, task by task, against raw cosine on the same candidates."""

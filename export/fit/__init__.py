@@ -1,0 +1,1 @@
+"""Adapters and label sets fitted to people's texts and translations."""

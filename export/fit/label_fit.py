@@ -1,0 +1,468 @@
+"""Fit a label set to people's own texts: what is read, what is refused, what is kept and what it gains.
+
+The fit itself is ``models/tasks/label_fit``; here are files, the choice between plain and refined labels, and the
+report. Nothing is fitted to the examples but temperature, margin and thresholds.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.export.data.texts import JSON_SUFFIXES, check_language, normalised, read_lines
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.context import Context
+from alignstream.models.arrays import Matrix, Vector64
+from alignstream.models.checks.gate import worse_p_value
+from alignstream.models.errors import TextError
+from alignstream.models.labels import label_fit
+from alignstream.models.labels.fitted_labels import Fitted, encode_prototypes
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
+
+#: A file with one column more: language and text.
+TABLE_SUFFIXES: Final = frozenset({".tsv"})
+#: Examples speak against refined labels where a loss as large comes by chance less often than this.
+MAX_P_VALUE: Final = 0.1
+#: Digits of the numbers that are stored: far finer than what examples can tell.
+_DIGITS: Final = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Texts, each once, with their languages where they are known.
+
+    Parameters
+    ----------
+    texts : tuple of str
+    languages : tuple of str or None
+    n_repeated : int
+        Texts that stood there before and were left out.
+    gold : ndarray of shape (n, n_labels), bool, optional
+        Of examples: True where a label is right.
+    """
+
+    texts: tuple[str, ...]
+    languages: tuple[str | None, ...]
+    n_repeated: int = 0
+    gold: NDArray[np.bool_] | None = None
+
+    def without(self, others: "Sample") -> "Sample":
+        """Return the same without the texts of others, whatever their case, width or spacing."""
+        known = set(map(normalised, others.texts))
+        keep = [row for row, text in enumerate(self.texts) if normalised(text) not in known]
+        return dataclasses.replace(
+            self,
+            texts=tuple(self.texts[row] for row in keep),
+            languages=tuple(self.languages[row] for row in keep),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a fit led to.
+
+    Parameters
+    ----------
+    labels : LabelSet
+        With what was fitted; as it was where nothing could be.
+    report : dict
+        What was measured: JSON values.
+    warnings : list of str
+        What speaks against the fit, in sentences.
+    """
+
+    labels: LabelSet
+    report: dict[str, Any]
+    warnings: list[str]
+
+
+def read_sample(path: Path, *, language: str | None = None) -> Sample:
+    """Read texts without labels.
+
+    Parameters
+    ----------
+    path : Path
+        A text a line; ``.tsv``: lines of ``language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with ``text`` and,
+        where it is known, ``language``.
+    language : str, optional
+        Tag of the texts that say none.
+
+    Raises
+    ------
+    TextError
+        The file is missing, not UTF-8, malformed or empty, or a tag is unknown.
+    """
+    found: dict[str, str | None] = {}
+    n_lines = 0
+    for text, tag in _texts(path):
+        n_lines += 1
+        found.setdefault(text, tag or language)
+    if not found:
+        raise TextError(f"{path} holds no text; a text a line is needed")
+    return Sample(tuple(found), tuple(found.values()), n_repeated=n_lines - len(found))
+
+
+def read_examples(path: Path, label_set: LabelSet, *, language: str | None = None) -> Sample:
+    """Read texts with labels.
+
+    Parameters
+    ----------
+    path : Path
+        Lines of ``label<TAB>text`` or ``label<TAB>language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with
+        ``label``, ``text`` and, where it is known, ``language``. A text with several labels stands there several
+        times, where the set allows it.
+    label_set : LabelSet
+        Whose labels they are.
+    language : str, optional
+        Tag of the texts that say none.
+
+    Raises
+    ------
+    TextError
+        The file is missing, not UTF-8 or malformed, a label is not in the set, a text has two labels that exclude
+        each other, or there are too few texts; the message names the line.
+    """
+    positions = {label: position for position, label in enumerate(label_set.labels)}
+    found: dict[str, tuple[str | None, set[int], int]] = {}
+    for number, label, text, tag in _labelled(path):
+        if label not in positions:
+            near = difflib.get_close_matches(label, positions, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(label_set.labels)[:200]}"
+            raise TextError(f"{path}, line {number}: no label {label[:50]!r} in this set; {hint}")
+        _, labels, first = found.setdefault(text, (tag or language, set(), number))
+        labels.add(positions[label])
+        if len(labels) > 1 and not label_set.multi_label:
+            raise TextError(
+                f"{path}, line {number}: this text has another label on line {first}, but the labels of this set "
+                "exclude each other; keep one, or push the set with --multi-label"
+            )
+    if len(found) < label_fit.MIN_EXAMPLES:
+        raise TextError(
+            f"{path}: {len(found)} texts with labels are too few to calibrate on, {label_fit.MIN_EXAMPLES} are needed; "
+            "add some, or leave --examples out"
+        )
+    gold = np.zeros((len(found), len(positions)), dtype=np.bool_)
+    for row, (_, labels, _) in enumerate(found.values()):
+        gold[row, list(labels)] = True
+    return Sample(tuple(found), tuple(tag for tag, _, _ in found.values()), gold=gold)
+
+
+def align(adapter: Adapter, X: Matrix, languages: Sequence[str | None]) -> Matrix:
+    """Align vectors of shape (n, dim), float32, each with the tag of its language."""
+    aligned = np.empty_like(X)
+    for tag in set(languages):
+        rows = np.array([item == tag for item in languages])
+        aligned[rows] = adapter.transform_many(X[rows], Context(language=tag))
+    return aligned
+
+
+def fit_labels(
+    label_set: LabelSet,
+    *,
+    adapter: Adapter,
+    template: str,
+    prototypes: Matrix,
+    sample: Matrix,
+    examples: Matrix | None = None,
+    gold: NDArray[np.bool_] | None = None,
+    wrong_cost: float = 1.0,
+    force: bool = False,
+) -> Outcome:
+    """Fit a label set.
+
+    Parameters
+    ----------
+    label_set : LabelSet
+        What it held of an earlier fit does not count.
+    adapter : Adapter
+        In whose space the vectors lie.
+    template : str
+        What the labels were embedded in.
+    prototypes : ndarray of shape (n_labels, dim), float32
+        Aligned vectors of the label texts.
+    sample, examples : ndarray of shape (n, dim), float32
+        Aligned vectors of texts without and with labels.
+    gold : ndarray of shape (n_examples, n_labels), bool
+        What the examples are.
+    wrong_cost : float
+        Right answers that a wrong one undoes, for the margin below which the set abstains.
+    force : bool
+        Refine whatever speaks against it.
+
+    Returns
+    -------
+    Outcome
+        Labels are refined where nothing speaks against the sample and the examples do not get clearly worse. Else the
+        plain labels stay, calibrated where there are examples.
+
+    Raises
+    ------
+    LabelsError
+        Shapes do not agree, or thresholds cannot be fitted to the examples.
+    """
+    fit = _Fit(label_set, adapter, template, sample, examples, gold, wrong_cost)
+    plain = _Labels(prototypes, np.zeros(len(prototypes)), is_refined=False)
+    reason = label_fit.why_not(label_set.labels, prototypes, sample, common=fit.common)
+    warnings = [] if reason is None else [reason]
+    chosen = plain
+    if fit.may_refine(reason, force=force):
+        refined = fit.refined(prototypes)
+        loss = fit.loss(refined, plain)
+        if loss is not None:
+            warnings.append(loss.message)
+        if loss is None or not loss.is_certain or force:
+            chosen = refined
+    if gold is not None:
+        absent = [label_set.labels[position] for position in np.flatnonzero(~gold.any(axis=0))]
+        if absent:
+            warnings.append(f"there is no example of {', '.join(map(repr, absent[:5]))}")
+    report = fit.report(chosen, plain) | {"warnings": warnings, "forced": force}
+    if gold is None and not chosen.is_refined:
+        return Outcome(msgspec.structs.replace(label_set, fitted=None), report, warnings)
+    stored = msgspec.structs.replace(fit.calibrated(chosen, plain), report=report)
+    return Outcome(msgspec.structs.replace(label_set, fitted=stored), report, warnings)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+    """What the examples say against refined labels, and whether chance is a poor excuse."""
+
+    message: str
+    is_certain: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """Prototypes of shape (n_labels, dim) and their bias, before calibration."""
+
+    prototypes: Matrix
+    bias: Vector64
+    is_refined: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """What one fit looks at."""
+
+    label_set: LabelSet
+    adapter: Adapter
+    template: str
+    sample: Matrix
+    examples: Matrix | None
+    gold: NDArray[np.bool_] | None
+    wrong_cost: float
+
+    @property
+    def common(self) -> Vector64 | None:
+        return self.adapter.common_direction()
+
+    def may_refine(self, reason: str | None, *, force: bool) -> bool:
+        n_labels = len(self.label_set.labels)
+        if self.label_set.multi_label:
+            # Nothing moves toward the texts, so their mix matters less than their number.
+            return n_labels >= label_fit.MIN_CENTRED_LABELS and (
+                force or len(self.sample) >= label_fit.MIN_TEXTS
+            )
+        return n_labels > 1 and (force or reason is None)
+
+    def refined(self, prototypes: Matrix) -> _Labels:
+        """Refine labels that exclude each other; of others only take away what they share.
+
+        A text that none of several labels applies to must not pull one of them.
+        """
+        if self.label_set.multi_label:
+            centred = label_fit.centre_labels(prototypes, common=self.common)
+            return _Labels(centred, np.zeros(len(centred)), is_refined=True)
+        moved = label_fit.refine(prototypes, self.sample, common=self.common)
+        return _Labels(moved, label_fit.label_bias(moved, self.sample, common=self.common), is_refined=True)
+
+    def calibrated(self, labels: _Labels, plain: _Labels, rows: NDArray[np.bool_] | None = None) -> Fitted:
+        """Calibrate on the examples, or on some rows of them."""
+        multi_label = self.label_set.multi_label
+        thresholds = None
+        if multi_label:
+            before, now = (
+                label_cosines(self.sample, item.prototypes, self.common) - item.bias
+                for item in (plain, labels)
+            )
+            thresholds = label_fit.match_thresholds(before, now)
+        if self.examples is None or self.gold is None:
+            found = label_fit.uncalibrated(is_refined=labels.is_refined, thresholds=thresholds)
+        else:
+            keep = np.ones(len(self.gold), dtype=np.bool_) if rows is None else rows
+            cosines = label_cosines(self.examples[keep], labels.prototypes, self.common) - labels.bias
+            found = label_fit.calibrate(
+                cosines, self.gold[keep],
+                multi_label=multi_label, is_refined=labels.is_refined, wrong_cost=self.wrong_cost,
+            )  # fmt: skip
+        return Fitted(
+            encoder=self.adapter.encoder,
+            adapter_version=self.adapter.version,
+            template=self.template,
+            dim=self.adapter.dim,
+            prototypes=encode_prototypes(labels.prototypes),
+            bias=_stored(labels.bias),
+            temperature=round(found.temperature, _DIGITS),
+            abstain_margin=round(found.abstain_margin, _DIGITS),
+            thresholds=None if found.thresholds is None else _stored(found.thresholds),
+        )
+
+    def judged(self, labels: _Labels | None, plain: _Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return scores of the examples and which of them are answered; None: what serves without a fit.
+
+        Each half of the examples is judged by the calibration on the other half.
+        """
+        if self.examples is None or self.gold is None:
+            raise ValueError("there are no examples")
+        if labels is None:
+            return self._scored(self.examples, None, plain)
+        first = np.arange(len(self.gold)) % 2 == 0
+        scores = np.empty(self.gold.shape)
+        answered = np.empty(len(self.gold), dtype=np.bool_)
+        for rows in (first, ~first):
+            fitted = self.calibrated(labels, plain, ~rows)
+            scores[rows], answered[rows] = self._scored(self.examples[rows], fitted, plain)
+        return scores, answered
+
+    def _scored(
+        self, X: Matrix, fitted: Fitted | None, plain: _Labels
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        multi_label = self.label_set.multi_label
+        prototypes = plain.prototypes if fitted is None else fitted.matrix
+        cosines = label_cosines(X, prototypes, self.common)
+        scores = label_scores(cosines, multi_label=multi_label, fitted=fitted)
+        margin = 0.0 if fitted is None else fitted.abstain_margin
+        return scores, answers(scores, multi_label=multi_label, abstain_margin=margin)
+
+    def quality(self, labels: _Labels | None, plain: _Labels) -> float | None:
+        """Return accuracy, or balanced accuracy of a multi-label set; None without examples."""
+        if self.gold is None:
+            return None
+        scores, _ = self.judged(labels, plain)
+        if self.label_set.multi_label:
+            return label_fit.balanced_accuracy(scores >= MULTI_LABEL_ACCEPT, self.gold)
+        return float(_right(scores, self.gold).mean())
+
+    def loss(self, refined: _Labels, plain: _Labels) -> _Loss | None:
+        """Compare refined labels with what serves without a fit; None: no worse, or no examples."""
+        before, after = self.quality(None, plain), self.quality(refined, plain)
+        if self.gold is None or before is None or after is None or after >= before:
+            return None
+        message = f"refined labels do worse on the examples, {before:.1%} before and {after:.1%} after"
+        if self.label_set.multi_label:
+            return _Loss(f"{message}: the plain labels stay", is_certain=True)
+        hits = [_right(self.judged(item, plain)[0], self.gold) for item in (None, refined)]
+        if worse_p_value(*hits) < MAX_P_VALUE:
+            return _Loss(f"{message}: the plain labels stay", is_certain=True)
+        return _Loss(f"{message}; that may be chance, more examples would tell", is_certain=False)
+
+    def report(self, labels: _Labels, plain: _Labels) -> dict[str, Any]:
+        """Return what was measured, before (as served without a fit) and after."""
+        nearest = label_cosines(self.sample, plain.prototypes, self.common).argmax(axis=1)
+        shares = np.bincount(nearest, minlength=len(plain.prototypes)) / len(self.sample)
+        _, answered = self._scored(self.sample, self.calibrated(labels, plain), plain)
+        found: dict[str, Any] = {
+            "texts": len(self.sample),
+            "shares": {
+                label: round(float(share), 3)
+                for label, share in zip(self.label_set.labels, shares, strict=True)
+            },
+            "effective_labels": round(label_fit.effective_labels(shares), 2),
+            "refined": labels.is_refined,
+            "abstained": round(float(1.0 - answered.mean()), 4),
+            "examples": 0 if self.gold is None else len(self.gold),
+        }
+        if self.gold is None:
+            return found
+        name = "balanced_accuracy" if self.label_set.multi_label else "accuracy"
+        pairs = [self.quality(item, plain) for item in (None, labels)]
+        found[name] = [round(float(value or 0.0), 4) for value in pairs]
+        errors = []
+        for item in (None, labels):
+            scores, answered = self.judged(item, plain)
+            if self.label_set.multi_label:
+                confidence, right = scores.ravel(), self.gold.ravel()
+            else:
+                confidence, right = scores.max(axis=1), _right(scores, self.gold)
+            errors.append(round(label_fit.calibration_error(confidence, right), 4))
+        found["calibration_error"] = errors
+        found["abstained_examples"] = round(float(1.0 - answered.mean()), 4)
+        if not self.label_set.multi_label and answered.any():
+            found["accuracy_answered"] = round(float(right[answered].mean()), 4)
+            found["wrong_cost"] = self.wrong_cost
+        return found
+
+
+def _right(scores: NDArray[np.float64], gold: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = gold[np.arange(len(gold)), scores.argmax(axis=1)]
+    return right
+
+
+def _stored(values: Vector64) -> tuple[float, ...]:
+    return tuple(round(float(value), _DIGITS) for value in values)
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str | None]]:
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        if path.suffix.lower() in JSON_SUFFIXES:
+            text, tag, _ = _record(path, number, line)
+        elif path.suffix.lower() in TABLE_SUFFIXES:
+            first, tab, text = line.partition("\t")
+            if not tab:
+                raise TextError(f"{path}, line {number}: language<TAB>text is needed, but there is no tab")
+            tag, text = check_language(first, path, number), text.strip()
+        else:
+            text, tag = line.strip(), None
+        if text:
+            yield text, tag
+
+
+def _labelled(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
+    """Yield line, label, text and tag."""
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        if path.suffix.lower() in JSON_SUFFIXES:
+            text, tag, label = _record(path, number, line, wanted="label")
+        else:
+            cells = [cell.strip() for cell in line.split("\t")]
+            if len(cells) not in {2, 3} or not all(cells):
+                raise TextError(
+                    f"{path}, line {number}: label<TAB>text or label<TAB>language<TAB>text is needed, none blank, but "
+                    f"there are {sum(map(bool, cells))} in {len(cells)} cells"
+                )
+            label, text = cells[0], cells[-1]
+            tag = check_language(cells[1], path, number) if len(cells) == 3 else None
+        if not text or not label:
+            raise TextError(f"{path}, line {number}: label and text are needed, none blank")
+        yield number, label, text, tag
+
+
+def _record(path: Path, number: int, line: str, *, wanted: str = "") -> tuple[str, str | None, str]:
+    """Return text, tag and label of an object."""
+    try:
+        record: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TextError(f"{path}, line {number}: not JSON: {error}") from error
+    needed = ["text", *([wanted] if wanted else [])]
+    values = [record.get(key) if isinstance(record, dict) else None for key in needed]
+    strings = [value.strip() for value in values if isinstance(value, str)]
+    language = record.get("language") if isinstance(record, dict) else None
+    if len(strings) != len(needed) or not isinstance(language, str | None):
+        raise TextError(
+            f"{path}, line {number}: an object with strings {' and '.join(map(repr, needed))} is needed; 'language' "
+            "may stand beside them"
+        )
+    if any("\ud800" <= character <= "\udfff" for value in strings for character in value):
+        raise TextError(f"{path}, line {number}: the text holds a lone surrogate")
+    tag = None if language is None else check_language(language, path, number)
+    return strings[0], tag, strings[1] if wanted else ""

@@ -1,0 +1,107 @@
+"""The file of an adapter: safetensors with a JSON manifest in its header. Nothing in it runs.
+
+Every tensor is named by the position of its step, ``0.means``; a golden vector and what it must give stand beside them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from alignstream.models.adapter.steps.kinds import make_step
+from alignstream.models.adapter.steps.step import Step
+from alignstream.models.arrays import Matrix, Vector32
+from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
+from alignstream.models.packed import pack, unpack
+
+FORMAT: Final = "alignstream.adapter/1"
+#: Larger than any adapter of one encoder; a bound on what is fetched and parsed.
+MAX_ADAPTER_BYTES: Final = 8 * 1024 * 1024
+
+_GOLDEN_IN: Final = "golden.input"
+_GOLDEN_OUT: Final = "golden.output"
+
+
+class _StepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: str
+    tensors: dict[str, str]
+    parameters: dict[str, Any] = {}
+
+
+class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal["alignstream.adapter/1"]
+    encoder: str
+    dim: int
+    steps: list[_StepEntry]
+    report: dict[str, Any]
+
+
+class Golden(NamedTuple):
+    """A vector of shape (dim,), float32, and what the adapter must make of it."""
+
+    given: Vector32
+    expected: Vector32
+
+
+class Parts(NamedTuple):
+    """What a file holds; whether it keeps its promise is for the reader to try."""
+
+    encoder: str
+    dim: int
+    steps: tuple[Step, ...]
+    report: Mapping[str, Any]
+    golden: Golden
+
+
+def to_bytes(parts: Parts) -> bytes:
+    """Write an adapter; equal adapters give equal bytes."""
+    tensors: dict[str, Matrix] = {_GOLDEN_IN: parts.golden.given, _GOLDEN_OUT: parts.golden.expected}
+    entries = []
+    for position, step in enumerate(parts.steps):
+        names = {name: f"{position}.{name}" for name in step.tensors()}
+        tensors |= {names[name]: tensor for name, tensor in step.tensors().items()}
+        entries.append(_StepEntry(kind=step.kind, tensors=names, parameters=dict(step.parameters())))
+    manifest = _Manifest(
+        format=FORMAT, encoder=parts.encoder, dim=parts.dim, steps=entries, report=dict(parts.report)
+    )
+    return pack(msgspec.to_builtins(manifest), tensors)
+
+
+def from_bytes(blob: bytes) -> Parts:
+    """Read an adapter and check everything but what it does.
+
+    Raises
+    ------
+    AdapterCorrupt
+        Size, layout, shapes or numbers are wrong, or something in it belongs to nothing.
+    """
+    try:
+        values, tensors = unpack(blob, what="an adapter", max_bytes=MAX_ADAPTER_BYTES)
+        manifest = msgspec.convert(values, _Manifest, strict=True)
+    except (PackedCorrupt, msgspec.ValidationError) as error:
+        raise AdapterCorrupt(f"not an adapter file ({FORMAT}): {str(error)[:200]}") from error
+    names = [_GOLDEN_IN, _GOLDEN_OUT, *(key for entry in manifest.steps for key in entry.tensors.values())]
+    if missing := [name for name in names if name not in tensors]:
+        raise AdapterCorrupt(f"the adapter has no tensor {missing[0]!r}")
+    if surplus := set(tensors) - set(names):
+        raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(surplus)}")
+    golden = Golden(tensors[_GOLDEN_IN], tensors[_GOLDEN_OUT])
+    if {vector.shape for vector in golden} != {(manifest.dim,)}:
+        raise AdapterCorrupt(f"the golden vector of the adapter does not have {manifest.dim} numbers")
+    return Parts(manifest.encoder, manifest.dim, _steps(manifest.steps, tensors), manifest.report, golden)
+
+
+def _steps(entries: Sequence[_StepEntry], tensors: Mapping[str, Matrix]) -> tuple[Step, ...]:
+    return tuple(
+        make_step(entry.kind, {name: tensors[key] for name, key in entry.tensors.items()}, entry.parameters)
+        for entry in entries
+    )
+
+
+def golden_input(dim: int) -> Vector32:
+    """Return the vector that every adapter of a dimension keeps the answer to, shape (dim,), float32."""
+    # Any fixed direction would do; this one touches every coordinate and needs no random generator.
+    x = np.cos(np.arange(1, dim + 1, dtype=np.float64) ** 2)
+    golden: Vector32 = (x / np.sqrt(x @ x)).astype(np.float32)
+    return golden

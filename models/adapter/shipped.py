@@ -1,0 +1,26 @@
+"""The adapters that the package ships, one for each encoder it knows."""
+
+import importlib.resources
+
+from alignstream.models.adapter.adapter import Adapter, from_bytes
+from alignstream.models.errors import AdapterMismatch
+
+
+def packaged_adapter(encoder: str) -> Adapter | None:
+    """Return the shipped adapter of an encoder, verified, or None where there is none.
+
+    Parameters
+    ----------
+    encoder : str
+        Fingerprint of the encoder in use.
+    """
+    folder = importlib.resources.files("alignstream.models.adapter") / "packaged"
+    if not folder.is_dir():
+        return None
+    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if item.name.endswith(".safetensors"):
+            try:
+                return from_bytes(item.read_bytes(), encoder=encoder)
+            except AdapterMismatch:
+                continue
+    return None

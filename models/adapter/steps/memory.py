@@ -1,0 +1,107 @@
+"""Attention over a translation memory: pairs that a person adds change vectors at once, with nothing refitted."""
+
+import dataclasses
+import functools
+from typing import ClassVar, Self
+
+import numpy as np
+
+from alignstream.models.adapter.steps.step import (
+    MIN_NORM,
+    UNTUNED,
+    Step,
+    Tuning,
+    check_number,
+    check_tensor,
+    example_rows,
+)
+from alignstream.models.arrays import Matrix, Matrix64, Vector64
+from alignstream.models.errors import AdapterCorrupt
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TranslationMemory(Step):
+    """Move a vector as its most similar known sources move: ``z + β Σ_j a_j (v_j - k_j)``.
+
+    ``z = n(x)``, ``a = softmax(z kᵀ / τ)``: keys are source texts, values their translations, both unit vectors of
+    the space that the steps before it lead to.
+
+    Parameters
+    ----------
+    keys, values : ndarray of shape (n_pairs, dim), float32
+        k and v. No pair at all leaves every vector as it is.
+    temperature : float
+        τ > 0.
+    weight : float
+        β, from 0 to 1.
+
+    Notes
+    -----
+    O(n_pairs · dim) a vector.
+
+    Examples
+    --------
+    >>> east, north = np.array([[1, 0]], dtype=np.float32), np.array([[0, 1]], dtype=np.float32)
+    >>> TranslationMemory(keys=east, values=north).transform_one(np.array([2.0, 0.0]))
+    array([0., 1.])
+    """
+
+    keys: Matrix
+    values: Matrix
+    temperature: float = 0.1
+    weight: float = 1.0
+    kind: ClassVar[str] = "translation-memory"
+    tensor_names: ClassVar[tuple[str, ...]] = ("keys", "values")
+
+    def __post_init__(self) -> None:
+        check_tensor("translation-memory keys", self.keys, 2)
+        check_tensor("translation-memory values", self.values, 2)
+        if self.keys.shape != self.values.shape:
+            raise AdapterCorrupt(
+                f"translation-memory has {self.keys.shape} keys and {self.values.shape} values; it needs as many"
+            )
+        check_number("translation-memory temperature", self.temperature, 1e-6, 1e6)
+        check_number("translation-memory weight", self.weight, 0.0, 1.0)
+
+    @functools.cached_property
+    def _keys64(self) -> Matrix64:
+        return self.keys.astype(np.float64)
+
+    @functools.cached_property
+    def _moves(self) -> Matrix64:
+        return self.values.astype(np.float64) - self._keys64
+
+    @property
+    def dim(self) -> int:
+        """Embedding dimension."""
+        return int(self.keys.shape[1])
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.keys)
+
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+        """Return the moved unit vector, shape (dim,)."""
+        norm = float(np.sqrt(x @ x))
+        if len(self) == 0 or norm < MIN_NORM:
+            return x
+        z = x / norm
+        logits = (self._keys64 @ z) / self.temperature
+        weights = np.exp(logits - logits.max())
+        moved: Vector64 = z + self.weight * ((weights / weights.sum()) @ self._moves)
+        return moved
+
+    def describe(self) -> str:
+        """Say in a few words what it does."""
+        return f"translation-memory: move as the most similar of {len(self)} known translations move"
+
+    @classmethod
+    def example(cls, dim: int, seed: int) -> Self:
+        """Return a memory of up to four random pairs, of none where the seed is a multiple of 5."""
+        keys, values = (_unit(example_rows(dim, seed % 5, number)) for number in (seed, seed + 1))
+        return cls(keys, values, 0.1 + seed % 4 / 10, seed % 3 / 2)
+
+
+def _unit(X: Matrix) -> Matrix:
+    rows: Matrix = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), MIN_NORM)
+    return rows

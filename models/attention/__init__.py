@@ -1,0 +1,1 @@
+"""Attention between the tokens and words of two texts."""

@@ -1,0 +1,1 @@
+"""What must hold before something is published: one definition of each measure."""

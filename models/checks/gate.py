@@ -1,0 +1,250 @@
+"""The gate: what has to hold before an adapter, or a language of one, is published.
+
+Judged on what was not fitted on. With many held-out pairs the worst plausible case counts; with few, such a
+bound could never pass, so they are judged by margins, each with a map fitted without it, and only what is
+significantly worse is refused. Meaning within a language is guarded in any case.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.arrays import Array64, Matrix
+from alignstream.models.errors import AdapterError
+
+#: Held-out pairs from which on accuracy is judged, not margins.
+MANY_PAIRS: Final = 200
+#: Points of accuracy that the 95 % lower bound may fall.
+MAX_LOSS_POINTS: Final = 0.5
+#: Points that Spearman's correlation with people's judgements may fall, within a language.
+MAX_SIMILARITY_LOSS: Final = 0.5
+#: Share of the ten nearest neighbours within a language that must stay.
+MIN_NEIGHBOURS_KEPT: Final = 0.6
+#: Neighbours among the distractors that a margin is taken against.
+N_DISTRACTORS: Final = 10
+#: Standard errors from which on pairs count as translations, and the pairs that it takes to tell.
+MIN_TRANSLATION_SCORE: Final = 3.0
+MIN_TRANSLATION_PAIRS: Final = 8
+DRAWS: Final = 2000
+_LEVEL: Final = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a check says of one candidate.
+
+    Parameters
+    ----------
+    is_accepted : bool
+    reason : str
+        In a sentence, with its figures.
+    change : float
+        The mean change: points of accuracy, or of margin times 100.
+    low, high : float
+        Its 95 % bootstrap interval.
+    """
+
+    is_accepted: bool
+    reason: str
+    change: float
+    low: float
+    high: float
+
+
+def judge_many(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int = 0) -> Verdict:
+    """Judge accuracy on at least ``MANY_PAIRS`` held-out pairs.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n,), bool
+        Whether each held-out text finds its translation without and with the candidate.
+
+    Returns
+    -------
+    Verdict
+        Accepted if the 95 % lower bound of the change is at least -0.5 points.
+    """
+    if before.shape != after.shape or len(before) < MANY_PAIRS:
+        raise AdapterError(f"at least {MANY_PAIRS} pairs are needed, judged twice, not {len(before)}")
+    change, low, high = _interval(100.0 * (after.astype(np.float64) - before.astype(np.float64)), seed)
+    is_accepted = low >= -MAX_LOSS_POINTS
+    return Verdict(
+        is_accepted,
+        f"accuracy on {len(before)} held-out pairs changes by {change:+.1f} points (95 %: {low:+.1f} to {high:+.1f}); "
+        f"the lower bound must be at least {-MAX_LOSS_POINTS:+.1f}",
+        change, low, high,
+    )  # fmt: skip
+
+
+def judge_few(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
+    """Judge margins of a few pairs; a map that is fitted to pairs must be fitted without the one it is judged on.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n,), float64
+        Margins (``margins``) without and with the candidate.
+
+    Returns
+    -------
+    Verdict
+        Refused only if the 95 % upper bound of the change is negative.
+    """
+    if before.shape != after.shape or len(before) == 0:
+        raise AdapterError("margins of the same pairs are needed, at least of one")
+    change, low, high = _interval(100.0 * (after - before), seed)
+    return Verdict(
+        high >= 0.0,
+        f"margins of {len(before)} pairs change by {change:+.2f} (95 %: {low:+.2f} to {high:+.2f}); only what is "
+        "significantly worse is refused",
+        change, low, high,
+    )  # fmt: skip
+
+
+def judge_found(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
+    """Judge what pairs find, however few they are; each must be mapped by a matrix that was fitted without it.
+
+    A map that draws a language toward another makes all cosines larger and all margins smaller, of what is found anyway
+    most of all: margins speak against maps with which more is found.
+
+    Parameters
+    ----------
+    before, after : ndarray of shape (n,), float64
+        What each pair finds without and with the candidate, as a share of what is looked up, from 0 to 1.
+
+    Returns
+    -------
+    Verdict
+        Refused if the mean falls by more than ``MAX_LOSS_POINTS``, which of a few pairs is any loss, or if the 95 %
+        upper bound of the change is negative.
+    """
+    if before.shape != after.shape or len(before) == 0:
+        raise AdapterError("what the same pairs find is needed, at least of one")
+    change, low, high = _interval(100.0 * (after - before), seed)
+    return Verdict(
+        high >= 0.0 and change >= -MAX_LOSS_POINTS,
+        f"of {len(before)} held-out pairs {change:+.1f} points find each other (95 %: {low:+.1f} to {high:+.1f}); "
+        f"less than {-MAX_LOSS_POINTS:+.1f} is refused, and what is significantly worse",
+        change, low, high,
+    )  # fmt: skip
+
+
+def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
+    """Measure how much nearer translations are than unrelated texts.
+
+    Parameters
+    ----------
+    X, Y : ndarray of shape (n, dim), float32
+        Aligned unit vectors, row by row translations.
+    distractors : ndarray of shape (m, dim), float32
+        Aligned unit vectors of other texts in the language of Y: the same ones for every candidate.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        The cosine with the translation less the mean cosine with the ten nearest distractors.
+    """
+    if len(distractors) == 0:
+        raise AdapterError("margins need distractors: other texts in the target language")
+    wide, others = X.astype(np.float64), distractors.astype(np.float64)
+    k = min(N_DISTRACTORS, len(others))
+    nearest = np.partition(wide @ others.T, -k, axis=1)[:, -k:].mean(axis=1)
+    own: Array64 = np.einsum("ij,ij->i", wide, Y.astype(np.float64)) - nearest
+    return own
+
+
+def translation_score(X: Matrix, Y: Matrix) -> float:
+    """Say whether pairs translate each other at all.
+
+    Parameters
+    ----------
+    X, Y : ndarray of shape (n, dim), float32
+        Aligned unit vectors, row by row pairs; at least 3.
+
+    Returns
+    -------
+    float
+        By how many standard errors the cosine of a pair exceeds that with the row after it. Translations in
+        a language that the encoder hardly knows are still far above 3; texts that have nothing to do with
+        each other lie within 3 of zero.
+    """
+    wide, other = X.astype(np.float64), Y.astype(np.float64)
+    differences = np.einsum("ij,ij->i", wide, other - np.roll(other, 1, axis=0))
+    error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
+    return float(differences.mean() / max(error, 1e-9))
+
+
+def leave_one_out(n: int, fit_without: Callable[[int], Array64], X: Array64) -> Array64:
+    """Map every row by a matrix that was fitted without it.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    fit_without : callable
+        Position to the matrix of shape (dim, dim) fitted to all other pairs.
+    X : ndarray of shape (n, dim)
+
+    Returns
+    -------
+    ndarray of shape (n, dim), float64
+        Unit rows.
+    """
+    mapped = np.stack([X[position] @ fit_without(position) for position in range(n)])
+    unit: Array64 = mapped / np.maximum(np.linalg.norm(mapped, axis=1, keepdims=True), 1e-9)
+    return unit
+
+
+def judge_meaning(kept: float, similarity_change: float | None = None) -> Verdict:
+    """Guard meaning within a language.
+
+    Parameters
+    ----------
+    kept : float
+        Share of the ten nearest neighbours within the language that stay, from 0 to 1.
+    similarity_change : float, optional
+        Points by which Spearman's correlation with people's judgements changes, where there are any.
+    """
+    is_kept = kept >= MIN_NEIGHBOURS_KEPT
+    is_similar = similarity_change is None or similarity_change >= -MAX_SIMILARITY_LOSS
+    told = "" if similarity_change is None else f"; similarity changes by {similarity_change:+.2f} points"
+    return Verdict(
+        is_kept and is_similar,
+        f"{kept:.0%} of neighbours within the language stay, {MIN_NEIGHBOURS_KEPT:.0%} are needed{told}",
+        kept, kept, kept,
+    )  # fmt: skip
+
+
+def holm(p_values: Array64) -> NDArray[np.bool_]:
+    """Return which of several tests are significant at 5 % together (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    significant = np.zeros(len(p_values), dtype=bool)
+    for rank, position in enumerate(order):
+        if p_values[position] > _LEVEL / (len(p_values) - rank):
+            break
+        significant[position] = True
+    return significant
+
+
+def worse_p_value(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int = 0) -> float:
+    """Return how plausible it is that accuracy did not fall: the share of bootstrap draws where it did not."""
+    differences = after.astype(np.float64) - before.astype(np.float64)
+    draws = _draws(differences, seed)
+    return float((np.count_nonzero(draws >= 0.0) + 1) / (len(draws) + 1))
+
+
+def _interval(differences: Array64, seed: int) -> tuple[float, float, float]:
+    draws = _draws(differences, seed)
+    low, high = np.quantile(draws, [_LEVEL / 2, 1 - _LEVEL / 2])
+    return float(differences.mean()), float(low), float(high)
+
+
+def _draws(differences: Array64, seed: int) -> Array64:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    found = np.empty(DRAWS)
+    for start in range(0, DRAWS, 100):
+        positions = generator.integers(0, len(differences), size=(100, len(differences)))
+        found[start : start + 100] = differences[positions].mean(axis=1)
+    return found

@@ -1,0 +1,1 @@
+"""Fit steps to vectors: closed forms, self-learning, projections. Arrays in, steps out."""

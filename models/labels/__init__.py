@@ -1,0 +1,1 @@
+"""Label sets, zero-shot scores, and what is fitted to a set."""

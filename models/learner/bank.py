@@ -1,0 +1,64 @@
+"""A bounded bank of a stream's recent texts: against it the hubness of a vector is measured."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from alignstream.models.arrays import Matrix16, Vector32
+
+#: Texts in a bank, or as many as take so many bytes: 1,000 of 384 numbers in float16, fewer of longer vectors.
+MAX_TEXTS: Final = 1000
+MAX_BYTES: Final = 800_000
+
+
+class Bank:
+    """The most recent texts, shared out evenly among the languages seen lately.
+
+    Where it is full, the language that has most texts gives its oldest; of equals the one seen longest ago.
+    """
+
+    def __init__(self) -> None:
+        self._by_language: OrderedDict[str, deque[Matrix16]] = OrderedDict()
+        self._n = 0
+
+    def __len__(self) -> int:
+        """Count the texts."""
+        return self._n
+
+    def __iter__(self) -> Iterator[tuple[str, Matrix16]]:
+        """Yield language and vector of shape (dim,), float16: languages seen longest ago first, oldest first."""
+        for language, vectors in self._by_language.items():
+            for vector in vectors:
+                yield language, vector
+
+    def add(self, language: str, x: Vector32) -> None:
+        """Take in one text; "" stands for a language that is not known."""
+        self._by_language.setdefault(language, deque()).append(x.astype(np.float16))
+        self._by_language.move_to_end(language)
+        self._n += 1
+        if self._n > min(MAX_TEXTS, MAX_BYTES // (2 * len(x))):
+            # max() takes the first of equals: the one seen longest ago.
+            fullest = max(self._by_language, key=lambda name: len(self._by_language[name]))
+            vectors = self._by_language[fullest]
+            vectors.popleft()
+            self._n -= 1
+            if not vectors:
+                del self._by_language[fullest]
+
+    def clear(self, language: str | None = None) -> None:
+        """Forget the texts of one language, or all."""
+        if language is None:
+            self._by_language.clear()
+            self._n = 0
+        else:
+            self._n -= len(self._by_language.pop(language, ()))
+
+    def stacked(self, dim: int) -> tuple[tuple[str, ...], Matrix16]:
+        """Return the languages and vectors, shape (n, dim), float16, in the order of iteration."""
+        rows = list(self)
+        vectors: Matrix16 = np.zeros((len(rows), dim), dtype=np.float16)
+        for position, (_, vector) in enumerate(rows):
+            vectors[position] = vector
+        return tuple(language for language, _ in rows), vectors

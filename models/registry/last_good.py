@@ -1,0 +1,176 @@
+"""The last good copy on disk, so that a worker can start while the registry is away.
+
+One folder per registry, kind and name, with the blob (named by its sha256) and ``pointer.json``. The pointer
+is replaced last and at once, so that a crash leaves the older copy or the newer one, never a mixture.
+Several workers may share the folder. It must never touch the network.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from alignstream.models.errors import RegistryCorrupt, RegistryError
+from alignstream.models.registry import layout as wire
+from alignstream.models.registry.layout import Kind, Pointer
+
+POINTER_FILE = "pointer.json"
+#: Another worker may be between its blob and its pointer; that takes a moment, not a minute.
+LEFTOVER_SECONDS = 60.0
+_ADDRESS_CHARACTERS = 16
+
+
+class LastGoodCopies:
+    """Copies of registry values that have proved good, one per kind and name.
+
+    Called by the poller thread after a swap (`save`) and by the start of a worker (`load`), never in the
+    path of a batch. A failure to save costs nothing but the next start without a registry.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the cache; made when something is saved.
+    registry_url : str
+        The registry that the copies come from. User, password and options do not matter.
+
+    Raises
+    ------
+    RegistryError
+        The URL cannot be read.
+    """
+
+    def __init__(self, root: Path, registry_url: str) -> None:
+        address = wire.address(registry_url)
+        self.folder = root / hashlib.sha256(address.encode()).hexdigest()[:_ADDRESS_CHARACTERS]
+
+    def save(self, kind: Kind, pointer: Pointer, blob: bytes) -> None:
+        """Replace the copy of a name; the bytes are on the disk when this returns.
+
+        Raises
+        ------
+        RegistryCorrupt
+            Pointer and blob do not belong together; the older copy stays.
+        RegistryError
+            The disk refused; the older copy stays.
+        """
+        folder = self._folder(kind, pointer.name)
+        raw = wire.encode_pointer(pointer)
+        wire.decode_pointer(raw, name=pointer.name, where="the pointer to save")
+        _check(pointer, blob, where="the blob to save")
+        blob_path = folder / f"{pointer.sha256}.blob"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(blob_path, blob)
+            _write(folder / POINTER_FILE, raw)
+            _remove_leftovers(folder, keep=blob_path)
+        except OSError as error:
+            raise RegistryError(
+                f"{folder}: cannot keep a copy of {kind} {pointer.name}: {error.strerror or error}; "
+                f"check the disk and the owner of the folder"
+            ) from error
+
+    def load(self, kind: Kind, name: str) -> tuple[Pointer, bytes] | None:
+        """Return the copy of a name after checking it, or None where none was saved.
+
+        Raises
+        ------
+        RegistryCorrupt
+            There is a copy, but it is not what was saved.
+        RegistryError
+            The disk refused.
+        """
+        path = self._folder(kind, name) / POINTER_FILE
+        raw = _read(path, wire.POINTER_BYTES_MAX)
+        if raw is None:
+            return None
+        pointer = wire.decode_pointer(raw, name=name, where=str(path))
+        blob_path = path.with_name(f"{pointer.sha256}.blob")
+        blob = _read(blob_path, wire.BLOB_BYTES_MAX)
+        if blob is None:
+            raise RegistryCorrupt(f"{blob_path} is gone, although {POINTER_FILE} names it; remove the folder")
+        _check(pointer, blob, where=str(blob_path))
+        return pointer, blob
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names that have a copy, good or not, in order.
+
+        Raises
+        ------
+        RegistryError
+            The disk refused.
+        """
+        wire.check_kind(kind)
+        folder = self.folder / kind
+        try:
+            return sorted(
+                path.name
+                for path in folder.iterdir()
+                if wire.NAME_PATTERN.fullmatch(path.name) and (path / POINTER_FILE).exists()
+            )
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RegistryError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+    def _folder(self, kind: Kind, name: str) -> Path:
+        wire.check_kind(kind)
+        wire.check_name(name)
+        return self.folder / kind / name
+
+
+def _check(pointer: Pointer, blob: bytes, *, where: str) -> None:
+    """Raise RegistryCorrupt unless the blob is the one that the pointer names."""
+    found = hashlib.sha256(blob).hexdigest()
+    if len(blob) != pointer.size_bytes or not hmac.compare_digest(found, pointer.sha256):
+        raise RegistryCorrupt(
+            f"{where}: {len(blob)} bytes with sha256 {found[: wire.VERSION_CHARACTERS]}…, expected "
+            f"{pointer.size_bytes} with {pointer.version}…; remove it; a new one comes from the registry"
+        )
+
+
+def _read(path: Path, bytes_max: int) -> bytes | None:
+    """Return a file's bytes, or None where there is none; never read more than allowed."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(bytes_max + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RegistryError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > bytes_max:
+        raise RegistryCorrupt(f"{path} holds more than {bytes_max} bytes; remove it")
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers and crashes see the old bytes or the new ones."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    # The new name is lasting only when the folder is on the disk too.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _remove_leftovers(folder: Path, *, keep: Path) -> None:
+    """Remove older blobs, and what a crash left half-written."""
+    oldest = time.time() - LEFTOVER_SECONDS
+    for path in folder.iterdir():
+        if path != keep and path.suffix in {".blob", ".tmp"}:
+            with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

@@ -1,0 +1,1 @@
+"""What a worker applies of an epoch: query adaptation, hubness, feedback, a tenant's maps."""

@@ -1,0 +1,311 @@
+"""An epoch: what a tenant's stream has taught up to a position of the log, as one immutable value and its file.
+
+Workers serve with it, beside an adapter. Vectors in it are as encoded, before any adapter, so that it goes on being
+right when an adapter is replaced; a map from pairs alone belongs to one adapter version and says which.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignstream.models.adapter.steps.language_maps import LanguageMaps
+from alignstream.models.arrays import Matrix, Matrix16
+from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
+from alignstream.models.packed import pack, unpack
+from alignstream.models.serving.tenant_map import TenantMap
+
+FORMAT: Final = "alignstream.epoch/1"
+MAX_EPOCH_BYTES: Final = 8 * 1024 * 1024
+VERSION_DIGITS: Final = 12
+
+_WHAT: Final = "an epoch"
+
+
+class MeanKey(NamedTuple):
+    """Which mean of a stream a text counts for.
+
+    Parameters
+    ----------
+    language : str
+        Key of a language; "" where nothing is known about it.
+    is_inferred : bool
+        The text names no language: this is the one that its vector resembles.
+    """
+
+    language: str = ""
+    is_inferred: bool = False
+
+    def __str__(self) -> str:
+        """Return it as people read it: texts without a tag have a leading ``~``."""
+        return f"~{self.language}" if self.is_inferred else self.language
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Vectors as encoded and what belongs to each.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, dim), float16
+    languages : tuple of str
+        Key of each row's language; "" where it is not known.
+    """
+
+    vectors: Matrix16
+    languages: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.languages)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory:
+    """Translations that the tenant vouches for: row by row a source, its target, an id, and how each text begins."""
+
+    sources: Rows
+    targets: Rows
+    ids: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Texts and the labels that the tenant says they have."""
+
+    rows: Rows
+    label_sets: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epoch:
+    """What one tenant's workers serve with, beside an adapter.
+
+    Parameters
+    ----------
+    encoder : str
+        Fingerprint of the encoder.
+    tenant : str
+    number : int
+        Rises with every epoch of the tenant, and is never used twice.
+    dim : int
+        Embedding dimension.
+    reason : str
+        Why it was opened: ``doubling``, ``drift``, ``feedback``, ``interval``, ``hand`` or ``reset``.
+    languages : tuple of MeanKey
+        Of the means.
+    means : ndarray of shape (n_languages, dim), float32
+        Where the stream's texts lie.
+    weights : tuple of float
+        What each mean is worth in texts.
+    dependence : float
+        How many neighbouring texts of this stream tell as much as one; at least 1.
+    n_keys : int
+        Different message keys behind the recent texts, as far as is remembered.
+    is_steady : bool
+        False while a change of the stream is being looked into.
+    bank : Rows
+        Recent texts.
+    memory : Memory
+    examples : Examples
+    tenant_map : TenantMap, optional
+    """
+
+    encoder: str
+    tenant: str
+    number: int
+    dim: int
+    reason: str
+    languages: tuple[MeanKey, ...]
+    means: Matrix
+    weights: tuple[float, ...]
+    dependence: float
+    n_keys: int
+    is_steady: bool
+    bank: Rows
+    memory: Memory
+    examples: Examples
+    tenant_map: TenantMap | None = None
+
+    @functools.cached_property
+    def blob(self) -> bytes:
+        """The epoch's file; equal epochs have equal bytes."""
+        return _to_bytes(self)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The sha256 of the file, in hexadecimal."""
+        return hashlib.sha256(self.blob).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """The first digits of the sha256."""
+        return self.sha256[:VERSION_DIGITS]
+
+
+def _to_bytes(epoch: Epoch) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {
+        "means": epoch.means,
+        "bank": epoch.bank.vectors,
+        "memory.sources": epoch.memory.sources.vectors,
+        "memory.targets": epoch.memory.targets.vectors,
+        "examples": epoch.examples.rows.vectors,
+    }
+    values: dict[str, Any] = {
+        "format": FORMAT,
+        "encoder": epoch.encoder,
+        "tenant": epoch.tenant,
+        "number": epoch.number,
+        "dim": epoch.dim,
+        "reason": epoch.reason,
+        "languages": epoch.languages,
+        "weights": epoch.weights,
+        "dependence": epoch.dependence,
+        "n_keys": epoch.n_keys,
+        "is_steady": epoch.is_steady,
+        "bank": epoch.bank.languages,
+        "memory": {
+            "sources": epoch.memory.sources.languages,
+            "targets": epoch.memory.targets.languages,
+            "ids": epoch.memory.ids,
+            "texts": epoch.memory.texts,
+        },
+        "examples": {
+            "languages": epoch.examples.rows.languages,
+            "label_sets": epoch.examples.label_sets,
+            "labels": epoch.examples.labels,
+        },
+    }
+    if epoch.tenant_map is not None:
+        arrays |= {"map.left": epoch.tenant_map.maps.left, "map.right": epoch.tenant_map.maps.right}
+        values["map"] = {
+            "languages": epoch.tenant_map.maps.languages,
+            "adapter_version": epoch.tenant_map.adapter_version,
+        }
+    return pack(values, arrays)
+
+
+def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
+    """Read an epoch and check everything in it.
+
+    Parameters
+    ----------
+    blob : bytes
+    encoder : str, optional
+        Fingerprint of the encoder in use.
+
+    Raises
+    ------
+    PackedCorrupt
+        It is no epoch, belongs to another encoder, or its parts do not fit each other.
+    """
+    values, arrays = unpack(blob, what=_WHAT, max_bytes=MAX_EPOCH_BYTES)
+    try:
+        if values["format"] != FORMAT:
+            raise PackedCorrupt(f"not {_WHAT} of this version: {str(values['format'])[:40]!r}")
+        epoch = _read(values, arrays)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AdapterCorrupt) as error:
+        raise PackedCorrupt(f"not {_WHAT}: {type(error).__name__}: {str(error)[:200]}") from error
+    if encoder is not None and epoch.encoder != encoder:
+        raise PackedCorrupt(
+            f"the epoch belongs to encoder {epoch.encoder[:12]}, but {encoder[:12]} is in use"
+        )
+    epoch.__dict__["blob"] = blob
+    return epoch
+
+
+def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
+    dim = int(values["dim"])
+    memory, examples, found = values["memory"], values["examples"], values.get("map")
+    bank = Rows(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
+    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
+    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
+    rows = Rows(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
+    tenant_map = None
+    if found is not None:
+        maps = LanguageMaps(
+            left=arrays["map.left"], right=arrays["map.right"], languages=tuple(found["languages"])
+        )
+        if maps.dim != dim:
+            raise PackedCorrupt(f"not {_WHAT}: its map has {maps.dim} numbers, not {dim}")
+        tenant_map = TenantMap(maps, str(found["adapter_version"]))
+    epoch = Epoch(
+        encoder=str(values["encoder"]),
+        tenant=str(values["tenant"]),
+        number=int(values["number"]),
+        dim=dim,
+        reason=str(values["reason"]),
+        languages=tuple(_mean_key(*item) for item in values["languages"]),
+        means=_checked(arrays, "means", dim, np.float32),
+        weights=tuple(float(weight) for weight in values["weights"]),
+        dependence=float(values["dependence"]),
+        n_keys=int(values["n_keys"]),
+        is_steady=bool(values["is_steady"]),
+        bank=bank,
+        memory=Memory(
+            sources,
+            targets,
+            _names(memory["ids"]),
+            tuple((str(one), str(two)) for one, two in memory["texts"]),
+        ),
+        examples=Examples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
+        tenant_map=tenant_map,
+    )
+    _check_lengths(epoch)
+    _check_numbers(epoch)
+    return epoch
+
+
+def _names(found: Iterable[Any]) -> tuple[str, ...]:
+    names = tuple(found)
+    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("a list of names holds something else")
+    return names
+
+
+def _mean_key(language: Any, is_inferred: Any) -> MeanKey:  # noqa: ANN401 (JSON)
+    if not (isinstance(language, str) and isinstance(is_inferred, bool)):
+        raise TypeError("the key of a mean is none")
+    return MeanKey(language, is_inferred)
+
+
+def _check_numbers(epoch: Epoch) -> None:
+    if epoch.number < 1:
+        raise PackedCorrupt(f"not {_WHAT}: its number is {epoch.number}")
+    if not (math.isfinite(epoch.dependence) and epoch.dependence >= 1.0):
+        raise PackedCorrupt(f"not {_WHAT}: neighbours tell {epoch.dependence} times less")
+    if not all(math.isfinite(weight) and weight >= 0.0 for weight in epoch.weights):
+        raise PackedCorrupt(f"not {_WHAT}: its means have weights that cannot be")
+    if len(set(epoch.languages)) < len(epoch.languages):
+        raise PackedCorrupt(f"not {_WHAT}: it names a language twice")
+
+
+def _check_lengths(epoch: Epoch) -> None:
+    memory, examples = epoch.memory, epoch.examples
+    for name, lengths in {
+        "means": {len(epoch.means), len(epoch.languages), len(epoch.weights)},
+        "bank": {len(epoch.bank.vectors), len(epoch.bank)},
+        "memory": {
+            len(memory.sources.vectors), len(memory.targets.vectors), len(memory.sources), len(memory.targets),
+            len(memory.ids), len(memory.texts),
+        },
+        "examples": {len(examples.rows.vectors), len(examples.rows), len(examples.label_sets), len(examples.labels)},
+    }.items():  # fmt: skip
+        if len(lengths) > 1:
+            raise PackedCorrupt(f"not {_WHAT}: its {name} have parts of {sorted(lengths)} rows")
+
+
+def _checked(arrays: dict[str, NDArray[Any]], name: str, dim: int, kind: type) -> NDArray[Any]:
+    found = arrays[name]
+    if found.ndim != 2 or found.shape[1] != dim or found.dtype != kind:
+        raise PackedCorrupt(f"not {_WHAT}: its {name} have shape {found.shape} and type {found.dtype}")
+    if not np.all(np.isfinite(found)):
+        raise PackedCorrupt(f"not {_WHAT}: its {name} hold numbers that are not finite")
+    return found

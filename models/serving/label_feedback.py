@@ -1,0 +1,75 @@
+"""What labelled examples of a tenant change: prototypes of labels move toward the texts that people gave them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from alignstream.models.adapter.steps.step import MIN_NORM
+from alignstream.models.arrays import Matrix, Matrix64, Vector64
+
+#: Examples that the text of a label itself is worth.
+LABEL_TEXTS: Final = 10.0
+#: Examples by which a label counts more than the others on average, at most: texts resemble texts, so that the only
+#: label with examples would attract what belongs to the others.
+MAX_LEAD: Final = 3.0
+
+
+def corrected_prototypes(
+    prototypes: Matrix,
+    labels: Sequence[str],
+    examples: Matrix,
+    example_labels: Sequence[str],
+    common: Vector64 | None = None,
+) -> Matrix:
+    """Move label prototypes toward the texts that people gave them.
+
+    ``n(κ v + w Σ y)`` of each label: v its own text, y its n examples, κ ``LABEL_TEXTS``, and w 1, or less where the
+    label leads: n counts as at most ``MAX_LEAD`` more than the other labels have on average. What people say is right
+    on any mix of topics, so this follows no stream.
+
+    Parameters
+    ----------
+    prototypes : ndarray of shape (n_labels, dim), float32
+        Aligned unit vectors of the labels' texts.
+    labels : sequence of str
+        Names, row by row.
+    examples : ndarray of shape (n, dim), float32
+        Aligned unit vectors of texts.
+    example_labels : sequence of str
+        Their labels; others than ``labels`` do not count.
+    common : ndarray of shape (dim,), optional
+        The unit direction that all texts share, left out.
+
+    Returns
+    -------
+    ndarray of shape (n_labels, dim), float32
+        Unit vectors.
+    """
+    V, Y = _without(prototypes, common), _without(examples, common)
+    known = np.array(example_labels, dtype=object)
+    own = [Y[known == label] for label in labels]
+    n_all = sum(map(len, own))
+    moved = np.stack(
+        [
+            LABEL_TEXTS * v + _weight(len(texts), n_all - len(texts), len(labels) - 1) * texts.sum(axis=0)
+            for v, texts in zip(V, own, strict=True)
+        ]
+    )
+    unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
+        np.float32
+    )
+    return unit
+
+
+def _weight(n: int, n_others: int, n_other_labels: int) -> float:
+    """Return what each of a label's examples counts, so that the label does not lead by more than it may."""
+    return min(1.0, (MAX_LEAD + n_others / max(1, n_other_labels)) / max(1, n))
+
+
+def _without(X: Matrix, common: Vector64 | None) -> Matrix64:
+    x64 = X.astype(np.float64)
+    if common is not None:
+        x64 = x64 - np.outer(x64 @ common, common)
+    unit: Matrix64 = x64 / np.maximum(np.linalg.norm(x64, axis=1, keepdims=True), MIN_NORM)
+    return unit

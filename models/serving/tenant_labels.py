@@ -1,0 +1,94 @@
+"""Label prototypes as one tenant has them: refined on its stream where its owner says so, moved by its feedback."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from alignstream.models.adapter.context import Context
+from alignstream.models.arrays import Matrix
+from alignstream.models.labels.label_fit import MIN_KEYS, refine, why_not
+from alignstream.models.serving.query_adaptation import MAX_ADAPTATIONS, QueryAdaptation
+
+#: Label sets remembered with one adapter and epoch.
+MAX_SETS: Final = 64
+
+
+class TenantLabels:
+    """Prototypes of label sets under one adapter and epoch, each made once. Used from one thread.
+
+    Parameters
+    ----------
+    following : QueryAdaptation
+    """
+
+    def __init__(self, following: QueryAdaptation) -> None:
+        self._following = following
+        self._found: dict[tuple[str, tuple[str, ...], str, Context, bool], Matrix | None] = {}
+
+    def prototypes(
+        self, label_set: str, labels: tuple[str, ...], prototypes: Matrix, *, template: str, context: Context,
+        is_fitted: bool, steady_mix: bool,
+    ) -> Matrix | None:  # fmt: skip
+        """Return the tenant's prototypes of a set; None where they are those that everybody has.
+
+        Parameters
+        ----------
+        label_set : str
+        labels : tuple of str
+        prototypes : ndarray of shape (n_labels, dim), float32
+            Aligned unit vectors of the labels: of their texts, or as they were fitted.
+        template, context, is_fitted
+            What the prototypes were made with: the same again gives the same.
+        steady_mix : bool
+            The set's owner says that the mix of topics is steady: prototypes may follow the stream's texts.
+        """
+        key = (label_set, labels, template, _plain(context), is_fitted)
+        if key not in self._found:
+            if len(self._found) >= MAX_SETS:
+                self._found.clear()
+            self._found[key] = self._make(label_set, labels, prototypes, context, steady_mix=steady_mix)
+        return self._found[key]
+
+    def _make(
+        self, label_set: str, labels: Sequence[str], prototypes: Matrix, context: Context, *, steady_mix: bool
+    ) -> Matrix | None:
+        following = self._following
+        common = following.adapter.common_direction(context)
+        refined = None
+        if steady_mix and self.why_not(labels, prototypes, context) is None:
+            refined = refine(prototypes, following.texts, common=common)
+        start = prototypes if refined is None else refined
+        corrected = following.prototypes(label_set, labels, start, common)
+        return refined if corrected is None else corrected
+
+    def why_not(self, labels: Sequence[str], prototypes: Matrix, context: Context) -> str | None:
+        """Say why the stream's recent texts must not refine labels; None where nothing speaks against it."""
+        epoch = self._following.epoch
+        if not epoch.is_steady:
+            return "the stream is changing"
+        if epoch.n_keys < MIN_KEYS:
+            return f"the texts come from {epoch.n_keys} keys, fewer than {MIN_KEYS}"
+        common = self._following.adapter.common_direction(context)
+        return why_not(labels, prototypes, self._following.texts, common=common)
+
+
+class TenantLabelsCache:
+    """The labels of the adapters and epochs in use, each made once. Used from one thread."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[str, str], TenantLabels] = OrderedDict()
+
+    def find(self, following: QueryAdaptation) -> TenantLabels:
+        """Return the labels of an adapter and an epoch."""
+        key = following.adapter.version, following.epoch.version
+        if key not in self._found:
+            self._found[key] = TenantLabels(following)
+            while len(self._found) > MAX_ADAPTATIONS:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        return self._found[key]
+
+
+def _plain(context: Context) -> Context:
+    """Return a context without the language: that of a text is not that of the labels."""
+    return Context(strength=context.strength, shrinkage=context.shrinkage, temperature=context.temperature)

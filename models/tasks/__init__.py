@@ -1,1 +1,0 @@
-"""What aligned vectors are used for."""

@@ -1,0 +1,1 @@
+"""What an operator does: publish, judge, look, repair."""

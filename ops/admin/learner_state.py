@@ -1,0 +1,179 @@
+"""What the learner knows of tenants, and what people may ask of it.
+
+Reading looks at ``epochs.v1``, the truth; asking writes a record to ``observations.v1``, so that what a person did has
+a place in the log like everything else, and a replay does it again.
+"""
+
+import dataclasses
+import time
+import uuid
+from typing import Final
+
+import numpy as np
+
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.shipped import packaged_adapter
+from alignstream.models.errors import LearnerError, RegistryError
+from alignstream.models.serving import epoch as epochs
+from alignstream.models.serving.epoch import Epoch
+from alignstream.models.serving.query_adaptation import QueryAdaptation
+from alignstream.ops.admin import adapters
+from alignstream.ops.client.connection import topic_name
+from alignstream.ops.client.producer import Outgoing, produce
+from alignstream.ops.client.reader import Reader
+from alignstream.streams.settings import Settings
+from alignstream.streams.wire import observations
+from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, Place, StateV1
+from alignstream.streams.wire.observations import Control, ObservationsV1
+from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS
+
+#: How long a learner may take to answer: it reads its log again after a restart.
+ANSWER_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.25
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TenantView:
+    """One tenant under one encoder: what is stored, and what serves; either may be missing."""
+
+    encoder: str
+    tenant: str
+    state: StateV1 | None
+    epoch: EpochV1 | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LanguageView:
+    """One language of a tenant's epoch.
+
+    Parameters
+    ----------
+    language : str
+        Key; empty for texts of no known language.
+    is_inferred : bool
+        Of texts without a tag that resemble the language.
+    weight : float
+        What its mean is worth, in texts.
+    correction : float
+        Length of what a query of it leaves behind.
+    """
+
+    language: str
+    is_inferred: bool
+    weight: float
+    correction: float
+
+
+def read_log(settings: Settings, *, keeps_parts: bool = False) -> EpochLog:
+    """Read ``epochs.v1`` from its beginning to where it ends now.
+
+    Raises
+    ------
+    TopicMissing, BrokerError
+        The topic or the broker is away.
+    """
+    log = EpochLog(keeps_parts=keeps_parts)
+    with Reader(settings, [EPOCHS], from_beginning=True) as reader:
+        for record in reader.records_so_far():
+            log.apply(record.key, record.value)
+    return log
+
+
+def tenants(log: EpochLog, *, tenant: str | None = None, encoder: str | None = None) -> list[TenantView]:
+    """Return what a log says of tenants, by name.
+
+    Parameters
+    ----------
+    log : EpochLog
+    tenant : str, optional
+        Only this one.
+    encoder : str, optional
+        Only those of encoders whose fingerprint begins like this.
+    """
+    places = sorted({*log.states, *log.epochs}, key=lambda place: (place[1], place[0]))
+    return [
+        TenantView(place[0], place[1], log.states.get(place), log.epochs.get(place))
+        for place in places
+        if tenant in {None, place[1]} and place[0].startswith(encoder or "")
+    ]
+
+
+def serving_epoch(log: EpochLog, place: Place) -> Epoch:
+    """Return the epoch that serves a tenant; the log was read with its parts.
+
+    Raises
+    ------
+    LearnerError
+        There is none.
+    """
+    record = log.epochs.get(place)
+    blob = None if record is None else log.joined(record.current.parts)
+    if blob is None:
+        raise LearnerError(f"tenant {place[1]!r} has no epoch yet: it takes 32 texts, or feedback")
+    return epochs.from_bytes(blob)
+
+
+def languages(settings: Settings, epoch: Epoch) -> list[LanguageView]:
+    """Return the languages of an epoch and how far their queries are moved, under the adapter that serves."""
+    adapter = _adapter(settings, epoch.encoder)
+    adaptation = None if adapter is None or adapter.is_identity else QueryAdaptation(adapter, epoch)
+    return [
+        LanguageView(
+            language=key.language,
+            is_inferred=key.is_inferred,
+            weight=weight,
+            correction=0.0 if adaptation is None else float(np.linalg.norm(adaptation.correction_of(key))),
+        )
+        for key, weight in zip(epoch.languages, epoch.weights, strict=True)
+    ]
+
+
+def _adapter(settings: Settings, encoder: str) -> Adapter | None:
+    try:
+        found, _ = adapters.catalogue(settings, encoder=encoder, dim=1)
+        return found.adapter(settings.adapter)
+    except RegistryError:
+        return packaged_adapter(encoder)
+
+
+def ask(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER_SECONDS) -> EpochLog:
+    """Ask something of the learner, wait until it has done so, and return the log of epochs after that.
+
+    Raises
+    ------
+    LearnerError
+        No learner answers in time; the request stays in the log, and is carried out when one runs.
+    """
+    place = topic_name(settings, OBSERVATIONS)
+    with Reader(settings, [OBSERVATIONS]) as reader:
+        (start,) = reader.positions().values()
+    record = observations.encode(ObservationsV1(control=control))
+    produce(settings, [Outgoing(place, None, record, observations.HEADERS)])
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        log = read_log(settings)
+        if log.progress is not None and log.progress.position > start and _is_past(settings, control, log):
+            return log
+        time.sleep(_PAUSE_SECONDS)
+    raise LearnerError(
+        f"no learner answered within {timeout_seconds:.0f} s; what was asked stays in the log and is done when one "
+        "runs: 'alignstream learner', or see 'alignstream doctor'"
+    )
+
+
+def _is_past(settings: Settings, control: Control, log: EpochLog) -> bool:
+    """Say whether the learner has read beyond our request: others may have written before it."""
+    position = 0 if log.progress is None else log.progress.position
+    with Reader(
+        settings, [OBSERVATIONS], starts={(topic_name(settings, OBSERVATIONS), 0): position}
+    ) as reader:
+        for record in reader.records_so_far():
+            found = observations.decode(record.value)
+            if not isinstance(found, str) and found.control is not None and found.control.id == control.id:
+                return False
+    return True
+
+
+def control_id() -> str:
+    """Return a name for a request that no other has."""
+    return uuid.uuid4().hex

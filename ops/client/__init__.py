@@ -1,0 +1,1 @@
+"""Kafka for people's programs: producing, reading, dead letters, and the typed client."""

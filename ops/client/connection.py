@@ -1,0 +1,256 @@
+"""Connect the people's tools to the broker: options from the settings, and failures as messages.
+
+The only module of ``ops`` that opens kafka-python clients. The worker does not use it: it speaks through
+aiokafka, so that what these tools read was judged by a second, independent client.
+"""
+
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import kafka
+import kafka.errors as kafka_errors
+
+from alignstream.models.errors import BrokerError, BrokerUnavailable, TopicMissing
+from alignstream.streams.kafka.connections import tls_context
+from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.settings import TLS_REMEDY, Settings
+from alignstream.streams.wire.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
+
+#: Seconds until a broker that does not answer is given up: a person waits at a prompt.
+PROBE_SECONDS: Final = 4.0
+BOOTSTRAP_SECONDS: Final = 5.0
+#: Seconds for one request; long enough for a broker that shares two cores with an encoder.
+REQUEST_SECONDS: Final = 15.0
+#: A coordinator that is being elected (the first use of a fresh cluster) answers within seconds.
+COORDINATOR_SECONDS: Final = 15.0
+
+#: The broker decides what is too large for a topic; this only has to be no smaller, with room for the format.
+MAX_REQUEST_BYTES: Final = DEFAULT_MAX_MESSAGE_BYTES + 2 * DEAD_LETTER_EXTRA_BYTES
+
+# Without any handler Python prints the client's own log lines beside our message.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+T = TypeVar("T")
+
+
+def topic_name(settings: Settings, name: str) -> str:
+    """Return the name of a topic on the broker: the configured prefix, then the name."""
+    return settings.topic_prefix + name
+
+
+def resolve_topic(settings: Settings, name: str) -> str:
+    """Return the broker's name of a topic that a person named with or without the prefix."""
+    return name if name.startswith(settings.topic_prefix) else topic_name(settings, name)
+
+
+def kafka_options(settings: Settings) -> dict[str, Any]:
+    """Return the options that every kafka-python client takes from the settings.
+
+    Raises
+    ------
+    BrokerError
+        A certificate, key or password file cannot be used.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker.split(","),
+        "client_id": "alignstream-tools",
+        "security_protocol": settings.broker_security,
+        "bootstrap_timeout_ms": int(BOOTSTRAP_SECONDS * 1000),
+        "request_timeout_ms": int(REQUEST_SECONDS * 1000),
+        "reconnect_backoff_max_ms": 1000,
+    }
+    if settings.broker_security in {"SSL", "SASL_SSL"}:
+        options["ssl_context"] = tls_context(settings)
+    if settings.broker_security.startswith("SASL"):
+        options["sasl_mechanism"] = settings.broker_sasl_mechanism
+        options["sasl_plain_username"] = settings.broker_username
+        options["sasl_plain_password"] = settings.secret("broker_password") or ""
+    return options
+
+
+def probe(settings: Settings) -> None:
+    """Return when a configured address accepts a TCP connection.
+
+    Asked before a client is made: a client retries for seconds and then says only that it ran out of time.
+
+    Raises
+    ------
+    BrokerUnavailable
+        None does; the message names each address and why.
+    """
+    addresses = settings.broker.split(",")
+    reasons = []
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS / len(addresses)):
+                return
+        except ConnectionRefusedError:
+            reasons.append(f"{address}: connection refused")
+        except TimeoutError:
+            reasons.append(f"{address}: no answer")
+        except OSError as error:
+            reasons.append(f"{address}: {error.strerror or error}")
+    raise BrokerUnavailable(
+        f"no Kafka broker answers ({'; '.join(reasons)}): start one with 'alignstream up', or set ALIGNSTREAM_BROKER"
+    )
+
+
+def explain(
+    error: kafka_errors.KafkaError, settings: Settings, heard: Overheard | None = None
+) -> BrokerError:
+    """Turn a client's error into one that says what was wrong, where, and what to do.
+
+    Parameters
+    ----------
+    heard
+        What the client logged: why a connection failed is said nowhere else.
+    """
+    where, detail = settings.broker, " ".join(str(error).split())
+    if heard is not None:
+        refused = heard.about(kafka_errors.SaslAuthenticationFailedError)
+        if refused:
+            return BrokerError(f"{where}: the broker refused user name or password: {refused}")
+        if settings.broker_security.startswith("SASL") and heard.about(naming="socket disconnected"):
+            return BrokerError(
+                f"{where}: the broker ends the connection during the login, as it does where user name or password "
+                "is wrong: check ALIGNSTREAM_BROKER_USERNAME, ALIGNSTREAM_BROKER_PASSWORD and "
+                f"ALIGNSTREAM_BROKER_SASL_MECHANISM={settings.broker_sasl_mechanism}"
+            )
+        insecure = heard.about(ssl.SSLError, naming="[SSL")
+        if insecure:
+            return BrokerError(f"{where}: no TLS connection: {insecure}; {TLS_REMEDY}")
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        return BrokerError(f"{detail}: install kafka-python with its extras lz4, snappy and zstd")
+    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+        return BrokerError(f"{where}: the broker refused user name or password: {detail}")
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return BrokerError(f"{where}: this user may not do that: {detail}; ask for the ACL")
+    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
+        return TopicMissing(f"{where}: a topic does not exist: {detail}; see 'alignstream topics create'")
+    if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError):
+        return BrokerUnavailable(
+            f"{where} accepts connections but did not answer in time ({detail}): is ALIGNSTREAM_BROKER_SECURITY="
+            f"{settings.broker_security} right, and can the advertised address of the broker be reached from here?"
+        )
+    return BrokerError(f"{where}: {detail}")
+
+
+@contextlib.contextmanager
+def broker_errors(settings: Settings) -> Iterator[None]:
+    """Raise what kafka-python raises as :class:`BrokerError`."""
+    with overheard("kafka.net.manager") as heard:
+        try:
+            yield
+        except kafka_errors.KafkaError as error:
+            is_lost = isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError)
+            raise explain(error, settings, heard if is_lost else None) from error
+
+
+def retrying(call: Callable[[], T]) -> T:
+    """Call until the group coordinator is there; on a fresh cluster the first call starts its election."""
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            return call()
+        except (
+            kafka_errors.CoordinatorNotAvailableError,
+            kafka_errors.CoordinatorLoadInProgressError,
+            kafka_errors.NotCoordinatorError,
+        ):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def open_admin(settings: Settings) -> Iterator[Any]:
+    """Open an administration client, and close it.
+
+    Raises
+    ------
+    BrokerError
+        The broker is away or refused.
+    """
+    probe(settings)
+    with broker_errors(settings):
+        client = kafka.KafkaAdminClient(**kafka_options(settings))
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+def open_consumer(settings: Settings, **options: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
+    """Return a consumer without a group; the caller assigns partitions, and closes it.
+
+    Raises
+    ------
+    BrokerError
+        The broker is away or refused.
+    """
+    probe(settings)
+    with broker_errors(settings):
+        return kafka.KafkaConsumer(
+            **kafka_options(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            # Retention can overtake a slow reader: go on with the oldest that is left, skip nothing more.
+            auto_offset_reset="earliest",
+            isolation_level="read_committed" if settings.read_committed else "read_uncommitted",
+            allow_auto_create_topics=False,
+            # Short enough that an idle poll has heard from every partition.
+            fetch_max_wait_ms=100,
+            **options,
+        )
+
+
+def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has no types)
+    """Return a producer that confirms every record and keeps their order; the caller closes it.
+
+    Raises
+    ------
+    BrokerError
+        The broker is away or refused, or the codec of ``settings.compression`` is not installed.
+    """
+    probe(settings)
+    delivery_seconds = settings.produce_timeout_seconds
+    options = kafka_options(settings) | {
+        "acks": "all",
+        "enable_idempotence": settings.idempotence,
+        # Without idempotence a retry could overtake the request after it.
+        "max_in_flight_requests_per_connection": 5 if settings.idempotence else 1,
+        "compression_type": None if settings.compression == "none" else settings.compression,
+        "linger_ms": int(settings.producer_linger_seconds * 1000),
+        "batch_size": 64 * 1024,
+        "max_request_size": MAX_REQUEST_BYTES + 16 * 1024,
+        "request_timeout_ms": int(min(REQUEST_SECONDS, delivery_seconds) * 1000),
+        "delivery_timeout_ms": int((delivery_seconds + settings.producer_linger_seconds) * 1000),
+        "max_block_ms": int(delivery_seconds * 1000),
+        "allow_auto_create_topics": False,
+    }
+    with broker_errors(settings):
+        try:
+            return kafka.KafkaProducer(**options)
+        except RuntimeError as error:  # how this client says that a codec's library is missing
+            raise BrokerError(
+                f"compression={settings.compression}: {error}; install kafka-python with its extras lz4, snappy "
+                "and zstd, or set ALIGNSTREAM_COMPRESSION=gzip"
+            ) from error
+
+
+def close_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+    """Close a producer within about a second; what is not confirmed by then is given up."""
+    try:
+        producer.close(timeout=1)
+    except kafka_errors.KafkaTimeoutError:
+        # Its own close stops half-way here, and would say so again when it is collected.
+        sender = producer._sender  # noqa: SLF001
+        sender.force_close()
+        sender.join(1)
+        producer._closed = True  # noqa: SLF001

@@ -1,0 +1,256 @@
+"""List, show and replay dead letters."""
+
+import collections
+import dataclasses
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from alignstream.models.errors import SelectionError
+from alignstream.ops.client.producer import Failure, Outgoing, produce
+from alignstream.ops.client.reader import Reader, Record, as_json
+from alignstream.streams.settings import Settings
+from alignstream.streams.wire.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, HEADER_REPLACED, REASONS
+
+#: On a replayed record: the dead letter that it came from, as ``topic-partition-offset``.
+HEADER_REPLAYED_FROM: Final = "alignstream.replayed-from"
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def parse_moment(text: str, *, now: dt.datetime) -> dt.datetime:
+    """Return the moment that a person named: RFC 3339 with its zone, or so long ago (``2h``, ``30m``).
+
+    Raises
+    ------
+    SelectionError
+        It is neither.
+    """
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now - dt.timedelta(seconds=float(ago[1]) * _UNIT_SECONDS[ago[2]])
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise SelectionError(
+            f"{text!r} is no time: give RFC 3339 with a zone (2026-05-01T08:00:00Z), or how long ago (90s, 30m, 2h, 7d)"
+        )
+    return moment
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant; what is None leaves all.
+
+    ``since`` and ``until`` bound the time of the dead letter, ``since`` included. ``limit`` keeps the
+    oldest so many.
+    """
+
+    reasons: frozenset[str] | None = None
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse reasons that the service never gives."""
+        unknown = sorted((self.reasons or frozenset()) - set(REASONS))
+        if unknown:
+            raise SelectionError(f"unknown reason {', '.join(unknown)}; there are: {', '.join(REASONS)}")
+
+    def holds(self, letter: "DeadLetter") -> bool:
+        """Say whether a dead letter is meant; the limit is not looked at."""
+        moment = letter.record.timestamp
+        return (
+            (self.reasons is None or letter.reason in self.reasons)
+            and (self.since is None or moment >= self.since)
+            and (self.until is None or moment < self.until)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record of the dead-letter topic; the other fields come from its headers, None where they lack."""
+
+    record: Record
+    reason: str
+    stage: str | None
+    message: str | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    attempts: int | None
+    time: str | None
+    is_replaced: bool
+
+    @classmethod
+    def of(cls, record: Record) -> "DeadLetter":
+        """Read the headers of a record of the dead-letter topic."""
+
+        def text(name: str) -> str | None:
+            return record.header(HEADER_ERROR_PREFIX + name)
+
+        def number(name: str) -> int | None:
+            value = text(name)
+            return int(value) if value is not None and value.isdecimal() else None
+
+        return cls(
+            record,
+            reason=text("reason") or "unknown",
+            stage=text("stage"),
+            message=text("message"),
+            topic=text("topic"),
+            partition=number("partition"),
+            offset=number("offset"),
+            attempts=number("attempts"),
+            time=text("time"),
+            is_replaced=record.header(HEADER_REPLACED) is not None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the dead letter as one JSON object."""
+        error = {
+            name: getattr(self, name)
+            for name in ("reason", "stage", "message", "topic", "partition", "offset", "attempts", "time")
+        }
+        return as_json(self.record) | {"error": error | {"value_replaced": self.is_replaced}}
+
+
+def dead_letters(settings: Settings, selection: Selection) -> Iterator[DeadLetter]:
+    """Yield the dead letters meant, oldest first within a partition.
+
+    Raises
+    ------
+    TopicMissing
+        There is no dead-letter topic.
+    BrokerError
+        The broker is away or refused.
+    """
+    left = selection.limit
+    with Reader(settings, [DEAD_LETTERS], from_beginning=True) as reader:
+        for record in reader.records():
+            letter = DeadLetter.of(record)
+            if not selection.holds(letter):
+                continue
+            if left is not None:
+                if left <= 0:
+                    return
+                left -= 1
+            yield letter
+
+
+@dataclasses.dataclass(slots=True)
+class ReasonCount:
+    """How many dead letters have one reason, and the first and the last of them."""
+
+    reason: str
+    count: int
+    first: Record
+    last: Record
+
+
+def count_by_reason(settings: Settings, selection: Selection) -> list[ReasonCount]:
+    """Count the dead letters meant by reason, the most frequent first; see :func:`dead_letters`."""
+    counts: dict[str, ReasonCount] = {}
+    for letter in dead_letters(settings, selection):
+        record = dataclasses.replace(letter.record, value=None)  # counting keeps no payloads
+        entry = counts.get(letter.reason)
+        if entry is None:
+            counts[letter.reason] = ReasonCount(letter.reason, 1, record, record)
+            continue
+        entry.count += 1
+        entry.first = min(entry.first, record, key=lambda item: item.timestamp_ms)
+        entry.last = max(entry.last, record, key=lambda item: item.timestamp_ms)
+    return sorted(counts.values(), key=lambda entry: (-entry.count, entry.reason))
+
+
+def newest(settings: Settings, selection: Selection, count: int) -> list[DeadLetter]:
+    """Return the newest of the dead letters meant, at most ``count``, oldest first."""
+    letters = collections.deque(dead_letters(settings, selection), maxlen=count)
+    return sorted(letters, key=lambda letter: letter.record.timestamp_ms)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What a replay did.
+
+    ``replayed`` were confirmed by the broker (of a dry run: would be sent); ``replaced`` were left because
+    their original value is gone; ``unaddressed`` because they do not say where they came from;
+    ``refused`` by the broker.
+    """
+
+    replayed: int
+    replaced: int
+    unaddressed: int
+    refused: tuple[Failure, ...]
+    reasons: dict[str, int]
+
+
+def replay(
+    settings: Settings,
+    selection: Selection,
+    *,
+    is_dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ReplayReport:
+    """Produce dead letters again to the topics that they came from.
+
+    Key and value are the original bytes, headers the original ones without ``alignstream.error.*`` and
+    with ``alignstream.replayed-from``. The dead letters stay where they are: replaying twice produces
+    twice. Only what is there when the replay starts is replayed, so a record that fails again is not
+    chased.
+
+    Raises
+    ------
+    TopicMissing
+        There is no dead-letter topic, or a source topic is gone.
+    BrokerError
+        The broker is away or refused.
+    """
+    ends = _ends(settings)
+    replaced = unaddressed = sent = 0
+    reasons: collections.Counter[str] = collections.Counter()
+
+    def outgoing() -> Iterator[Outgoing]:
+        nonlocal replaced, unaddressed, sent
+        for letter in dead_letters(settings, selection):
+            record = letter.record
+            if record.offset >= ends.get((record.topic, record.partition), 0):
+                continue
+            if letter.is_replaced:
+                replaced += 1
+            elif letter.topic is None:
+                unaddressed += 1
+            else:
+                sent += 1
+                reasons[letter.reason] += 1
+                yield _original(letter, letter.topic)
+
+    if is_dry_run:
+        for _ in outgoing():
+            pass
+        return ReplayReport(sent, replaced, unaddressed, (), dict(reasons))
+    report = produce(settings, outgoing(), progress)
+    return ReplayReport(report.confirmed, replaced, unaddressed, report.failed, dict(reasons))
+
+
+def _ends(settings: Settings) -> dict[tuple[str, int], int]:
+    """Return where each partition of the dead letters truly ends now; see the reader on short ends."""
+    with Reader(settings, [DEAD_LETTERS]) as reader:
+        for _ in reader.records():
+            pass
+        return reader.positions()
+
+
+def _original(letter: DeadLetter, topic: str) -> Outgoing:
+    record = letter.record
+    kept = tuple(
+        (name, value)
+        for name, value in record.headers
+        if not name.startswith(HEADER_ERROR_PREFIX) and name != HEADER_REPLAYED_FROM
+    )
+    origin = f"{record.topic}-{record.partition}-{record.offset}".encode()
+    return Outgoing(topic, record.key, record.value, (*kept, (HEADER_REPLAYED_FROM, origin)))

@@ -1,0 +1,1 @@
+"""A local stack from wheels: broker, Redis and services as child processes on loopback ports."""

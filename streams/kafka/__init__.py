@@ -1,0 +1,1 @@
+"""Faust and the broker: transport, service, watchdog, connections."""

@@ -1,0 +1,124 @@
+"""What the worker asks the broker before it starts: are the topics there, and how large may records be.
+
+Also the credentials that Faust takes.
+"""
+
+import ssl
+from typing import Any, Final
+
+import faust
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed
+from faust.types.auth import CredentialsT
+
+from alignstream.models.errors import BrokerNotReady
+from alignstream.streams.kafka.connections import tls_context
+from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.settings import TLS_REMEDY, Settings
+from alignstream.streams.wire.topics import (
+    DEAD_LETTER_EXTRA_BYTES,
+    DEAD_LETTERS,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    INPUTS,
+    LABELS,
+    PAIRS_SCORED,
+    VECTORS,
+    specs,
+)
+
+#: Milliseconds for one question to the broker, before the start tries again.
+ASK_TIMEOUT_MS: Final = 5000
+
+
+def credentials(settings: Settings) -> CredentialsT | None:
+    """Return Faust's credentials for the broker, or None for a plain connection."""
+    context = tls_context(settings)
+    if settings.broker_security.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.broker_username,
+            password=settings.secret("broker_password"),
+            ssl_context=context,
+            mechanism=settings.broker_sasl_mechanism,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+async def record_limits(settings: Settings) -> dict[str, int]:
+    """Return the largest record of each topic of the service (names without prefix), in bytes.
+
+    A broker that does not tell (the embedded one) gets what ``topics create`` asks for.
+
+    Raises
+    ------
+    BrokerNotReady
+        The broker does not answer, or a topic is missing.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker,
+        "request_timeout_ms": ASK_TIMEOUT_MS,
+        "security_protocol": settings.broker_security,
+        "ssl_context": tls_context(settings),
+    }
+    if settings.broker_security.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.broker_sasl_mechanism,
+            "sasl_plain_username": settings.broker_username,
+            "sasl_plain_password": settings.secret("broker_password"),
+        }
+    admin = AIOKafkaAdminClient(**options)
+    with overheard("aiokafka") as heard:
+        try:
+            await admin.start()
+            present = set(await admin.list_topics())
+            names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
+            missing = sorted(set(names.values()) - present)
+            if missing:
+                raise BrokerNotReady(
+                    f"topics are missing on {settings.broker}: {', '.join(missing)}; make them with "
+                    "'alignstream topics create'"
+                )
+            return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
+        except (TimeoutError, KafkaError, OSError) as error:
+            raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
+        finally:
+            await admin.close()
+
+
+def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> str:
+    """Say why the broker cannot be used; the library itself only says that it cannot, and logs why."""
+    refused = heard.about(AuthenticationFailedError, SaslAuthenticationFailed)
+    if refused:
+        return f"the broker {settings.broker} refuses user name or password: {refused}"
+    insecure = heard.about(ssl.SSLError)
+    if insecure:
+        return f"no TLS connection to the broker {settings.broker}: {insecure}; {TLS_REMEDY}"
+    said = heard.about(Exception) or str(error) or type(error).__name__
+    return (
+        f"the broker {settings.broker} does not answer: {said}; is it running, and are ALIGNSTREAM_BROKER and "
+        f"ALIGNSTREAM_BROKER_SECURITY={settings.broker_security} right?"
+    )
+
+
+async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -> int:
+    fallback = DEFAULT_MAX_MESSAGE_BYTES + (DEAD_LETTER_EXTRA_BYTES if name == DEAD_LETTERS else 0)
+    try:
+        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, full)])
+    except (TimeoutError, KafkaError, OSError, ValueError):
+        return fallback
+    for reply in replies:
+        for resource in reply.resources:
+            for entry in resource[4]:
+                if entry[0] == "max.message.bytes" and entry[1]:
+                    return int(entry[1])
+    return fallback
+
+
+def output_limit(settings: Settings, limits: dict[str, int]) -> int:
+    """Return the largest output value, in bytes: the setting, or less where a topic accepts less."""
+    return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS], limits[PAIRS_SCORED])
+
+
+def input_limit_exceeds_dead_letters(limits: dict[str, int]) -> bool:
+    """Say whether a record may arrive that the dead-letter topic would refuse."""
+    return limits[DEAD_LETTERS] < max(limits[topic] for topic in INPUTS) + DEAD_LETTER_EXTRA_BYTES

@@ -1,0 +1,1 @@
+"""The learner: from observations to epochs."""

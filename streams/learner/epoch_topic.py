@@ -1,0 +1,294 @@
+"""``epochs.v1`` on the broker: read from its beginning, followed, and written under a claim.
+
+A log on one partition orders all writers. Whoever wants to write first writes a claim with the next term, and reads
+up to it: what stands before counts, what a former owner writes behind it does not. The claim is renewed while its
+owner lives, so that another learner knows that it has to wait. An owner that was held up for long looks before it
+writes anything; what one wrote all the same is written over by its successor, before compaction takes it for the truth.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from alignstream.models.errors import AlignstreamError, Fenced
+from alignstream.streams.kafka.connections import tls_context
+from alignstream.streams.settings import Settings
+from alignstream.streams.wire.epoch_log import (
+    CLAIM_KEY,
+    HEADERS,
+    LOOK_KEY,
+    PART_HEADERS,
+    PART_PREFIX,
+    Claim,
+    EpochLog,
+    Manifest,
+    encode,
+    part_key,
+    term_header,
+)
+from alignstream.streams.wire.outcome import Send
+from alignstream.streams.wire.topics import EPOCHS
+
+logger = logging.getLogger(__name__)
+
+#: Seconds without a renewal after which a claim is over, at least; a group notices a dead member as late.
+LEASE_SECONDS: Final = 6.0
+#: Renewals in the time of a lease.
+RENEWALS: Final = 4
+#: Share of a lease for which a look is believed: less than others wait before they take over.
+SURE_SHARE: Final = 0.5
+#: Milliseconds of one poll.
+_POLL_MS: Final = 200
+
+
+class EpochTopic:
+    """The topic as its owner sees it.
+
+    Parameters
+    ----------
+    settings : Settings
+    send : Send
+        Starts a delivery.
+    owner : str
+        Name of this learner, the same after a restart on the same state folder.
+    """
+
+    def __init__(self, settings: Settings, send: Send, *, owner: str) -> None:
+        self._settings = settings
+        self._send = send
+        self._owner = owner
+        self._partition = TopicPartition(settings.topic_prefix + EPOCHS, 0)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._renewed_at = 0.0
+        #: When the log was last known to be ours, to its end; and under which term it was claimed.
+        self._sure_at = 0.0
+        self._claimed = 0
+        self.lease_seconds = max(LEASE_SECONDS, settings.session_timeout_seconds)
+        self.log = EpochLog()
+
+    @property
+    def term(self) -> int:
+        """The term under which this learner writes; 0 before it has claimed, and after it has lost its claim."""
+        claim = self.log.claim
+        # The name alone does not tell: a copied state folder gives two learners the same.
+        is_ours = claim is not None and claim.owner == self._owner and claim.term == self._claimed
+        return self._claimed if is_ours else 0
+
+    async def open(self) -> None:
+        """Begin to read from the first record."""
+        await self.close()
+        self.log = EpochLog()
+        self._consumer = await open_reader(self._settings)
+        self._consumer.assign([self._partition])
+        await self._consumer.seek_to_beginning(self._partition)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    async def claim(self, on_wait: Callable[[str | None], None], is_wanted: Callable[[], bool]) -> bool:
+        """Wait until nobody else works, claim the log, and read all that counts.
+
+        Parameters
+        ----------
+        on_wait : callable
+            Told, again and again, whom this learner waits for; None: for nobody.
+        is_wanted : callable
+            Whether there is still a reason to wait.
+
+        Returns
+        -------
+        bool
+            Whether the log is claimed.
+        """
+        self._claimed = 0
+        while is_wanted():
+            now = time.monotonic()
+            await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
+            other = self.log.claim
+            if not (other is None or other.is_released or other.owner == self._owner):
+                on_wait(f"another learner ({other.owner}) is at work")
+                if await self._is_renewed(other, is_wanted):
+                    continue
+                logger.warning("the learner %s has not renewed its claim; taking over", other.owner)
+            term = self.log.highest_term + 1
+            await self._read_up_to(await self._write(CLAIM_KEY, encode(Claim(term=term, owner=self._owner))))
+            claim = self.log.claim
+            if claim is None or (claim.term, claim.owner) != (term, self._owner):
+                continue  # another one came first
+            self._claimed = term
+            self._renewed_at = self._sure_at = now
+            on_wait(None)
+            logger.info("claimed the log of epochs under term %d", term)
+            await self.mend()
+            return True
+        on_wait(None)
+        return False
+
+    async def _is_renewed(self, other: Claim, is_wanted: Callable[[], bool]) -> bool:
+        """Watch for the time of a lease whether somebody else's claim lives; where nobody wants to know, it does."""
+        deadline = time.monotonic() + self.lease_seconds
+        while time.monotonic() < deadline:
+            async for manifest in self._poll():
+                if isinstance(manifest, Claim):
+                    return True
+            if not is_wanted():
+                return True
+        return self.log.claim is not other
+
+    async def _write(self, key: bytes, value: bytes | None) -> int:
+        """Write one record, wait until it is confirmed, and return its offset."""
+        headers = PART_HEADERS if key.startswith(PART_PREFIX) else HEADERS
+        confirmed = await self._send(EPOCHS, key, value, (*headers, *term_header(self._claimed)))
+        return int((await confirmed).offset)
+
+    async def write(self, key: bytes, value: bytes) -> None:
+        """Write a manifest, and wait until it is confirmed.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
+        await self._make_sure()
+        await self._write(key, value)
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        """Write a manifest, and read the log up to it.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log before it: it counts for nothing.
+        """
+        await self._make_sure()
+        await self._read_up_to(await self._write(key, value))
+        self._stay_owner()
+
+    async def write_parts(self, parts: Mapping[str, bytes | None]) -> None:
+        """Write parts, or remove those that are None, and wait until all is confirmed.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
+        if not parts:
+            return
+        await self._make_sure()
+        headers = (*PART_HEADERS, *term_header(self._claimed))
+        confirmed = [await self._send(EPOCHS, part_key(name), part, headers) for name, part in parts.items()]
+        await asyncio.gather(*confirmed)
+        for name, part in parts.items():
+            if part is None:
+                # Not only when it is read: until then somebody could take it for something that is there.
+                self.log.parts.pop(name, None)
+
+    async def renew(self) -> None:
+        """Say that this learner lives, if it is time to, and look whether somebody else has claimed the log.
+
+        Raises
+        ------
+        Fenced
+            Somebody has.
+        """
+        async for _ in self._poll(timeout_ms=0):
+            pass
+        self._stay_owner()
+        now = time.monotonic()
+        if now - self._renewed_at >= self.lease_seconds / RENEWALS:
+            await self.put(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner)))
+            self._renewed_at = self._sure_at = now
+        await self.mend()
+
+    async def mend(self) -> None:
+        """Write again what records that do not count were written over."""
+        for key in sorted(self.log.spoiled):
+            logger.warning(
+                "a former learner wrote after its claim had ended; putting right what it wrote over"
+            )
+            await self._make_sure()
+            await self._read_up_to(await self._write(key, self.log.mended(key, term=self.term)))
+            self._stay_owner()
+            self.log.spoiled.discard(key)
+
+    async def _make_sure(self) -> None:
+        """Before a write: look at the end of the log, unless a look was made a moment ago."""
+        now = time.monotonic()
+        if now - self._sure_at > SURE_SHARE * self.lease_seconds:
+            await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
+            self._sure_at = now
+        self._stay_owner()
+
+    def _stay_owner(self) -> None:
+        if not self.term:
+            owner = "nobody" if self.log.claim is None else self.log.claim.owner
+            raise Fenced(
+                f"the learner {owner} has claimed the log of epochs; this one must not write any more"
+            )
+
+    async def release(self) -> None:
+        """Say that this learner has ended, so that the next need not wait.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the log.
+        """
+        if self.term:
+            await self._make_sure()
+            await self._write(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner, is_released=True)))
+            self._claimed = 0
+
+    async def _read_up_to(self, offset: int) -> None:
+        """Read on until the record at an offset was applied."""
+        consumer = self._reader
+        while await consumer.position(self._partition) <= offset:
+            async for _ in self._poll():
+                pass
+
+    @property
+    def _reader(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise AlignstreamError("the log of epochs was not opened")
+        return self._consumer
+
+    async def _poll(self, timeout_ms: int = _POLL_MS) -> AsyncIterator[Manifest]:
+        found = await self._reader.getmany(self._partition, timeout_ms=timeout_ms)
+        for records in found.values():
+            for record in records:
+                manifest = self.log.apply(record.key, record.value, record.headers)
+                if manifest is not None:
+                    yield manifest
+        await asyncio.sleep(0)
+
+
+async def open_reader(settings: Settings) -> AIOKafkaConsumer:
+    """Return a started consumer without a group, for topics that are read by assignment."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker,
+        "security_protocol": settings.broker_security,
+        "ssl_context": tls_context(settings),
+        "enable_auto_commit": False,
+        "group_id": None,
+        "auto_offset_reset": "earliest",
+    }
+    if settings.broker_security.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.broker_sasl_mechanism,
+            "sasl_plain_username": settings.broker_username,
+            "sasl_plain_password": settings.secret("broker_password"),
+        }
+    consumer = AIOKafkaConsumer(**options)
+    try:
+        await consumer.start()
+    except BaseException:
+        await consumer.stop()
+        raise
+    return consumer

@@ -1,0 +1,223 @@
+"""The learner's decisions to the log of epochs, which is the truth, and then to Redis, which serves them."""
+
+import asyncio
+import concurrent.futures
+import functools
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from alignstream.models.errors import RegistryCorrupt, RegistryError
+from alignstream.models.registry.layout import Pointer, epoch_name
+from alignstream.models.registry.store import Store
+from alignstream.streams.learner.epoch_topic import EpochTopic
+from alignstream.streams.learner.learning import Frozen, Learning, Opened
+from alignstream.streams.learner.tenancy import sections_of, summary_of
+from alignstream.streams.wire.epoch_log import (
+    PROGRESS_KEY,
+    EpochV1,
+    Place,
+    Progress,
+    StateV1,
+    Version,
+    encode,
+    epoch_key,
+    marks_to_store,
+    split,
+    state_key,
+    with_version,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Blobs of epochs that stay in Redis: the current one, and those that a worker may be fetching.
+KEPT_BLOBS: Final = 3
+#: Names that are published anew in one look, so that a look after a flush of many tenants stays short.
+REPUBLISHED_AT_ONCE: Final = 64
+
+
+class EpochWriter:
+    """Writes states, epochs and progress; keeps Redis equal to the log.
+
+    Parameters
+    ----------
+    topic : EpochTopic
+        Claimed by this learner.
+    store : Store
+        Redis.
+    executor : Executor
+        For calls of the store: they block.
+    """
+
+    def __init__(self, topic: EpochTopic, store: Store, executor: concurrent.futures.Executor) -> None:
+        self._topic = topic
+        self._store = store
+        self._executor = executor
+        #: Whether the last look found Redis as it should be: said once, not every two seconds.
+        self._is_up = True
+
+    # -- the log ---------------------------------------------------------------------------------------
+
+    async def open(self, decision: Opened) -> EpochV1:
+        """Write an epoch to the log, then serve it. One that the log has already is only served."""
+        epoch = decision.epoch
+        place = epoch.encoder, epoch.tenant
+        before = self._topic.log.epochs.get(place)
+        if before is not None and any(version.number >= epoch.number for version in before.versions):
+            return before  # decided on before a crash, and again after it
+        parts = split(epoch.blob)
+        version = Version(
+            number=epoch.number,
+            reason=epoch.reason,
+            position=decision.moment[1],
+            sha256=epoch.sha256,
+            size_bytes=len(epoch.blob),
+            parts=list(parts),
+            tenant_map=None if epoch.tenant_map is None else epoch.tenant_map.version,
+        )
+        await self._write_parts(parts)
+        record = EpochV1(
+            term=self._topic.term,
+            encoder=epoch.encoder,
+            tenant=epoch.tenant,
+            current=version,
+            moment=decision.moment,
+            history=list(with_version(before, version)),
+        )
+        await self._announce(record)
+        await self._serve(place, record)
+        logger.info(
+            "epoch %d of a tenant serves (%s, %d languages, %d texts in the bank, %d pairs%s)",
+            epoch.number, epoch.reason, len(epoch.languages), len(epoch.bank), len(epoch.memory.ids),
+            "; maps: " + "; ".join(decision.maps) if decision.maps else "",
+        )  # fmt: skip
+        return record
+
+    async def freeze(self, decision: Frozen) -> EpochV1 | None:
+        """Write that a tenant is frozen or thawed, and go back to an older epoch where one is named.
+
+        Returns
+        -------
+        EpochV1 or None
+            What serves now; None where the tenant has no epoch, or where this was carried out before a crash.
+        """
+        before = self._topic.log.epochs.get(decision.place)
+        # Behind it others may have been carried out: done again alone, it would undo them.
+        if before is None or decision.moment < before.moment:
+            return None
+        current = before.current
+        if decision.number is not None:
+            found = next((item for item in before.versions if item.number == decision.number), None)
+            if found is None:
+                logger.warning(
+                    "a tenant has no epoch %d to go back to: it is frozen as it is", decision.number
+                )
+            current = found or current
+        record = EpochV1(
+            term=self._topic.term,
+            encoder=before.encoder,
+            tenant=before.tenant,
+            current=current,
+            is_frozen=decision.is_frozen,
+            moment=decision.moment,
+            history=[version for version in before.versions if version.number != current.number],
+        )
+        await self._announce(record)
+        await self._serve(decision.place, record)
+        return record
+
+    async def _announce(self, record: EpochV1) -> None:
+        await self._topic.put(epoch_key(record.encoder, record.tenant), encode(record))
+        await self._sweep()
+
+    async def checkpoint(self, learning: Learning) -> None:
+        """Write every state that changed, then how far the observations were read: in this order.
+
+        A crash between the two costs nothing: each state says itself which observations are in it.
+        """
+        position, marks = learning.position, dict(learning.marks)
+        for (encoder, tenant), tenancy in learning.dirty():
+            sections = {}
+            parts: dict[str, bytes] = {}
+            for name, blob in sections_of(tenancy).items():
+                found = split(blob)
+                sections[name] = list(found)
+                parts |= found
+            await self._write_parts(parts)
+            state = StateV1(
+                term=self._topic.term,
+                encoder=encoder,
+                tenant=tenant,
+                dim=tenancy.state.dim,
+                position=max(tenancy.position, position),
+                sections=sections,
+                summary=summary_of(tenancy),
+            )
+            tenancy.is_dirty = False
+            await self._topic.write(state_key(encoder, tenant), encode(state))
+        progress = Progress(
+            term=self._topic.term,
+            position=position,
+            timestamp=learning.timestamp,
+            marks=marks_to_store(marks),
+        )
+        await self._topic.put(PROGRESS_KEY, encode(progress))
+        await self._sweep()
+
+    async def _write_parts(self, parts: dict[str, bytes]) -> None:
+        held = self._topic.log.parts
+        await self._topic.write_parts({name: part for name, part in parts.items() if name not in held})
+
+    async def _sweep(self) -> None:
+        """Remove the parts that no manifest names any more; all that was written has been read."""
+        gone = self._topic.log.parts.keys() - self._topic.log.referenced
+        await self._topic.write_parts(dict.fromkeys(sorted(gone)))
+
+    # -- Redis -----------------------------------------------------------------------------------------
+
+    async def _serve(self, place: Place, record: EpochV1) -> None:
+        try:
+            await self._call(lambda: self._publish(place, record))
+        except RegistryError as error:
+            logger.warning("Redis does not take an epoch now, the next look will: %s", error)
+
+    async def _call(self, function: Callable[[], object]) -> object:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def _publish(self, place: Place, record: EpochV1) -> None:
+        blob = self._topic.log.joined(record.current.parts)
+        if blob is None or hashlib.sha256(blob).hexdigest() != record.current.sha256:
+            logger.error("the log of epochs lacks parts of an epoch: it cannot be served")
+            return
+        encoder, tenant = place
+        name = epoch_name(encoder, tenant)
+        self._store.publish("epoch", name, blob, encoder=encoder, note=f"{record.current.reason}")
+        self._store.prune("epoch", name, keep=KEPT_BLOBS)
+
+    async def look(self) -> None:
+        """Make Redis equal to the log: after a flush, a time without Redis, or a change by another hand."""
+        try:
+            pointers = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._store.pointers, "epoch"
+            )
+            n_published = 0
+            for place, record in list(self._topic.log.epochs.items()):
+                pointer = pointers.get(epoch_name(*place))
+                if isinstance(pointer, Pointer) and pointer.sha256 == record.current.sha256:
+                    continue
+                if isinstance(pointer, RegistryCorrupt):
+                    logger.error("Redis holds a damaged pointer to an epoch: %s", pointer)
+                    continue
+                await self._call(functools.partial(self._publish, place, record))
+                n_published += 1
+                if n_published == REPUBLISHED_AT_ONCE:
+                    break
+            if n_published:
+                logger.info("%d epochs were published to Redis anew", n_published)
+        except RegistryError as error:
+            if self._is_up:
+                logger.warning("epochs wait in the log, Redis does not take them: %s", error)
+            self._is_up = False
+        else:
+            self._is_up = True

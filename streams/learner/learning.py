@@ -1,0 +1,332 @@
+"""From observations to epochs: the learner without its I/O and its clock.
+
+A function of the log and of the adapter that judges: the same records in give the same epochs out, whatever batches
+they came in, and a replay counts once. Tenants never see each other's state.
+"""
+
+import dataclasses
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.learner.observed import Example, Pair, Text
+from alignstream.models.learner.regression_check import judge_epoch
+from alignstream.models.learner.tenant_map_fit import describe, fit_tenant_map
+from alignstream.models.learner.tenant_state import Reason, TenantState
+from alignstream.models.serving.epoch import MAX_EPOCH_BYTES, Epoch
+from alignstream.streams.learner.tenancy import Tenancy, restored
+from alignstream.streams.wire import observations
+from alignstream.streams.wire.epoch_log import EpochLog, Mark, Place, Refusal, marks_of
+from alignstream.streams.wire.observations import (
+    Control,
+    ObservationsV1,
+    Observed,
+    ObservedPair,
+    ObservedText,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Tenants that keep a bank of recent texts, what is usual for their keys, and a test for drift. Those that were seen
+#: longest ago keep their means, pairs and examples alone.
+MAX_LIVELY: Final = 256
+#: A record that stands below what was read, and is so much younger, is in a topic that was made anew. Milliseconds.
+ANEW_MS: Final = 60_000
+
+
+#: A place in the log of observations, also where the topic was made anew: highest timestamp so far, milliseconds since
+#: 1970, and next offset.
+Moment = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opened:
+    """An epoch to publish."""
+
+    epoch: Epoch
+    moment: Moment
+    #: What became of each language's pairs, in words.
+    maps: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Withheld:
+    """An epoch that the gate refused."""
+
+    place: Place
+    number: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    """A tenant that a person froze or thawed, ``number`` the epoch to go back to, if one was named."""
+
+    place: Place
+    moment: Moment
+    is_frozen: bool
+    number: int | None = None
+
+
+Decision = Opened | Withheld | Frozen
+
+
+class Learning:
+    """All tenants of a log. Used from one thread.
+
+    Parameters
+    ----------
+    adapter_of : callable
+        Encoder fingerprint and size to the adapter that canaries and pairs are judged with; None: there is none.
+    max_tenants : int
+        Texts of further ones teach nothing.
+    """
+
+    def __init__(self, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int) -> None:
+        self._adapter_of = adapter_of
+        self._max_tenants = max_tenants
+        self.tenancies: dict[Place, Tenancy] = {}
+        #: Those that keep a bank, in the order in which they were seen last.
+        self._lively: OrderedDict[Place, None] = OrderedDict()
+        self._n_by_encoder: Counter[str] = Counter()
+        #: By encoder, topic and partition: another encoder's workers see the same records.
+        self.marks: dict[Mark, int] = {}
+        self.position = 0
+        self.timestamp = 0
+        self.n_learned = 0
+        self.n_replayed = 0
+        self.n_unreadable = 0
+        self.n_crowded_out = 0
+        #: What people asked for: they wait until it is in the log of epochs.
+        self.n_asked = 0
+
+    # -- from and to the log of epochs -----------------------------------------------------------------
+
+    @classmethod
+    def restored(
+        cls, log: EpochLog, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int
+    ) -> "Learning":
+        """Go on from what a log says. What is damaged there begins anew, and the log of the process says so."""
+        found = cls(adapter_of, max_tenants=max_tenants)
+        found.marks = marks_of(log.progress)
+        if log.progress is not None:
+            found.position, found.timestamp = log.progress.position, log.progress.timestamp
+        for place, stored in log.states.items():
+            found.tenancies[place] = restored(place, stored, log)
+            found._n_by_encoder[place[0]] += 1
+        # As they were seen, not as they were written: who rests next must not depend on a restart.
+        by_age = sorted(found.tenancies.items(), key=lambda item: item[1].seen)
+        found._lively = OrderedDict((place, None) for place, tenancy in by_age if tenancy.is_lively)
+        found._rest()
+        return found
+
+    def dirty(self) -> list[tuple[Place, Tenancy]]:
+        """Return the tenants whose state was not written since it changed."""
+        return [(place, tenancy) for place, tenancy in self.tenancies.items() if tenancy.is_dirty]
+
+    def is_waiting(self, *, is_live: bool) -> bool:
+        """Say whether some tenant waits for time to pass: with feedback that no epoch has, or for the next interval."""
+        return any(
+            _is_waiting(tenancy, is_live=is_live) and not tenancy.state.is_frozen
+            for tenancy in self.tenancies.values()
+        )
+
+    # -- the log of observations -----------------------------------------------------------------------
+
+    def take(self, offset: int, timestamp: int, value: bytes | None) -> list[Decision]:
+        """Take in one record of ``observations.v1``.
+
+        Parameters
+        ----------
+        offset : int
+        timestamp : int
+            Milliseconds since 1970; 0 where there is none.
+        value : bytes or None
+
+        Returns
+        -------
+        list of Decision
+            What to publish, in order.
+        """
+        if offset < self.position and timestamp > self.timestamp + ANEW_MS and self.timestamp:
+            logger.warning("the topic of observations was made anew: it is read from its first record")
+            self.position = 0
+            for tenancy in self.tenancies.values():
+                tenancy.position, tenancy.is_dirty = 0, True
+        self.position = max(self.position, offset + 1)
+        self.timestamp = max(self.timestamp, timestamp)
+        record = observations.decode(value)
+        decisions: list[Decision] = []
+        if isinstance(record, str):
+            self.n_unreadable += 1
+            logger.error(
+                "record %d of the observations cannot be read, and teaches nothing: %s", offset, record
+            )
+        elif record.control is not None:
+            decisions = self._control(record.control, offset)
+        else:
+            decisions = self._observe(record, offset)
+        return decisions
+
+    def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
+        touched: dict[Place, Tenancy] = {}
+        items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
+        for index, item in enumerate(items):
+            source = record.encoder, item.source.topic, item.source.partition
+            if item.source.offset <= self.marks.get(source, -1):
+                self.n_replayed += 1
+                continue
+            place = record.encoder, item.tenant
+            # Before a state is made: what cannot be read takes no tenant's place, and its size no memory.
+            taken = _taken(item, record.dim)
+            if taken is None or self._dim_of(place, record.dim) != record.dim:
+                self.n_unreadable += 1
+                continue
+            tenancy = self._tenancy(place, record.dim, (offset, index))
+            if tenancy is None:
+                self.n_crowded_out += 1
+            elif offset >= tenancy.position:
+                _learn(tenancy, taken)
+                self.n_learned += 1
+                touched[place] = tenancy
+        # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
+        for item in items:
+            source = record.encoder, item.source.topic, item.source.partition
+            self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
+        return self._close(touched, offset)
+
+    def _dim_of(self, place: Place, default: int) -> int:
+        tenancy = self.tenancies.get(place)
+        return default if tenancy is None else tenancy.state.dim
+
+    def _tenancy(self, place: Place, dim: int, seen: tuple[int, int]) -> Tenancy | None:
+        tenancy = self.tenancies.get(place)
+        if tenancy is None:
+            # By encoder: states of a former one must not crowd out who comes with the next.
+            if self._n_by_encoder[place[0]] >= self._max_tenants:
+                return None
+            tenancy = self.tenancies[place] = Tenancy(TenantState(dim))
+            self._n_by_encoder[place[0]] += 1
+        tenancy.seen = max(tenancy.seen, seen)
+        tenancy.is_lively = True
+        self._lively[place] = None
+        self._lively.move_to_end(place)
+        return tenancy
+
+    def _rest(self) -> None:
+        """Let the tenants seen longest ago keep only what takes little room."""
+        while len(self._lively) > MAX_LIVELY:
+            place, _ = self._lively.popitem(last=False)
+            tenancy = self.tenancies[place]
+            tenancy.state.evict()
+            tenancy.last = None
+            tenancy.is_lively, tenancy.is_dirty = False, True
+
+    def _close(self, touched: dict[Place, Tenancy], offset: int) -> list[Decision]:
+        """Open what is due, at the end of a record."""
+        decisions: list[Decision] = []
+        for place, tenancy in touched.items():
+            tenancy.position, tenancy.is_dirty = offset + 1, True
+            reason = tenancy.state.due
+            if reason is not None and not tenancy.state.is_frozen:
+                decisions.append(self._open(place, tenancy, reason))
+        self._rest()
+        return decisions
+
+    def _open(self, place: Place, tenancy: Tenancy, reason: Reason) -> Opened | Withheld:
+        encoder, tenant = place
+        state = tenancy.state
+        candidate = state.epoch(encoder=encoder, tenant=tenant, reason=reason)
+        adapter = self._adapter_of(encoder, state.dim)
+        refusal = None
+        if adapter is not None and adapter.dim != state.dim:
+            refusal = f"its vectors have {state.dim} numbers, those of the adapter {adapter.dim}"
+        elif adapter is not None and not adapter.is_identity:
+            if tenancy.map_of != adapter.version:
+                tenancy.tenant_map, judged = fit_tenant_map(candidate.memory, candidate.bank, adapter)
+                tenancy.map_of, tenancy.judged = adapter.version, tuple(map(describe, judged))
+            candidate = dataclasses.replace(candidate, tenant_map=tenancy.tenant_map)
+            refusal = judge_epoch(candidate, tenancy.last, adapter)
+        if refusal is None and len(candidate.blob) > MAX_EPOCH_BYTES:
+            refusal = f"it has {len(candidate.blob)} bytes, {MAX_EPOCH_BYTES} can be published"
+        state.opened()
+        if refusal is not None:
+            tenancy.refusal = Refusal(candidate.number, refusal)
+            return Withheld(place, candidate.number, refusal)
+        # A copy, so that its bytes, as large again, are let go once they are written.
+        tenancy.last, tenancy.refusal = dataclasses.replace(candidate), None
+        return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
+
+    # -- what people and clocks ask for ----------------------------------------------------------------
+
+    def _control(self, control: Control, offset: int) -> list[Decision]:
+        self.n_asked += control.action != "tick"
+        decisions: list[Decision] = []
+        touched: dict[Place, Tenancy] = {}
+        for place, tenancy in list(self.tenancies.items()):
+            if control.encoder not in {None, place[0]} or control.tenant not in {None, place[1]}:
+                continue
+            if offset < tenancy.position:
+                continue
+            if control.action == "tick" and not _is_waiting(tenancy, is_live=control.is_live):
+                continue  # ticks are many, and to most tenants they mean nothing
+            touched[place] = tenancy
+            decisions += self._apply(control, place, tenancy, (self.timestamp, offset + 1))
+        return decisions + self._close(touched, offset)
+
+    @staticmethod
+    def _apply(control: Control, place: Place, tenancy: Tenancy, moment: Moment) -> Sequence[Decision]:
+        state = tenancy.state
+        language = observations.key_of(control.language)
+        match control.action:
+            case "tick":
+                state.tick(is_live=control.is_live)
+            case "publish":
+                state.ask()
+            case "freeze" | "thaw" if language is not None:
+                state.freeze_language(language, is_frozen=control.action == "freeze")
+            case "freeze":
+                state.is_frozen = True
+                return [Frozen(place, moment, is_frozen=True)]
+            case "thaw":
+                state.thaw()
+                return [Frozen(place, moment, is_frozen=False)]
+            case "reset":
+                state.reset(language)
+            case "rollback":
+                state.is_frozen = True
+                # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
+                tenancy.last = None
+                return [Frozen(place, moment, is_frozen=True, number=control.epoch)]
+            case "forget-pair":
+                if state.delete_pair(control.pair or ""):
+                    tenancy.map_of = None
+        return []
+
+
+def _is_waiting(tenancy: Tenancy, *, is_live: bool) -> bool:
+    return tenancy.state.is_behind or (is_live and tenancy.state.n_since > 0)
+
+
+def _taken(item: Observed, dim: int) -> Text | Pair | Example | None:
+    """Return what a state takes in; None where its vectors are none of this size."""
+    try:
+        if isinstance(item, ObservedText):
+            return observations.text_of(item, dim)
+        if isinstance(item, ObservedPair):
+            return observations.pair_of(item, dim)
+        return observations.example_of(item, dim)
+    except ValueError:
+        return None
+
+
+def _learn(tenancy: Tenancy, taken: Text | Pair | Example) -> None:
+    if isinstance(taken, Text):
+        tenancy.state.take_text(taken)
+    elif isinstance(taken, Pair):
+        tenancy.state.take_pair(taken)
+        tenancy.map_of = None
+    else:
+        tenancy.state.take_example(taken)

@@ -1,0 +1,1 @@
+"""The worker: from documents to vectors, labels and dead letters."""

@@ -1,0 +1,234 @@
+"""The worker's composition root: settings in, a running worker out. Everything is made here and nowhere else.
+
+Start: probes answer → encoder verified and loaded → adapter found → broker asked → Faust. A worker that
+waits for something says so in ``/readyz`` and in its log.
+"""
+
+import concurrent.futures
+import functools
+import hashlib
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from alignstream.models.encoder.onnx import OnnxEncoder
+from alignstream.models.registry.follower import Follower
+from alignstream.models.registry.last_good import LastGoodCopies
+from alignstream.models.registry.store import Store
+from alignstream.streams.kafka.broker import input_limit_exceeds_dead_letters, output_limit
+from alignstream.streams.kafka.connections import open_store
+from alignstream.streams.kafka.events import Stream
+from alignstream.streams.kafka.service import (
+    FaustService,
+    make_app,
+    raw_topic,
+    require_compiled_faust,
+    sender,
+)
+from alignstream.streams.kafka.transport import App
+from alignstream.streams.observe import logs
+from alignstream.streams.observe.health import Health
+from alignstream.streams.observe.sensors import RegistryMetrics
+from alignstream.streams.settings import Settings
+from alignstream.streams.wire.observations import packed
+from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, INPUTS, PAIRS
+from alignstream.streams.worker.admission import policy_of
+from alignstream.streams.worker.agents import BatchAgent, Batches
+from alignstream.streams.worker.crash_journal import CrashJournal
+from alignstream.streams.worker.encoding import Encoding
+from alignstream.streams.worker.feedback import FeedbackPipeline, PairsPipeline
+from alignstream.streams.worker.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerService(FaustService):
+    """One worker: its parts, and the order in which they live.
+
+    Parameters
+    ----------
+    settings : Settings
+    artifact : Path
+        Folder of the encoder.
+    """
+
+    def __init__(self, settings: Settings, artifact: Path) -> None:
+        super().__init__(settings, Health())
+        self._artifact = artifact
+        self._registry_metrics = RegistryMetrics(self.metrics)
+        self._n_encoded = 0
+        self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._encoder: OnnxEncoder
+        self._follower: Follower | None = None
+
+    # -- the start -----------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._encoder = self._load_encoder()
+        self._follower = self._follow(self._encoder)
+        self._await_adapter(self._follower)
+
+    def _load_encoder(self) -> OnnxEncoder:
+        started = time.monotonic()
+        encoder = OnnxEncoder(
+            self._artifact,
+            threads=self._settings.threads,
+            max_batch_tokens=self._settings.max_batch_tokens,
+            on_progress=self._progressed,
+        )
+        self.metrics.encoder_info.labels(encoder.fingerprint, str(encoder.dim)).set(1)
+        self.health.set("encoder", None)
+        logger.info(
+            "encoder %s (%s, dim %d) loaded in %.1f s",
+            encoder.fingerprint[:12], encoder.manifest.source, encoder.dim, time.monotonic() - started,
+        )  # fmt: skip
+        return encoder
+
+    def _progressed(self) -> None:
+        self._n_encoded += 1
+
+    def _n_progress(self) -> int:
+        return self._n_encoded
+
+    def _follow(self, encoder: OnnxEncoder) -> Follower:
+        settings = self._settings
+        store = open_store(settings)
+        follower = Follower(
+            store,
+            LastGoodCopies(settings.cache_dir / "registry", settings.redis_url),
+            encoder=encoder.fingerprint,
+            dim=encoder.dim,
+            listener=self._registry_metrics,
+        )
+        # Before the first batch, so that a start does not serve what was replaced long ago.
+        follower.refresh()
+        threading.Thread(
+            target=self._run_follower, args=(follower, store), name="registry", daemon=True
+        ).start()
+        return follower
+
+    def _run_follower(self, follower: Follower, store: Store) -> None:
+        try:
+            follower.run(self._stop, poll_seconds=self._settings.redis_poll_seconds)
+        except BaseException:
+            # A worker that no longer follows would serve yesterday's adapter for ever, and look healthy.
+            logger.critical("the registry follower failed; ending the process", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+        finally:
+            store.close()
+
+    def _await_adapter(self, follower: Follower) -> None:
+        settings = self._settings
+        said: str | None = None
+        while True:
+            problem = None
+            if follower.catalogue.adapter(settings.adapter) is None:
+                problem = (
+                    f"no adapter {settings.adapter!r} for this encoder in Redis, on disk or in the package; push "
+                    "one with 'alignstream adapters push', or set ALIGNSTREAM_ADAPTER=identity"
+                )
+            elif settings.label_set and follower.catalogue.label_set(settings.label_set) is None:
+                problem = f"no label set {settings.label_set!r}; push it with 'alignstream labels push'"
+            self.health.set("adapter", problem)
+            if problem is None:
+                served = follower.catalogue.adapters[settings.adapter]
+                for name, item in follower.catalogue.adapters.items():
+                    self._registry_metrics.show(name, item)
+                logger.info(
+                    "adapter %s %s serves (from %s)",
+                    settings.adapter, getattr(served.value, "version", "?"), served.source,
+                )  # fmt: skip
+                return
+            if problem != said:
+                logger.warning("waiting: %s", problem)
+                said = problem
+            self._sleep()
+
+    # -- Faust ---------------------------------------------------------------------------------------
+
+    def _app(self, limits: dict[str, int]) -> App:
+        settings = self._settings
+        if input_limit_exceeds_dead_letters(limits):
+            logger.warning(
+                "topic %s accepts less than what is read plus 64 KiB: the largest records cannot be kept as dead "
+                "letters, only their sha256", DEAD_LETTERS,
+            )  # fmt: skip
+        app = make_app(
+            settings,
+            group=settings.group,
+            max_fetch_bytes=max(limits[topic] for topic in INPUTS),
+            max_record_bytes=max(limits.values()),
+            sensor=self._sensor,
+        )
+        policy = policy_of(settings, max_output_bytes=output_limit(settings, limits))
+        clocks: dict[str, Any] = {"clock": time.monotonic, "observer": self.metrics}
+        encoding = Encoding(self._encoder, **clocks)
+        # Offsets mean nothing on another broker.
+        broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
+        journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
+        pipelines: dict[str, Batches] = {
+            DOCUMENTS: Pipeline(self._encoder, policy, now=time.time, **clocks),
+            PAIRS: PairsPipeline(encoding, policy, now=time.time),
+            FEEDBACK: FeedbackPipeline(encoding, policy, now=time.time),
+        }
+        for topic, pipeline in pipelines.items():
+            self._register(app, topic, self._agent(app, pipeline, journal, limits))
+
+        async def assigned(*_: object, **__: object) -> None:
+            journal.assigned()
+
+        app.on_partitions_assigned.connect(assigned)
+        self._watch(app)
+        return app
+
+    def _agent(
+        self, app: App, pipeline: Batches, journal: CrashJournal, limits: dict[str, int]
+    ) -> BatchAgent:
+        settings, follower = self._settings, cast(Follower, self._follower)
+        return BatchAgent(
+            pipeline,
+            pack=functools.partial(packed, encoder=self._encoder.fingerprint, dim=self._encoder.dim),
+            executor=self._executor,
+            catalogue=lambda: follower.catalogue,
+            send=sender(app, settings.topic_prefix, timeout_seconds=settings.produce_timeout_seconds),
+            journal=journal,
+            metrics=self.metrics,
+            batch_records=settings.batch_records,
+            linger_seconds=settings.linger_seconds,
+            crash_attempts=settings.crash_attempts,
+            dead_letter_bytes=limits[DEAD_LETTERS],
+        )
+
+    def _register(self, app: App, topic: str, agent: BatchAgent) -> None:
+        async def work(stream: Any) -> None:  # noqa: ANN401 (Faust's stream, checked as our protocol)
+            await agent.run(cast(Stream, stream))
+
+        name = topic.partition(".")[0]
+        app.agent(raw_topic(app, self._settings.topic_prefix + topic), name=name, concurrency=1)(work)
+
+    def _before_scrape(self, now: float) -> None:
+        self.metrics.ready.set(int(self.health.is_ready))
+        if self._follower is not None:
+            fresh_at = self._follower.fresh_at
+            # Never confirmed: as stale as the worker is old.
+            started = self._follower.catalogue.adapters["identity"].since
+            self.metrics.adapter_stale.set(now - (started if fresh_at is None else fresh_at))
+            for name, served in self._follower.catalogue.adapters.items():
+                self.metrics.adapter_age.labels(name).set(now - served.since)
+
+
+def run(settings: Settings, artifact: Path) -> int:
+    """Run a worker until it is told to stop; return the exit code.
+
+    Raises
+    ------
+    AlignstreamError
+        A setting or the encoder artifact cannot be used; the message says why.
+    """
+    logs.configure(settings.log_level, settings.log_format)
+    require_compiled_faust()
+    return WorkerService(settings, artifact).run()

@@ -1,0 +1,223 @@
+"""``pairs.v1`` and ``label-feedback.v1``: what people know and the stream does not show, encoded for the learner.
+
+The same strictness, dead letters and delivery as for documents. A pair is scored in any case.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from alignstream.models.adapter.adapter import Adapter, space
+from alignstream.models.adapter.context import Context
+from alignstream.models.arrays import Vector32
+from alignstream.models.registry.follower import Catalogue
+from alignstream.models.serving.query_adaptation import QueryAdaptationCache
+from alignstream.streams.wire import codec
+from alignstream.streams.wire.codec import Rejected, SourceRecord
+from alignstream.streams.wire.observations import (
+    EXCERPT_CHARACTERS,
+    ObservedExample,
+    ObservedPair,
+    ObservedSide,
+    Source,
+)
+from alignstream.streams.wire.outcome import Outcome, published
+from alignstream.streams.wire.records import LabelFeedbackV1, PairScoredV1, PairSide, PairV1
+from alignstream.streams.wire.topics import PAIRS_SCORED
+from alignstream.streams.worker.admission import Policy, check_tenant, check_text
+from alignstream.streams.worker.batch import BatchPipeline
+from alignstream.streams.worker.encoding import Encoding
+
+PAIRS_SCHEMA: Final = b"pairs.scored/1"
+#: Hexadecimal digits of the name that an example gets from its text.
+_ID_DIGITS: Final = 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AdmittedPair:
+    """A pair that will be encoded."""
+
+    source: SourceRecord
+    record: PairV1
+    id: str
+    adapter: Adapter
+
+
+class PairsPipeline(BatchPipeline[AdmittedPair]):
+    """From ``pairs.v1`` to ``pairs.scored.v1``, and to the learner where somebody vouches for the pair.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    policy : Policy
+    now : callable
+        Seconds since 1970.
+    """
+
+    tombstones = ((PAIRS_SCORED, PAIRS_SCHEMA),)
+
+    def __init__(self, encoding: Encoding, policy: Policy, *, now: Callable[[], float]) -> None:
+        super().__init__(encoding, now=now)
+        self._policy = policy
+        self._following = QueryAdaptationCache()
+
+    def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedPair | Rejected:
+        policy = self._policy
+        pair = codec.decode_pair(record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth)
+        if isinstance(pair, Rejected):
+            return pair
+        refusal = (
+            check_tenant(pair.tenant, policy)
+            or check_text(pair.source.text, "the source's text")
+            or check_text(pair.target.text, "the target's text")
+        )
+        if refusal is not None:
+            return refusal
+        adapter = catalogue.adapter(policy.adapter)
+        if adapter is None:
+            return Rejected("unknown-adapter", "admit", f"no adapter {policy.adapter!r} for this encoder")
+        return AdmittedPair(record, pair, pair.id or record.default_id, adapter)
+
+    def _process(self, admitted: Sequence[AdmittedPair], catalogue: Catalogue) -> list[Outcome]:
+        texts = [text for pair in admitted for text in (pair.record.source.text, pair.record.target.text)]
+        tokens, X = self._encoding(texts)
+        started = self._encoding.clock()
+        outcomes = []
+        for position, pair in enumerate(admitted):
+            one, other = X[2 * position], X[2 * position + 1]
+            if one is None or other is None:
+                rejected = Rejected(
+                    "inference-failed", "encode", "the encoder fails on a text of this pair alone"
+                )
+                outcomes.append(self.reject(pair.source, rejected))
+                continue
+            dropped = tokens[2 * position].dropped + tokens[2 * position + 1].dropped
+            outcomes.append(self._outcome(pair, one, other, catalogue, truncated=dropped > 0))
+        self._encoding.observer.stage("align", self._encoding.clock() - started)
+        return outcomes
+
+    def _outcome(
+        self, pair: AdmittedPair, one: Vector32, other: Vector32, catalogue: Catalogue, *, truncated: bool
+    ) -> Outcome:
+        following = self._following.find(pair.adapter, catalogue.epoch(pair.record.tenant))
+        aligned = []
+        for x, side in ((one, pair.record.source), (other, pair.record.target)):
+            context = Context(language=side.language)
+            aligned.append(
+                pair.adapter.transform_one(x, context) if following is None else following.vector(x, context)
+            )
+        cosine = float(aligned[0].astype(np.float64) @ aligned[1].astype(np.float64))
+        is_learned = pair.record.learn and self._policy.follows
+        scored = PairScoredV1(
+            id=pair.id,
+            tenant=pair.record.tenant,
+            cosine=min(1.0, max(-1.0, round(cosine, 6))),
+            is_learned=is_learned,
+            adapter=self._policy.adapter,
+            adapter_version=pair.adapter.version,
+            space=space(
+                pair.adapter.encoder,
+                pair.adapter.version,
+                tenant_map=None if following is None else following.map_version,
+            ),
+        )
+        return published(
+            pair.source,
+            [(PAIRS_SCORED, codec.encode_record(scored), PAIRS_SCHEMA)],
+            max_output_bytes=self._policy.max_output_bytes,
+            now=self._now(),
+            truncated=truncated,
+            observed=self._observed(pair, one, other) if is_learned else None,
+        )
+
+    @staticmethod
+    def _observed(pair: AdmittedPair, one: Vector32, other: Vector32) -> ObservedPair:
+        def side(x: Vector32, given: PairSide) -> ObservedSide:
+            return ObservedSide(codec.half_vector_field(x), given.language, given.text[:EXCERPT_CHARACTERS])
+
+        return ObservedPair(
+            source=Source(pair.source.topic, pair.source.partition, pair.source.offset),
+            tenant=pair.record.tenant,
+            id=pair.id,
+            one=side(one, pair.record.source),
+            other=side(other, pair.record.target),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AdmittedFeedback:
+    """A labelled text that will be encoded."""
+
+    source: SourceRecord
+    record: LabelFeedbackV1
+
+
+class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
+    """From ``label-feedback.v1`` to the learner.
+
+    Parameters
+    ----------
+    encoding : Encoding
+    policy : Policy
+    now : callable
+        Seconds since 1970.
+    """
+
+    def __init__(self, encoding: Encoding, policy: Policy, *, now: Callable[[], float]) -> None:
+        super().__init__(encoding, now=now)
+        self._policy = policy
+
+    def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedFeedback | Rejected:
+        policy = self._policy
+        found = codec.decode_feedback(record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth)
+        if isinstance(found, Rejected):
+            return found
+        refusal = check_tenant(found.tenant, policy) or check_text(found.text, "the text")
+        if refusal is not None:
+            return refusal
+        label_set = catalogue.label_set(found.label_set)
+        if label_set is None:
+            known = ", ".join(sorted(catalogue.label_sets)) or "none"
+            return Rejected(
+                "unknown-label-set", "admit", f"no label set {found.label_set!r}; there are: {known}"
+            )
+        if found.label not in label_set.labels:
+            message = f"label set {found.label_set!r} has no such label"  # which one is payload
+            return Rejected("bad-schema", "admit", message)
+        return AdmittedFeedback(record, found)
+
+    def _process(self, admitted: Sequence[AdmittedFeedback], catalogue: Catalogue) -> list[Outcome]:
+        del catalogue  # examples are kept as encoded
+        tokens, X = self._encoding([item.record.text for item in admitted])
+        outcomes = []
+        for item, count, x in zip(admitted, tokens, X, strict=True):
+            if x is None:
+                rejected = Rejected("inference-failed", "encode", "the encoder fails on this text alone")
+                outcomes.append(self.reject(item.source, rejected))
+                continue
+            outcomes.append(
+                Outcome(
+                    source=item.source,
+                    outputs=(),
+                    truncated=count.dropped > 0,
+                    observed=self._observed(item, x) if self._policy.follows else None,
+                )
+            )
+        return outcomes
+
+    @staticmethod
+    def _observed(item: AdmittedFeedback, x: Vector32) -> ObservedExample:
+        record = item.record
+        text_id = hashlib.sha256(f"{record.label_set}\0{record.text}".encode()).hexdigest()[:_ID_DIGITS]
+        return ObservedExample(
+            source=Source(item.source.topic, item.source.partition, item.source.offset),
+            tenant=record.tenant,
+            id=record.id or text_id,
+            label_set=record.label_set,
+            label=record.label,
+            vector=codec.half_vector_field(x),
+            language=record.language,
+        )
