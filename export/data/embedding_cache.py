@@ -5,7 +5,6 @@ Only sha256 of texts and their vectors are stored, never a text. The folder may 
 
 import contextlib
 import hashlib
-import os
 import re
 import struct
 import zipfile
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import CacheError
+from alignstream.models.files import replacing
 
 _FOLDER: Final = "embeddings"
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -181,24 +181,20 @@ class EmbeddingCache:
         self, path: Path, rows: Mapping[bytes, int], result: Matrix, is_done: NDArray[np.bool_]
     ) -> None:
         """Add the rows that are done to a file, in one step: what it holds beside them stays."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         done = {key: row for key, row in rows.items() if is_done[row]}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with _Stored(path, self._dim) as stored:
-                    _write_file(temporary, done, result, stored)
-            except _UnreadableError:
-                # There is no file yet, or it was damaged in the meantime.
-                _write_file(temporary, done, result, None)
-            temporary.replace(path)
+            with replacing(path, is_durable=False) as temporary:
+                try:
+                    with _Stored(path, self._dim) as stored:
+                        _write_file(temporary, done, result, stored)
+                except _UnreadableError:
+                    # There is no file yet, or it was damaged in the meantime.
+                    _write_file(temporary, done, result, None)
         except OSError as error:
             raise CacheError(
                 f"cannot write to the cache ({error}); set ALIGNSTREAM_CACHE_DIR to a folder that can be written"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 class _UnreadableError(Exception):

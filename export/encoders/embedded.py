@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from alignstream.export.encoders.graph_map import FOLDER, GRAPH, MAP, GraphMap
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest
 from alignstream.models.errors import ArtifactError, ExportError
+from alignstream.models.files import replace_file
 
 #: Folder of the cache that holds encoders.
 _ENCODERS: Final = "encoders"
@@ -177,10 +177,8 @@ def _is_as_left(folder: Path, stamp: Path) -> bool:
 
 
 def _write_stamp(folder: Path, stamp: Path) -> None:
-    temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(_state(folder)), encoding="ascii")
-        temporary.replace(stamp)
+        replace_file(stamp, json.dumps(_state(folder)).encode(), is_durable=False)
     except OSError as error:
         raise ExportError(f"cannot write to the cache: {error}") from error
 

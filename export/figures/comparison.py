@@ -49,6 +49,7 @@ from alignstream.models.adapter.steps.step import Step
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import NotComparable
+from alignstream.models.files import replace_file
 from alignstream.models.fit.closed_form import PairSums, procrustes, ridge
 from alignstream.models.fit.projection import fit_default
 from alignstream.models.fit.self_learning import self_learn
@@ -406,7 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shipped,
         encode_microseconds=encode_microseconds(sources, options.cache_dir),
     )
-    options.page.write_text(page, encoding="utf-8")
+    replace_file(options.page, page.encode())
 
 
 if __name__ == "__main__":

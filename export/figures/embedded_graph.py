@@ -25,6 +25,7 @@ from alignstream.export.encoders.onnx_export import export_onnx
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest
 from alignstream.models.errors import ExportError
+from alignstream.models.files import replace_file
 
 #: Smaller initializers are constants of the graph and stay in it; every weight is larger.
 MAX_CONSTANT_ELEMENTS: Final = 256
@@ -104,8 +105,8 @@ def write_template(exported: Path, folder: Path) -> GraphMap:
         parity=manifest.parity or {},
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / GRAPH).write_bytes(data)
-    (folder / MAP).write_bytes(msgspec.json.format(msgspec.json.encode(graph_map), indent=1) + b"\n")
+    replace_file(folder / GRAPH, data)
+    replace_file(folder / MAP, msgspec.json.format(msgspec.json.encode(graph_map), indent=1) + b"\n")
     return graph_map
 
 

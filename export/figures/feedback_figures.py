@@ -42,6 +42,7 @@ from alignstream.export.figures.label_figures import TIE_POINTS, shipped_adapter
 from alignstream.export.figures.shipped_adapter import open_sources
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.errors import AlignstreamError
+from alignstream.models.files import replace_file
 
 N_PAIRS: Final = (10, 100, 300)
 N_REVIEW_PAIRS: Final = (10, 50)
@@ -253,7 +254,7 @@ def write_page(path: Path, lines: Sequence[str], *, is_trial: bool = False) -> N
     try:
         page = written(path.read_text(encoding="utf-8") if path.exists() else "", lines)
         if not is_trial:
-            path.write_text(page, encoding="utf-8")
+            replace_file(path, page.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise AlignstreamError(f"cannot write the figures into {path}: {error}") from error
 

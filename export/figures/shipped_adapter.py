@@ -49,6 +49,7 @@ from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError
+from alignstream.models.files import replace_file
 from alignstream.models.labels.zero_shot import label_cosines
 
 FOLDER: Final = Path(adapter.__file__).parent / "packaged"
@@ -172,7 +173,7 @@ def _fit(sources: Sources, options: argparse.Namespace) -> list[str]:
     fitted = fit_shipped(sources)
     write_adapter(fitted.adapter, options.output, overwrite=True)
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(render_page(fitted.adapter, fitted.choice, fitted.reports), encoding="utf-8")
+    replace_file(options.page, render_page(fitted.adapter, fitted.choice, fitted.reports).encode())
     size = f"{len(fitted.adapter.blob) / 1000:.0f} kB"
     return [f"{options.output}: version {fitted.adapter.version}, {size}", *_summary_lines(fitted)]
 

@@ -1,6 +1,5 @@
 """Fit the language-free default adapter: vectors of texts by language in, an adapter with its report out."""
 
-import contextlib
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from alignstream.export.evaluate.set_report import SetReport, judge, measure, tr
 from alignstream.models.adapter.adapter import Adapter, from_bytes
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import AdapterError, FitError
+from alignstream.models.files import replace_file
 from alignstream.models.fit.projection import fit_default, language_means
 
 #: Without development texts: as many directions as served 27 languages best when the method was measured,
@@ -185,14 +185,10 @@ def write_adapter(adapter: Adapter, output: Path, *, overwrite: bool) -> None:
     """
     check_output(output, overwrite=overwrite)
     from_bytes(adapter.blob, encoder=adapter.encoder)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(adapter.blob)
-        temporary.replace(output)
+        replace_file(output, adapter.blob)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise FitError(f"cannot write {output}: {error.strerror or error}") from error
 
 

@@ -7,7 +7,6 @@ tensors are written first under a new name and JSON takes its place last: a cras
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from torch import Tensor
 from alignstream.export.train.curves import Point, from_json, to_json
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import TrainingError
+from alignstream.models.files import replace_file
 
 FORMAT: Final = "alignstream.training/1"
 _JSON: Final = "checkpoint.json"
@@ -151,25 +151,14 @@ class Checkpoint:
         }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._write(name, blob)
-            self._write(_JSON, (json.dumps(state, indent=1) + "\n").encode())
+            replace_file(self._folder / name, blob)
+            replace_file(self._folder / _JSON, (json.dumps(state, indent=1) + "\n").encode())
             for epoch in range(len(saved.points) - 1):
                 (self._folder / _TENSORS.format(epoch)).unlink(missing_ok=True)
         except OSError as error:
             raise TrainingError(
                 f"cannot write the checkpoint {self._folder}: {error.strerror or error}"
             ) from error
-
-    def _write(self, name: str, blob: bytes) -> None:
-        temporary = self._folder / f".{name}.{os.getpid()}"
-        try:
-            with temporary.open("wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _check_same(self, found: tuple[str, str], config: Mapping[str, Any]) -> None:
         if found[0] != self._run.config_sha256:

@@ -1,6 +1,5 @@
 """What a training run went through, epoch by epoch: as JSON, and as a picture. No torch."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alignstream.models.errors import TrainingError
+from alignstream.models.files import replace_file, replacing
 
 JSON_FILE: Final = "curves.json"
 PNG_FILE: Final = "curves.png"
@@ -79,19 +79,13 @@ def write_curves(points: Sequence[Point], folder: Path, *, title: str, best_epoc
     """
     text = json.dumps({"title": title, "best_epoch": best_epoch, "epochs": to_json(points)}, indent=1)
     written = folder / JSON_FILE, folder / PNG_FILE
-    part = folder / f".{PNG_FILE}.{os.getpid()}", folder / f".{JSON_FILE}.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part[1].write_text(text + "\n", encoding="utf-8")
-        part[1].replace(written[0])
-        _draw(points, part[0], title=title, best_epoch=best_epoch)
-        part[0].replace(written[1])
+        replace_file(written[0], f"{text}\n".encode())
+        with replacing(written[1]) as temporary:
+            _draw(points, temporary, title=title, best_epoch=best_epoch)
     except OSError as error:
         raise TrainingError(f"cannot write curves to {folder}: {error.strerror or error}") from error
-    finally:
-        for path in part:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
     return written
 
 

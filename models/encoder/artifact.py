@@ -12,7 +12,6 @@ Frozen layout: every file of the folder is named and checked here, and nothing e
 import base64
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignstream.models.errors import ArtifactCorrupt, ArtifactIncomplete, ArtifactMismatch
+from alignstream.models.files import replace_file
 
 MANIFEST: Final = "manifest.json"
 MODEL: Final = "model.onnx"
@@ -275,7 +275,5 @@ def seal(folder: Path, **fields: Any) -> Manifest:  # noqa: ANN401 (fields of Ma
         ),
         **fields,
     )
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-    temporary.replace(folder / MANIFEST)
+    replace_file(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     return manifest

@@ -8,12 +8,11 @@ Several workers may share the folder. It must never touch the network.
 import contextlib
 import hashlib
 import hmac
-import os
-import tempfile
 import time
 from pathlib import Path
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError
+from alignstream.models.files import replace_file
 from alignstream.models.registry import layout as wire
 from alignstream.models.registry.layout import Kind, Pointer
 
@@ -63,8 +62,8 @@ class LastGoodCopies:
         blob_path = folder / f"{pointer.sha256}.blob"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(blob_path, blob)
-            _write(folder / POINTER_FILE, raw)
+            replace_file(blob_path, blob, is_private=True)
+            replace_file(folder / POINTER_FILE, raw, is_private=True)
             _remove_leftovers(folder, keep=blob_path)
         except OSError as error:
             raise RegistryError(
@@ -143,27 +142,6 @@ def _read(path: Path, bytes_max: int) -> bytes | None:
     if len(content) > bytes_max:
         raise RegistryCorrupt(f"{path} holds more than {bytes_max} bytes; remove it")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once: readers and crashes see the old bytes or the new ones."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-    # The new name is lasting only when the folder is on the disk too.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _remove_leftovers(folder: Path, *, keep: Path) -> None:

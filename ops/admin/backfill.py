@@ -6,7 +6,6 @@ For backfills and for checks: what comes out here is, byte for byte, what a work
 import codecs
 import contextlib
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.encoder.artifact import decode_vector
 from alignstream.models.errors import AlignstreamError, EncoderFailed
+from alignstream.models.files import replacing
 from alignstream.ops.admin import adapters
 from alignstream.ops.admin.encoder_choice import open_encoder
 from alignstream.streams.observe.stages import StageName
@@ -264,12 +264,8 @@ def written(path: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             yield file
-        temporary.replace(path)
     except OSError as error:
         raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What the learner knows of tenants, and what people may ask of it.
 
 Reading looks at ``epochs.v1``, the truth; asking writes a record to ``observations.v1``, so that what a person did has
-a place in the log like everything else, and a replay does it again.
+a tenant_key in the log like everything else, and a replay does it again.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from alignstream.ops.client.producer import Outgoing, produce
 from alignstream.ops.client.reader import Reader
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, Place, StateV1
+from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, StateV1, TenantKey
 from alignstream.streams.wire.observations import Control, ObservationsV1
 from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS
 
@@ -40,6 +40,11 @@ class TenantView:
     tenant: str
     state: StateV1 | None
     epoch: EpochV1 | None
+
+    @property
+    def tenant_key(self) -> TenantKey:
+        """Whose it is."""
+        return TenantKey(self.encoder, self.tenant)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,15 +95,15 @@ def tenants(log: EpochLog, *, tenant: str | None = None, encoder: str | None = N
     encoder : str, optional
         Only those of encoders whose fingerprint begins like this.
     """
-    places = sorted({*log.states, *log.epochs}, key=lambda place: (place[1], place[0]))
+    known = sorted({*log.states, *log.epochs}, key=lambda key: (key.tenant, key.encoder))
     return [
-        TenantView(place[0], place[1], log.states.get(place), log.epochs.get(place))
-        for place in places
-        if tenant in {None, place[1]} and place[0].startswith(encoder or "")
+        TenantView(key.encoder, key.tenant, log.states.get(key), log.epochs.get(key))
+        for key in known
+        if tenant in {None, key.tenant} and key.encoder.startswith(encoder or "")
     ]
 
 
-def serving_epoch(log: EpochLog, place: Place) -> Epoch:
+def serving_epoch(log: EpochLog, tenant_key: TenantKey) -> Epoch:
     """Return the epoch that serves a tenant; the log was read with its parts.
 
     Raises
@@ -106,10 +111,10 @@ def serving_epoch(log: EpochLog, place: Place) -> Epoch:
     LearnerError
         There is none.
     """
-    record = log.epochs.get(place)
+    record = log.epochs.get(tenant_key)
     blob = None if record is None else log.joined(record.current.parts)
     if blob is None:
-        raise LearnerError(f"tenant {place[1]!r} has no epoch yet: it takes 32 texts, or feedback")
+        raise LearnerError(f"tenant {tenant_key.tenant!r} has no epoch yet: it takes 32 texts, or feedback")
     return epochs.from_bytes(blob)
 
 
@@ -144,11 +149,11 @@ def ask(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER
     LearnerError
         No learner answers in time; the request stays in the log, and is carried out when one runs.
     """
-    place = topic_name(settings, OBSERVATIONS)
+    tenant_key = topic_name(settings, OBSERVATIONS)
     with Reader(settings, [OBSERVATIONS]) as reader:
         (start,) = reader.positions().values()
     record = observations.encode(ObservationsV1(control=control))
-    produce(settings, [Outgoing(place, None, record, observations.HEADERS)])
+    produce(settings, [Outgoing(tenant_key, None, record, observations.HEADERS)])
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         log = read_log(settings)

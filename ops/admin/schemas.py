@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from alignstream.models.files import replace_file
 from alignstream.streams.wire import topics
 from alignstream.streams.wire.contract import schemas
 
@@ -87,7 +88,7 @@ def write(folder: Path) -> list[Path]:
     written = []
     for name, content in files().items():
         path = folder / name
-        path.write_text(content, encoding="utf-8")
+        replace_file(path, content.encode())
         written.append(path)
     return written
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from alignstream.models.files import replace_file
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
@@ -251,10 +252,8 @@ def pull(
     from alignstream.streams.settings import load
 
     pointer, blob = adapters.fetch(load(), "adapter", name, version)
-    temporary = output.with_name(f".{output.name}.part")
     try:
-        temporary.write_bytes(blob)
-        temporary.replace(output)
+        replace_file(output, blob)
     except OSError as error:
         raise AlignstreamError(f"cannot write {output}: {error.strerror}") from error
     show_pointer(pointer, as_json=as_json)

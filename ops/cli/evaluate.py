@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from alignstream.models.errors import AlignstreamError, ExtraMissing
+from alignstream.models.files import replace_file
 from alignstream.ops.cli import replay as causal
 from alignstream.ops.cli.console import AsJson, console, errors, print_json
 
@@ -350,7 +351,7 @@ def write(path: Path, text: str) -> None:
         It cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        replace_file(path, text.encode())
     except OSError as error:
         raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
 

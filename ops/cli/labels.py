@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from alignstream.models.errors import AdapterNotFound
+from alignstream.models.files import replace_file
 from alignstream.ops.cli.adapters import Note, list_names, roll_back, show_pointer
 from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, errors, print_json
 from alignstream.ops.cli.fit_pairs import Artifact
@@ -231,10 +232,8 @@ def _warn(message: str) -> None:
 def _write(labels: "LabelSet", output: Path) -> None:
     from alignstream.models.errors import AlignstreamError
 
-    temporary = output.with_name(f".{output.name}.part")
     try:
-        temporary.write_bytes(labels.blob + b"\n")
-        temporary.replace(output)
+        replace_file(output, labels.blob + b"\n")
     except OSError as error:
         raise AlignstreamError(f"cannot write {output}: {error.strerror}") from error
 

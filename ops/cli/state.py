@@ -47,7 +47,7 @@ def show(tenant: Tenant = None, encoder: Encoder = None, as_json: AsJson = False
         return
     for view in found:
         if view.epoch is not None:
-            for item in state.languages(settings, state.serving_epoch(log, (view.encoder, view.tenant))):
+            for item in state.languages(settings, state.serving_epoch(log, view.tenant_key)):
                 kind = " (without tags)" if item.is_inferred else ""
                 console.print(
                     f"  {item.language or 'unknown'}{kind}: mean worth {item.weight:.0f} texts, queries move by "
@@ -240,7 +240,7 @@ def pairs(tenant: OneTenant, encoder: Encoder = None, as_json: AsJson = False) -
     for view in state.tenants(log, tenant=tenant, encoder=encoder):
         if view.epoch is None:
             continue
-        memory = state.serving_epoch(log, (view.encoder, view.tenant)).memory
+        memory = state.serving_epoch(log, view.tenant_key).memory
         rows += [
             {
                 "id": pair_id,

@@ -39,13 +39,13 @@ from alignstream.streams.wire.topics import (
     HEADER_SOURCE_TOPIC,
     LABELS,
     VECTORS,
+    RecordId,
 )
 
 #: Results kept for ids that were produced and not yet awaited; the oldest are forgotten first.
 MAX_PENDING: Final = 100_000
 
 T = TypeVar("T")
-Place = tuple[str, int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -134,12 +134,12 @@ class _Pending:
     labels: LabelsZeroShotV1 | None = None
     dead: DeadLetter | None = None
 
-    def is_of(self, place: Place | None) -> bool:
+    def is_of(self, record_id: RecordId | None) -> bool:
         """Say whether an output made from the record at ``place`` belongs to this document."""
-        if self.delivery is None or self.is_unique or place is None or not self.delivery.succeeded():
+        if self.delivery is None or self.is_unique or record_id is None or not self.delivery.succeeded():
             return True
         landed = self.delivery.value
-        return place == (landed.topic, landed.partition, landed.offset)
+        return record_id == (landed.topic, landed.partition, landed.offset)
 
 
 class Client:
@@ -373,26 +373,26 @@ class Client:
             if pending is not None and pending.labels is None:
                 pending.labels = labels
 
-    def _find(self, id: str, place: Place | None) -> _Pending | None:  # noqa: A002 (the record's own word)
+    def _find(self, id: str, record_id: RecordId | None) -> _Pending | None:  # noqa: A002 (the record's own word)
         pending = self._pending.get(id)
         if pending is None:
             return None
         self._delivered(id)  # else where it landed is not known yet
-        return pending if pending.is_of(place) else None
+        return pending if pending.is_of(record_id) else None
 
     def _find_dead(self, letter: DeadLetter) -> _Pending | None:
         if letter.topic is None or letter.partition is None or letter.offset is None:
             return None
-        place = (letter.topic, letter.partition, letter.offset)
+        record_id = RecordId(letter.topic, letter.partition, letter.offset)
         value = json_value(letter.record.value)
         if isinstance(value, dict) and isinstance(value.get("id"), str):
-            return self._find(value["id"], place)
-        # The value was replaced: only its place is left to know it by.
+            return self._find(value["id"], record_id)
+        # The value was replaced: only where it stood is left to know it by.
         self.flush()
         for pending in self._pending.values():
             if pending.delivery is not None:
                 landed = pending.delivery.value
-                if place == (landed.topic, landed.partition, landed.offset):
+                if record_id == (landed.topic, landed.partition, landed.offset):
                     return pending
         return None
 
@@ -453,8 +453,8 @@ def _decode(record: Record, kind: type[T]) -> T:
         ) from error
 
 
-def _source(record: Record) -> Place | None:
-    """Return the place of the document that an output was made of, where its headers say so."""
+def _source(record: Record) -> RecordId | None:
+    """Return where the document stands that an output was made of, where its headers say so."""
     topic = record.header(HEADER_SOURCE_TOPIC)
     partition = record.header(HEADER_SOURCE_PARTITION)
     offset = record.header(HEADER_SOURCE_OFFSET)
@@ -462,4 +462,4 @@ def _source(record: Record) -> Place | None:
         return None
     if not (partition.isdecimal() and offset.isdecimal()):
         return None
-    return topic, int(partition), int(offset)
+    return RecordId(topic, int(partition), int(offset))

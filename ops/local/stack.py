@@ -18,6 +18,7 @@ from typing import Final, Self
 import msgspec
 
 from alignstream.models.errors import StackError
+from alignstream.models.files import replace_file
 from alignstream.ops.local.brokers import Broker, kafka, kafka_home, tansu
 from alignstream.ops.local.processes import Identity, Server, end_process, free_port
 from alignstream.ops.local.redis import RedisServer, redis_server
@@ -250,7 +251,7 @@ def up(
                 if identity is not None:
                     records.append(ProcessRecord(server.name, identity.pid, identity.started))
             state = State(str(stack.folder), stack.environment(), tuple(records), is_complete)
-            _write_atomically(path, msgspec.json.format(msgspec.json.encode(state)))
+            replace_file(path, msgspec.json.format(msgspec.json.encode(state)))
             return state
 
         # Written after each start: should this process be killed half-way, 'down' still knows what to end.
@@ -339,15 +340,6 @@ def read_state(state_dir: Path) -> State | None:
         raise StackError(
             f"cannot read {path} ({error}): end the processes of the local stack yourself and remove the file"
         ) from error
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @contextlib.contextmanager

@@ -9,16 +9,15 @@ import concurrent.futures
 import contextlib
 import fcntl
 import logging
-import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any, Final, cast
 
 from faust.types import TP
 
 from alignstream.models.errors import AlignstreamError, Fenced
+from alignstream.models.files import replace_file
 from alignstream.models.registry.store import Store
 from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.kafka.events import Event, Stream
@@ -108,7 +107,7 @@ class LearnerService(FaustService):
             if path.is_file() and (name := path.read_text(encoding="utf-8").strip()):
                 return name
             name = uuid.uuid4().hex
-            _write(path, name)
+            replace_file(path, name.encode())
         except BlockingIOError:
             raise AlignstreamError(
                 f"another learner runs on {folder}; end it, or set ALIGNSTREAM_STATE_DIR for this one"
@@ -345,12 +344,6 @@ def _take_all(
         for offset, timestamp, value in records
         for decision in learning.take(offset, int(1000 * (timestamp or 0.0)), value)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def run(settings: Settings) -> int:

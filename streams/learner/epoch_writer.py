@@ -17,9 +17,9 @@ from alignstream.streams.learner.tenancy import sections_of, summary_of
 from alignstream.streams.wire.epoch_log import (
     PROGRESS_KEY,
     EpochV1,
-    Place,
     Progress,
     StateV1,
+    TenantKey,
     Version,
     encode,
     epoch_key,
@@ -62,8 +62,8 @@ class EpochWriter:
     async def open(self, decision: Opened) -> EpochV1:
         """Write an epoch to the log, then serve it. One that the log has already is only served."""
         epoch = decision.epoch
-        place = epoch.encoder, epoch.tenant
-        before = self._topic.log.epochs.get(place)
+        tenant_key = TenantKey(epoch.encoder, epoch.tenant)
+        before = self._topic.log.epochs.get(tenant_key)
         if before is not None and any(version.number >= epoch.number for version in before.versions):
             return before  # decided on before a crash, and again after it
         parts = split(epoch.blob)
@@ -86,7 +86,7 @@ class EpochWriter:
             history=list(with_version(before, version)),
         )
         await self._announce(record)
-        await self._serve(place, record)
+        await self._serve(tenant_key, record)
         logger.info(
             "epoch %d of a tenant serves (%s, %d languages, %d texts in the bank, %d pairs%s)",
             epoch.number, epoch.reason, len(epoch.languages), len(epoch.bank), len(epoch.memory.ids),
@@ -102,7 +102,7 @@ class EpochWriter:
         EpochV1 or None
             What serves now; None where the tenant has no epoch, or where this was carried out before a crash.
         """
-        before = self._topic.log.epochs.get(decision.place)
+        before = self._topic.log.epochs.get(decision.tenant_key)
         # Behind it others may have been carried out: done again alone, it would undo them.
         if before is None or decision.moment < before.moment:
             return None
@@ -124,7 +124,7 @@ class EpochWriter:
             history=[version for version in before.versions if version.number != current.number],
         )
         await self._announce(record)
-        await self._serve(decision.place, record)
+        await self._serve(decision.tenant_key, record)
         return record
 
     async def _announce(self, record: EpochV1) -> None:
@@ -176,21 +176,21 @@ class EpochWriter:
 
     # -- Redis -----------------------------------------------------------------------------------------
 
-    async def _serve(self, place: Place, record: EpochV1) -> None:
+    async def _serve(self, tenant_key: TenantKey, record: EpochV1) -> None:
         try:
-            await self._call(lambda: self._publish(place, record))
+            await self._call(lambda: self._publish(tenant_key, record))
         except RegistryError as error:
             logger.warning("Redis does not take an epoch now, the next look will: %s", error)
 
     async def _call(self, function: Callable[[], object]) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
-    def _publish(self, place: Place, record: EpochV1) -> None:
+    def _publish(self, tenant_key: TenantKey, record: EpochV1) -> None:
         blob = self._topic.log.joined(record.current.parts)
         if blob is None or hashlib.sha256(blob).hexdigest() != record.current.sha256:
             logger.error("the log of epochs lacks parts of an epoch: it cannot be served")
             return
-        encoder, tenant = place
+        encoder, tenant = tenant_key
         name = epoch_name(encoder, tenant)
         self._store.publish("epoch", name, blob, encoder=encoder, note=f"{record.current.reason}")
         self._store.prune("epoch", name, keep=KEPT_BLOBS)
@@ -202,14 +202,14 @@ class EpochWriter:
                 self._executor, self._store.pointers, "epoch"
             )
             n_published = 0
-            for place, record in list(self._topic.log.epochs.items()):
-                pointer = pointers.get(epoch_name(*place))
+            for tenant_key, record in list(self._topic.log.epochs.items()):
+                pointer = pointers.get(epoch_name(*tenant_key))
                 if isinstance(pointer, Pointer) and pointer.sha256 == record.current.sha256:
                     continue
                 if isinstance(pointer, RegistryCorrupt):
                     logger.error("Redis holds a damaged pointer to an epoch: %s", pointer)
                     continue
-                await self._call(functools.partial(self._publish, place, record))
+                await self._call(functools.partial(self._publish, tenant_key, record))
                 n_published += 1
                 if n_published == REPUBLISHED_AT_ONCE:
                     break

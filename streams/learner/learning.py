@@ -18,7 +18,7 @@ from alignstream.models.learner.tenant_state import Reason, TenantState
 from alignstream.models.serving.epoch import MAX_EPOCH_BYTES, Epoch
 from alignstream.streams.learner.tenancy import Tenancy, restored
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.epoch_log import EpochLog, Mark, Place, Refusal, marks_of
+from alignstream.streams.wire.epoch_log import EpochLog, Refusal, SourcePartition, TenantKey, marks_of
 from alignstream.streams.wire.observations import (
     Control,
     ObservationsV1,
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 #: Tenants that keep a bank of recent texts, what is usual for their keys, and a test for drift. Those that were seen
 #: longest ago keep their means, pairs and examples alone.
-MAX_LIVELY: Final = 256
+MAX_ACTIVE: Final = 256
 #: A record that stands below what was read, and is so much younger, is in a topic that was made anew. Milliseconds.
 ANEW_MS: Final = 60_000
 
@@ -55,7 +55,7 @@ class Opened:
 class Withheld:
     """An epoch that the gate refused."""
 
-    place: Place
+    tenant_key: TenantKey
     number: int
     reason: str
 
@@ -64,7 +64,7 @@ class Withheld:
 class Frozen:
     """A tenant that a person froze or thawed, ``number`` the epoch to go back to, if one was named."""
 
-    place: Place
+    tenant_key: TenantKey
     moment: Moment
     is_frozen: bool
     number: int | None = None
@@ -87,12 +87,12 @@ class Learning:
     def __init__(self, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int) -> None:
         self._adapter_of = adapter_of
         self._max_tenants = max_tenants
-        self.tenancies: dict[Place, Tenancy] = {}
+        self.tenancies: dict[TenantKey, Tenancy] = {}
         #: Those that keep a bank, in the order in which they were seen last.
-        self._lively: OrderedDict[Place, None] = OrderedDict()
+        self._active: OrderedDict[TenantKey, None] = OrderedDict()
         self._n_by_encoder: Counter[str] = Counter()
         #: By encoder, topic and partition: another encoder's workers see the same records.
-        self.marks: dict[Mark, int] = {}
+        self.marks: dict[SourcePartition, int] = {}
         self.position = 0
         self.timestamp = 0
         self.n_learned = 0
@@ -113,18 +113,18 @@ class Learning:
         found.marks = marks_of(log.progress)
         if log.progress is not None:
             found.position, found.timestamp = log.progress.position, log.progress.timestamp
-        for place, stored in log.states.items():
-            found.tenancies[place] = restored(place, stored, log)
-            found._n_by_encoder[place[0]] += 1
+        for tenant_key, stored in log.states.items():
+            found.tenancies[tenant_key] = restored(tenant_key, stored, log)
+            found._n_by_encoder[tenant_key[0]] += 1
         # As they were seen, not as they were written: who rests next must not depend on a restart.
         by_age = sorted(found.tenancies.items(), key=lambda item: item[1].seen)
-        found._lively = OrderedDict((place, None) for place, tenancy in by_age if tenancy.is_lively)
-        found._rest()
+        found._active = OrderedDict((tenant_key, None) for tenant_key, tenancy in by_age if tenancy.is_active)
+        found._evict()
         return found
 
-    def dirty(self) -> list[tuple[Place, Tenancy]]:
+    def dirty(self) -> list[tuple[TenantKey, Tenancy]]:
         """Return the tenants whose state was not written since it changed."""
-        return [(place, tenancy) for place, tenancy in self.tenancies.items() if tenancy.is_dirty]
+        return [(tenant_key, tenancy) for tenant_key, tenancy in self.tenancies.items() if tenancy.is_dirty]
 
     def is_waiting(self, *, is_live: bool) -> bool:
         """Say whether some tenant waits for time to pass: with feedback that no epoch has, or for the next interval."""
@@ -171,72 +171,72 @@ class Learning:
         return decisions
 
     def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
-        touched: dict[Place, Tenancy] = {}
+        touched: dict[TenantKey, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
         for index, item in enumerate(items):
-            source = record.encoder, item.source.topic, item.source.partition
+            source = SourcePartition(record.encoder, item.source.topic, item.source.partition)
             if item.source.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
-            place = record.encoder, item.tenant
+            tenant_key = TenantKey(record.encoder, item.tenant)
             # Before a state is made: what cannot be read takes no tenant's place, and its size no memory.
             taken = _taken(item, record.dim)
-            if taken is None or self._dim_of(place, record.dim) != record.dim:
+            if taken is None or self._dim_of(tenant_key, record.dim) != record.dim:
                 self.n_unreadable += 1
                 continue
-            tenancy = self._tenancy(place, record.dim, (offset, index))
+            tenancy = self._tenancy(tenant_key, record.dim, (offset, index))
             if tenancy is None:
                 self.n_crowded_out += 1
             elif offset >= tenancy.position:
                 _learn(tenancy, taken)
                 self.n_learned += 1
-                touched[place] = tenancy
+                touched[tenant_key] = tenancy
         # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
         for item in items:
-            source = record.encoder, item.source.topic, item.source.partition
+            source = SourcePartition(record.encoder, item.source.topic, item.source.partition)
             self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
         return self._close(touched, offset)
 
-    def _dim_of(self, place: Place, default: int) -> int:
-        tenancy = self.tenancies.get(place)
+    def _dim_of(self, tenant_key: TenantKey, default: int) -> int:
+        tenancy = self.tenancies.get(tenant_key)
         return default if tenancy is None else tenancy.state.dim
 
-    def _tenancy(self, place: Place, dim: int, seen: tuple[int, int]) -> Tenancy | None:
-        tenancy = self.tenancies.get(place)
+    def _tenancy(self, tenant_key: TenantKey, dim: int, seen: tuple[int, int]) -> Tenancy | None:
+        tenancy = self.tenancies.get(tenant_key)
         if tenancy is None:
             # By encoder: states of a former one must not crowd out who comes with the next.
-            if self._n_by_encoder[place[0]] >= self._max_tenants:
+            if self._n_by_encoder[tenant_key[0]] >= self._max_tenants:
                 return None
-            tenancy = self.tenancies[place] = Tenancy(TenantState(dim))
-            self._n_by_encoder[place[0]] += 1
+            tenancy = self.tenancies[tenant_key] = Tenancy(TenantState(dim))
+            self._n_by_encoder[tenant_key[0]] += 1
         tenancy.seen = max(tenancy.seen, seen)
-        tenancy.is_lively = True
-        self._lively[place] = None
-        self._lively.move_to_end(place)
+        tenancy.is_active = True
+        self._active[tenant_key] = None
+        self._active.move_to_end(tenant_key)
         return tenancy
 
-    def _rest(self) -> None:
+    def _evict(self) -> None:
         """Let the tenants seen longest ago keep only what takes little room."""
-        while len(self._lively) > MAX_LIVELY:
-            place, _ = self._lively.popitem(last=False)
-            tenancy = self.tenancies[place]
+        while len(self._active) > MAX_ACTIVE:
+            tenant_key, _ = self._active.popitem(last=False)
+            tenancy = self.tenancies[tenant_key]
             tenancy.state.evict()
             tenancy.last = None
-            tenancy.is_lively, tenancy.is_dirty = False, True
+            tenancy.is_active, tenancy.is_dirty = False, True
 
-    def _close(self, touched: dict[Place, Tenancy], offset: int) -> list[Decision]:
+    def _close(self, touched: dict[TenantKey, Tenancy], offset: int) -> list[Decision]:
         """Open what is due, at the end of a record."""
         decisions: list[Decision] = []
-        for place, tenancy in touched.items():
+        for tenant_key, tenancy in touched.items():
             tenancy.position, tenancy.is_dirty = offset + 1, True
             reason = tenancy.state.due
             if reason is not None and not tenancy.state.is_frozen:
-                decisions.append(self._open(place, tenancy, reason))
-        self._rest()
+                decisions.append(self._open(tenant_key, tenancy, reason))
+        self._evict()
         return decisions
 
-    def _open(self, place: Place, tenancy: Tenancy, reason: Reason) -> Opened | Withheld:
-        encoder, tenant = place
+    def _open(self, tenant_key: TenantKey, tenancy: Tenancy, reason: Reason) -> Opened | Withheld:
+        encoder, tenant = tenant_key
         state = tenancy.state
         candidate = state.epoch(encoder=encoder, tenant=tenant, reason=reason)
         adapter = self._adapter_of(encoder, state.dim)
@@ -254,7 +254,7 @@ class Learning:
         state.opened()
         if refusal is not None:
             tenancy.refusal = Refusal(candidate.number, refusal)
-            return Withheld(place, candidate.number, refusal)
+            return Withheld(tenant_key, candidate.number, refusal)
         # A copy, so that its bytes, as large again, are let go once they are written.
         tenancy.last, tenancy.refusal = dataclasses.replace(candidate), None
         return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
@@ -264,20 +264,22 @@ class Learning:
     def _control(self, control: Control, offset: int) -> list[Decision]:
         self.n_asked += control.action != "tick"
         decisions: list[Decision] = []
-        touched: dict[Place, Tenancy] = {}
-        for place, tenancy in list(self.tenancies.items()):
-            if control.encoder not in {None, place[0]} or control.tenant not in {None, place[1]}:
+        touched: dict[TenantKey, Tenancy] = {}
+        for tenant_key, tenancy in list(self.tenancies.items()):
+            if control.encoder not in {None, tenant_key[0]} or control.tenant not in {None, tenant_key[1]}:
                 continue
             if offset < tenancy.position:
                 continue
             if control.action == "tick" and not _is_waiting(tenancy, is_live=control.is_live):
                 continue  # ticks are many, and to most tenants they mean nothing
-            touched[place] = tenancy
-            decisions += self._apply(control, place, tenancy, (self.timestamp, offset + 1))
+            touched[tenant_key] = tenancy
+            decisions += self._apply(control, tenant_key, tenancy, (self.timestamp, offset + 1))
         return decisions + self._close(touched, offset)
 
     @staticmethod
-    def _apply(control: Control, place: Place, tenancy: Tenancy, moment: Moment) -> Sequence[Decision]:
+    def _apply(
+        control: Control, tenant_key: TenantKey, tenancy: Tenancy, moment: Moment
+    ) -> Sequence[Decision]:
         state = tenancy.state
         language = observations.key_of(control.language)
         match control.action:
@@ -289,17 +291,17 @@ class Learning:
                 state.freeze_language(language, is_frozen=control.action == "freeze")
             case "freeze":
                 state.is_frozen = True
-                return [Frozen(place, moment, is_frozen=True)]
+                return [Frozen(tenant_key, moment, is_frozen=True)]
             case "thaw":
                 state.thaw()
-                return [Frozen(place, moment, is_frozen=False)]
+                return [Frozen(tenant_key, moment, is_frozen=False)]
             case "reset":
                 state.reset(language)
             case "rollback":
                 state.is_frozen = True
                 # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
                 tenancy.last = None
-                return [Frozen(place, moment, is_frozen=True, number=control.epoch)]
+                return [Frozen(tenant_key, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
                 if state.delete_pair(control.pair or ""):
                     tenancy.map_of = None

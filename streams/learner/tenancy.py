@@ -16,7 +16,7 @@ from alignstream.models.packed import pack, unpack
 from alignstream.models.serving import epoch as epochs
 from alignstream.models.serving.epoch import Epoch
 from alignstream.models.serving.tenant_map import TenantMap
-from alignstream.streams.wire.epoch_log import EpochLog, Place, Refusal, StateV1, Summary
+from alignstream.streams.wire.epoch_log import EpochLog, Refusal, StateV1, Summary, TenantKey
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Tenancy:
     #: Observations below this offset are in the state.
     position: int = 0
     is_dirty: bool = False
-    is_lively: bool = True
+    is_active: bool = True
     #: Where in the log it was seen last: offset of the record, and place in it.
     seen: tuple[int, int] = (0, 0)
     #: What serves, for the canaries; None where it is not held, or a person went back from it.
@@ -82,15 +82,15 @@ def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
         arrays = {"left": maps.left, "right": maps.right}
     standing = {
         "seen": tenancy.seen,
-        "is_lively": tenancy.is_lively,
+        "is_active": tenancy.is_active,
         "last": None if tenancy.last is None else tenancy.last.number,
     }
     return found | {_MAP_SECTION: pack(values, arrays), _STANDING_SECTION: pack(standing, {})}
 
 
-def restored(place: Place, stored: StateV1, log: EpochLog) -> Tenancy:
+def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
     """Return a tenant as a log has it; one whose state is damaged begins anew, behind its last epoch."""
-    serving = log.epochs.get(place)
+    serving = log.epochs.get(tenant_key)
     versions = [] if serving is None else serving.versions
     blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
     sections = {name: blob for name, blob in blobs.items() if blob is not None}
@@ -110,7 +110,7 @@ def restored(place: Place, stored: StateV1, log: EpochLog) -> Tenancy:
     blob = None if version is None else log.joined(version.parts)
     if blob is not None:
         try:
-            tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=place[0]))
+            tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=tenant_key[0]))
         except PackedCorrupt as error:
             logger.warning("an epoch cannot be read, and is not compared with: %s", error)
     return tenancy
@@ -121,7 +121,7 @@ def _restore_standing(tenancy: Tenancy, sections: Mapping[str, bytes]) -> int | 
     values, _ = _section(sections, _STANDING_SECTION)
     try:
         offset, index = values["seen"]
-        tenancy.seen, tenancy.is_lively = (int(offset), int(index)), bool(values["is_lively"])
+        tenancy.seen, tenancy.is_active = (int(offset), int(index)), bool(values["is_active"])
         return None if values["last"] is None else int(values["last"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PackedCorrupt(f"where a tenant stands is damaged: {error}") from error

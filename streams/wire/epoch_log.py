@@ -9,7 +9,7 @@ counts again.
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,21 @@ LOOK_KEY: Final = b"look"
 PART_PREFIX: Final = b"part/"
 
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class TenantKey(NamedTuple):
+    """One tenant under one encoder: what the learner keeps a state and epochs of."""
+
+    encoder: str
+    tenant: str
+
+
+class SourcePartition(NamedTuple):
+    """One partition of what an encoder's workers read: what the learner keeps a mark of."""
+
+    encoder: str
+    topic: str
+    partition: int
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +111,11 @@ class StateV1(msgspec.Struct, frozen=True, kw_only=True):
     sections: dict[str, list[Sha256]]
     summary: Summary
 
+    @property
+    def tenant_key(self) -> TenantKey:
+        """Whose it is."""
+        return TenantKey(self.encoder, self.tenant)
+
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch and where its bytes are."""
@@ -124,15 +144,17 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
     history: list[Version] = []
 
     @property
+    def tenant_key(self) -> TenantKey:
+        """Whose it is."""
+        return TenantKey(self.encoder, self.tenant)
+
+    @property
     def versions(self) -> list[Version]:
         """The current epoch and those that can be gone back to."""
         return [self.current, *self.history]
 
 
 Manifest = Claim | Progress | StateV1 | EpochV1
-Place = tuple[str, str]
-#: Encoder, source topic and partition.
-Mark = tuple[str, str, int]
 
 
 def state_key(encoder: str, tenant: str) -> bytes:
@@ -174,8 +196,8 @@ class EpochLog:
         self._keeps_parts = keeps_parts
         self.claim: Claim | None = None
         self.progress: Progress | None = None
-        self.states: dict[Place, StateV1] = {}
-        self.epochs: dict[Place, EpochV1] = {}
+        self.states: dict[TenantKey, StateV1] = {}
+        self.epochs: dict[TenantKey, EpochV1] = {}
         self.parts: dict[str, bytes] = {}
         #: The highest of all that counts: a record of it was written after its claim, wherever that claim stands now.
         self.highest_term = 0
@@ -228,9 +250,9 @@ class EpochLog:
         elif isinstance(record, Progress):
             self.progress = record
         elif isinstance(record, StateV1):
-            self.states[record.encoder, record.tenant] = record
+            self.states[record.tenant_key] = record
         else:
-            self.epochs[record.encoder, record.tenant] = record
+            self.epochs[record.tenant_key] = record
         return True
 
     def _apply_part(self, key: bytes, value: bytes | None, headers: Headers) -> None:
@@ -255,8 +277,8 @@ class EpochLog:
         known: Sequence[tuple[bytes, Manifest | None]] = (
             (CLAIM_KEY, self.claim),
             (PROGRESS_KEY, self.progress),
-            *((state_key(*place), state) for place, state in self.states.items()),
-            *((epoch_key(*place), epoch) for place, epoch in self.epochs.items()),
+            *((state_key(*tenant_key), state) for tenant_key, state in self.states.items()),
+            *((epoch_key(*tenant_key), epoch) for tenant_key, epoch in self.epochs.items()),
         )
         record = next((record for name, record in known if name == key), None)
         return None if record is None else encode(msgspec.structs.replace(record, term=term))
@@ -299,19 +321,19 @@ def _kind(key: bytes) -> Any:  # noqa: ANN401 (a type of record, or None)
     return next((kind for prefix, kind in kinds.items() if key.startswith(prefix)), None)
 
 
-def marks_of(progress: Progress | None) -> dict[Mark, int]:
+def marks_of(progress: Progress | None) -> dict[SourcePartition, int]:
     """Return the highest offset seen by encoder, source topic and partition."""
     if progress is None:
         return {}
     return {
-        (encoder, topic, int(partition)): offset
+        SourcePartition(encoder, topic, int(partition)): offset
         for encoder, topics in progress.marks.items()
         for topic, partitions in topics.items()
         for partition, offset in partitions.items()
     }
 
 
-def marks_to_store(marks: Mapping[Mark, int]) -> dict[str, dict[str, dict[str, int]]]:
+def marks_to_store(marks: Mapping[SourcePartition, int]) -> dict[str, dict[str, dict[str, int]]]:
     """Return marks as ``Progress`` holds them."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     for (encoder, topic, partition), offset in sorted(marks.items()):

@@ -35,7 +35,7 @@ DROPPED_FIELDS: Final = ("explain", "query_vector", "hubness", "epoch")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class VectorSpace:
     """What a record says about the space that its vector is in."""
 
     adapter: str
@@ -48,7 +48,7 @@ class Place:
 class Destination(Protocol):
     """Where vectors are moved to. Called once a record, in order, from one thread; must not fail.
 
-    ``place`` is the only source of the name of a space, and ``align`` of the vector in it: whatever steps follow
+    ``space_of`` is the only source of the name of a space, and ``align`` of the vector in it: whatever steps follow
     the adapter (a map of the record's tenant) belong into both.
     """
 
@@ -60,7 +60,7 @@ class Destination(Protocol):
     def dim(self) -> int:
         """Numbers of a vector."""
 
-    def place(self, record: VectorAlignedV1) -> Place:
+    def space_of(self, record: VectorAlignedV1) -> VectorSpace:
         """Say where this record's vector goes."""
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
@@ -99,12 +99,12 @@ class AdapterSpace:
         found = self.tenant_maps.get(record.tenant)
         return found if found is not None and found.adapter_version == self.adapter.version else None
 
-    def place(self, record: VectorAlignedV1) -> Place:
+    def space_of(self, record: VectorAlignedV1) -> VectorSpace:
         """Say where this record's vector goes: the same for all of a tenant."""
         version, own = self.adapter.version, self._map(record)
         tenant_map = None if own is None else own.version
         name = space(self.adapter.encoder, version, tenant_map=tenant_map)
-        return Place(self.name, version, name, tenant_map)
+        return VectorSpace(self.name, version, name, tenant_map)
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
         """Align with the context that the worker had: the language tag of the record."""
@@ -176,8 +176,8 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     damage = _damage(record, destination.dim)
     if damage is not None:
         return Refused("damaged-vector", damage)
-    place = destination.place(record)
-    if record.space == place.space:
+    target = destination.space_of(record)
+    if record.space == target.space:
         return Unchanged(value)
     own = record.tenant_map if isinstance(record.tenant_map, str) else None
     if record.space != space(record.encoder, record.adapter_version, tenant_map=own):
@@ -198,8 +198,8 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
         return Refused("damaged-vector", f"its raw_vector cannot be used: {error}")
     y = destination.align(x, record)
     fields = {name: raw for name, raw in _FIELDS.decode(value).items() if name not in DROPPED_FIELDS}
-    changed = {"vector": codec.vector_field(y, record.encoding), **dataclasses.asdict(place)}
-    if place.tenant_map is None:
+    changed = {"vector": codec.vector_field(y, record.encoding), **dataclasses.asdict(target)}
+    if target.tenant_map is None:
         del changed["tenant_map"]
         fields.pop("tenant_map", None)
     return Realigned(msgspec.json.encode(fields | changed))

@@ -1,7 +1,7 @@
 """The topics of the service, the headers on their records, and the closed list of dead-letter reasons."""
 
 import dataclasses
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 DOCUMENTS: Final = "documents.v1"
 VECTORS: Final = "vectors.aligned.v1"
@@ -56,6 +56,14 @@ MAX_ERROR_MESSAGE_BYTES: Final = 256
 
 #: A header may be null in Kafka.
 Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class RecordId(NamedTuple):
+    """Where a record stands: the identity that its outputs carry."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

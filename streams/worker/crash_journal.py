@@ -10,12 +10,13 @@ One file a partition: a partition belongs to one worker at a time, whichever it 
 
 import contextlib
 import logging
-import os
 import urllib.parse
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+
+from alignstream.models.files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,5 @@ class CrashJournal:
             path.unlink(missing_ok=True)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Not synced to disk: it must outlive the process, not the machine.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(note))
-        temporary.replace(path)
+        # It must outlive the process, not the machine.
+        replace_file(path, msgspec.json.encode(note), is_durable=False)

@@ -46,9 +46,9 @@ from alignstream.streams.wire.epoch_log import (
     HEADERS,
     PROGRESS_KEY,
     Claim,
-    Place,
     Progress,
     StateV1,
+    TenantKey,
     encode,
     part_key,
     state_key,
@@ -79,7 +79,7 @@ class Told:
         return f"tenant-{self.partition}"
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TenantKey:
         """The same with the encoder."""
         return ENCODER, self.tenant
 
@@ -102,7 +102,7 @@ class Told:
 
     def served(self) -> Epoch | None:
         """Return what Redis gives workers."""
-        pointer = self.store.pointer("epoch", epoch_name(*self.place))
+        pointer = self.store.pointer("epoch", epoch_name(*self.tenant_key))
         if pointer is None:
             return None
         return epochs.from_bytes(self.store.blob("epoch", pointer.name, pointer.sha256), encoder=ENCODER)
@@ -163,12 +163,12 @@ def learner(shared: Told) -> Told:
 
 
 def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
-    ledger, place = learner.ledger, learner.place
+    ledger, tenant_key = learner.ledger, learner.tenant_key
     learner.texts(0, 64)
     learner.wait_until_served(2)
     learner.ask("rollback", epoch=1)
     first = learner.wait_until_served(1)
-    assert ledger.log.epochs[place].is_frozen
+    assert ledger.log.epochs[tenant_key].is_frozen
 
     # It learns on, and nothing comes in between until somebody thaws it; not even what is asked for by hand.
     learner.texts(64, 300)
@@ -176,18 +176,18 @@ def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
     learner.feedback(example, 0, "a")
     learner.ask("publish")
     learner.ask("tick")
-    assert ledger.log.states[place].summary.n_texts == 300
-    assert ledger.log.states[place].summary.is_frozen
-    assert ledger.numbers(place) == [1, 2, 1]
+    assert ledger.log.states[tenant_key].summary.n_texts == 300
+    assert ledger.log.states[tenant_key].summary.is_frozen
+    assert ledger.numbers(tenant_key) == [1, 2, 1]
     still = learner.served()
     assert still is not None
     assert still.sha256 == first.sha256
 
     # What it has learned meanwhile is due at once.
     learner.ask("thaw")
-    assert ledger.numbers(place) == [1, 2, 1, 1, 3]
+    assert ledger.numbers(tenant_key) == [1, 2, 1, 1, 3]
     assert learner.wait_until_served(3).memory.ids == ("kept", "regretted")
-    assert not ledger.log.epochs[place].is_frozen
+    assert not ledger.log.epochs[tenant_key].is_frozen
 
     learner.ask("forget-pair", pair="regretted")
     assert learner.wait_until_served(4).memory.ids == ("kept",)
@@ -210,11 +210,11 @@ def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
     wait_until(
         lambda: metric(learner.process, "learner_observations", fate="unreadable") == 1, "it is counted"
     )
-    assert not ledger.log.epochs[place].is_frozen
+    assert not ledger.log.epochs[tenant_key].is_frozen
     learner.ask("rollback", epoch=77)
-    assert ledger.log.epochs[place].current.number == 6
-    assert ledger.log.epochs[place].is_frozen
-    assert ledger.log.states[place].summary.is_frozen
+    assert ledger.log.epochs[tenant_key].current.number == 6
+    assert ledger.log.epochs[tenant_key].is_frozen
+    assert ledger.log.states[tenant_key].summary.is_frozen
 
 
 def test_feedback_that_no_epoch_has_waits_for_a_tick_that_the_learner_writes_itself(learner: Told) -> None:
@@ -226,20 +226,20 @@ def test_feedback_that_no_epoch_has_waits_for_a_tick_that_the_learner_writes_its
 
 
 def test_many_epochs_leave_only_what_is_named(learner: Told) -> None:
-    ledger, place = learner.ledger, learner.place
+    ledger, tenant_key = learner.ledger, learner.tenant_key
     last = -1
     for number in range(25):
         learner.texts(4 * number, 4 * number + 4)
         last = learner.observer.control("publish", tenant=learner.tenant)
     log = ledger.wait_until_read(last)
-    assert log.epochs[place].current.number >= 25
+    assert log.epochs[tenant_key].current.number >= 25
     ledger.wait_for(lambda log: log.referenced == log.parts.keys(), "what nobody names is removed")
     assert_whole(log)
     # The current epoch and five former ones, and one part of each section of one state.
-    n_parts = len({part for version in log.epochs[place].versions for part in version.parts})
-    assert (n_parts, len(log.epochs[place].history)) == (6, 5)
-    assert all(len(parts) == 1 for parts in log.states[place].sections.values())
-    assert len(learner.store.history("epoch", epoch_name(*place))) >= 25
+    n_parts = len({part for version in log.epochs[tenant_key].versions for part in version.parts})
+    assert (n_parts, len(log.epochs[tenant_key].history)) == (6, 5)
+    assert all(len(parts) == 1 for parts in log.states[tenant_key].sections.values())
+    assert len(learner.store.history("epoch", epoch_name(*tenant_key))) >= 25
     kept = compacted(ledger.records)
     assert_whole(kept)
     assert (kept.epochs, kept.states, kept.progress) == (log.epochs, log.states, log.progress)
@@ -250,19 +250,19 @@ def test_a_state_that_comes_back_to_what_it_was_keeps_its_parts(learner: Told) -
     for _ in range(3):
         for action in ("freeze", "thaw"):
             learner.ask(action)  # type: ignore[arg-type]
-            for parts in learner.ledger.log.states[learner.place].sections.values():
+            for parts in learner.ledger.log.states[learner.tenant_key].sections.values():
                 assert learner.ledger.log.joined(parts) is not None
 
 
 def test_what_a_former_learner_writes_late_is_put_right_before_it_is_taken_for_the_truth(
     learner: Told,
 ) -> None:
-    ledger, place = learner.ledger, learner.place
+    ledger, tenant_key = learner.ledger, learner.tenant_key
     log = ledger.wait_until_read(learner.texts(0, 40))
     assert log.claim is not None
     assert log.progress is not None
     term, position = log.claim.term, log.progress.position
-    state = log.states[place]
+    state = log.states[tenant_key]
     # As one that was held up between its look and its write: it takes its own state for the last one.
     old = term - 1
     stale = StateV1(
@@ -270,7 +270,7 @@ def test_what_a_former_learner_writes_late_is_put_right_before_it_is_taken_for_t
         summary=state.summary,
     )  # fmt: skip
     late: list[tuple[bytes, bytes | None]] = [
-        (state_key(*place), encode(stale)),
+        (state_key(*tenant_key), encode(stale)),
         (PROGRESS_KEY, encode(Progress(term=old, position=1))),
         (CLAIM_KEY, encode(Claim(term=old, owner="late"))),
         *((part_key(part), None) for parts in state.sections.values() for part in parts),
@@ -287,7 +287,7 @@ def test_what_a_former_learner_writes_late_is_put_right_before_it_is_taken_for_t
         assert_whole(found)
         assert found.claim is not None
         assert found.claim.term == term
-        assert found.states[place].sections == state.sections
+        assert found.states[tenant_key].sections == state.sections
         assert (ENCODER, "unheard-of") not in found.states
         assert found.progress is not None
         assert found.progress.position == position
@@ -296,7 +296,7 @@ def test_what_a_former_learner_writes_late_is_put_right_before_it_is_taken_for_t
 def test_all_that_was_asked_for_is_a_function_of_the_log(learner: Told) -> None:
     learner.ledger.wait_until_read(learner.texts(0, 10))
     expected = assert_equal_to_undisturbed(learner.settings, learner.ledger)
-    assert learner.place in expected.learning.tenancies
+    assert learner.tenant_key in expected.learning.tenancies
 
 
 @on_kafka
@@ -350,6 +350,6 @@ def test_a_learner_stops_in_good_order_and_the_next_fills_redis_and_reads_observ
             item = text(number, tenant=learner.tenant)
             learner.observer.observe([item], timestamp_ms=later_ms)
         learner.ledger.wait_for(
-            lambda log: log.states[learner.place].summary.n_texts == 140, "all is learned"
+            lambda log: log.states[learner.tenant_key].summary.n_texts == 140, "all is learned"
         )
         assert learner.wait_until_served(3).reason == "doubling"

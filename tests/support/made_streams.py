@@ -144,7 +144,7 @@ def opened(decisions: Iterable[Decision]) -> list[bytes]:
 
 def states(learning: Learning) -> dict[tuple[str, str], dict[str, bytes]]:
     """Return all states as bytes."""
-    return {place: sections_of(tenancy) for place, tenancy in learning.tenancies.items()}
+    return {tenant_key: sections_of(tenancy) for tenant_key, tenancy in learning.tenancies.items()}
 
 
 class Ledger:

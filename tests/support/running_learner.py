@@ -26,7 +26,7 @@ from alignstream.streams.learner.tenancy import sections_of
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import observations
 from alignstream.streams.wire.codec import half_vector_field
-from alignstream.streams.wire.epoch_log import Claim, EpochLog, EpochV1, Place
+from alignstream.streams.wire.epoch_log import Claim, EpochLog, EpochV1, TenantKey
 from alignstream.streams.wire.observations import (
     Control,
     ObservationsV1,
@@ -44,7 +44,7 @@ SETTLE_SECONDS = 90.0
 TENANT = "default"
 #: Fingerprint of no encoder: for observations that no worker wrote.
 ENCODER = "e" * 64
-PLACE: Place = (ENCODER, TENANT)
+PLACE: TenantKey = (ENCODER, TENANT)
 
 
 class StartLearner(Protocol):
@@ -88,7 +88,7 @@ def vector_of(number: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 
 def text(offset: int, *, tenant: str = TENANT, partition: int = 0) -> ObservedText:
-    """Return an observed text of a source record; the same for the same place."""
+    """Return an observed text of a source record; the same for the same tenant_key."""
     number = 1_000_000 * partition + offset
     language = ("de", "en", None)[number % 3]
     vector = half_vector_field(vector_of(number))
@@ -267,15 +267,15 @@ class Ledger:
             f"observation {offset} is in the log of epochs",
         )
 
-    def numbers(self, place: Place) -> list[int]:
+    def numbers(self, tenant_key: TenantKey) -> list[int]:
         """Return the numbers of a tenant's epochs, in the order in which they came to serve."""
-        return [item.current.number for item in self.announced if (item.encoder, item.tenant) == place]
+        return [item.current.number for item in self.announced if (item.encoder, item.tenant) == tenant_key]
 
-    def versions(self, place: Place) -> dict[int, set[str]]:
+    def versions(self, tenant_key: TenantKey) -> dict[int, set[str]]:
         """Return every number of a tenant's epochs with the sha256 of all that were published under it."""
         found: dict[int, set[str]] = {}
         for item in self.announced:
-            if (item.encoder, item.tenant) == place:
+            if (item.encoder, item.tenant) == tenant_key:
                 found.setdefault(item.current.number, set()).add(item.current.sha256)
         return found
 
@@ -294,10 +294,10 @@ def compacted(records: Iterable[Seen]) -> EpochLog:
 
 def committed_observations(settings: Settings) -> int | None:
     """Return the next observation that the learner's group would read."""
-    place = kafka.TopicPartition(settings.topic_prefix + OBSERVATIONS, 0)
+    partition = kafka.TopicPartition(settings.topic_prefix + OBSERVATIONS, 0)
     with contextlib.closing(kafka.KafkaAdminClient(**kafka_options(settings))) as admin:
-        found = admin.list_group_offsets({settings.learner_group: [place]})[settings.learner_group]
-    return int(found[place].offset) if found[place].offset >= 0 else None
+        found = admin.list_group_offsets({settings.learner_group: [partition]})[settings.learner_group]
+    return int(found[partition].offset) if found[partition].offset >= 0 else None
 
 
 # -- what it should have written -----------------------------------------------------------------------
@@ -310,12 +310,12 @@ class Expected:
     learning: Learning
     decisions: list[Decision]
 
-    def versions(self, place: Place) -> dict[int, set[str]]:
+    def versions(self, tenant_key: TenantKey) -> dict[int, set[str]]:
         """Return every number of a tenant's epochs with the sha256 of what is published under it."""
         return {
             decision.epoch.number: {decision.epoch.sha256}
             for decision in self.decisions
-            if isinstance(decision, Opened) and (decision.epoch.encoder, decision.epoch.tenant) == place
+            if isinstance(decision, Opened) and (decision.epoch.encoder, decision.epoch.tenant) == tenant_key
         }
 
 
@@ -339,22 +339,24 @@ def assert_equal_to_undisturbed(settings: Settings, ledger: Ledger) -> Expected:
     restored = Learning.restored(log, lambda *_: None, max_tenants=settings.max_tenants)
     assert restored.marks == expected.learning.marks
     assert restored.tenancies.keys() == expected.learning.tenancies.keys()
-    for place, tenancy in expected.learning.tenancies.items():
-        stored = log.states[place]
+    for tenant_key, tenancy in expected.learning.tenancies.items():
+        stored = log.states[tenant_key]
         found = {name: log.joined(parts) for name, parts in stored.sections.items()}
-        assert found == sections_of(tenancy), f"the state of {place} differs"
-        assert ledger.versions(place) == expected.versions(place), f"the epochs of {place} differ"
+        assert found == sections_of(tenancy), f"the state of {tenant_key} differs"
+        assert ledger.versions(tenant_key) == expected.versions(tenant_key), (
+            f"the epochs of {tenant_key} differ"
+        )
     return expected
 
 
 def assert_whole(log: EpochLog) -> None:
     """Every part that a manifest names is there, and none that nobody names."""
     assert log.referenced == log.parts.keys()
-    for place, state in log.states.items():
+    for tenant_key, state in log.states.items():
         for name, parts in state.sections.items():
-            assert log.joined(parts) is not None, (place, name)
-    for place, epoch in log.epochs.items():
+            assert log.joined(parts) is not None, (tenant_key, name)
+    for tenant_key, epoch in log.epochs.items():
         for version in epoch.versions:
             blob = log.joined(version.parts)
-            assert blob is not None, (place, version.number)
+            assert blob is not None, (tenant_key, version.number)
             assert hashlib.sha256(blob).hexdigest() == version.sha256

@@ -17,6 +17,7 @@ from alignstream.export.evaluate.prequential.replay_report import (
 from alignstream.export.evaluate.report import change_cells, markdown_table
 from alignstream.export.evaluate.tasks import RAW
 from alignstream.models.errors import AlignstreamError
+from alignstream.models.files import replace_file
 
 BEGIN: Final = "<!-- written by: alignstream evaluate --causal --document docs/following.md -->"
 END: Final = "<!-- end of what is written -->"
@@ -234,7 +235,7 @@ def write_document(path: Path, found: CausalEvaluation) -> None:
     before, after = split_document(path)
     text = "\n".join([f"{before}{BEGIN}", "", *section(found), "", f"{END}{after}"])
     try:
-        path.write_text(text, encoding="utf-8")
+        replace_file(path, text.encode())
     except OSError as error:
         raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -32,9 +32,9 @@ def busy_log(
     rng = np.random.default_rng(seed)
     offsets: dict[object, int] = {}
 
-    def take(place: object) -> int:
-        offsets[place] = offsets.get(place, -1) + int(rng.integers(1, 3))
-        return offsets[place]
+    def take(tenant_key: object) -> int:
+        offsets[tenant_key] = offsets.get(tenant_key, -1) + int(rng.integers(1, 3))
+        return offsets[tenant_key]
 
     away = 0.5 * made.unit(rng.standard_normal(DIM))
     values = []
@@ -136,8 +136,8 @@ def test_a_restart_anywhere_ends_in_the_same_states_and_the_same_epochs(
     start = data.draw(st.integers(0, written), label="read again from")
     again = opened(feed(after, values[start:], start=start))
     assert states(after) == states(whole)
-    assert {place: tenancy.refusal for place, tenancy in after.tenancies.items()} == {
-        place: tenancy.refusal for place, tenancy in whole.tenancies.items()
+    assert {tenant_key: tenancy.refusal for tenant_key, tenancy in after.tenancies.items()} == {
+        tenant_key: tenancy.refusal for tenant_key, tenancy in whole.tenancies.items()
     }
     n_new = len(expected) - len(opened(found))
     assert again[len(again) - n_new :] == expected[len(expected) - n_new :]
@@ -194,10 +194,10 @@ def test_the_last_finding_about_drift_survives_a_restart() -> None:
     feed(learning, busy_log(1, tenants=("a",)))
     ledger.checkpoint(learning)
     after = Learning.restored(ledger.log, lambda *_: adapter(), max_tenants=9)
-    place = ENCODER, "a"
-    assert learning.tenancies[place].state.last_finding is not None
-    assert after.tenancies[place].state.last_finding == learning.tenancies[place].state.last_finding
-    assert summary_of(after.tenancies[place]) == summary_of(learning.tenancies[place])
+    tenant_key = ENCODER, "a"
+    assert learning.tenancies[tenant_key].state.last_finding is not None
+    assert after.tenancies[tenant_key].state.last_finding == learning.tenancies[tenant_key].state.last_finding
+    assert summary_of(after.tenancies[tenant_key]) == summary_of(learning.tenancies[tenant_key])
 
 
 @given(seed=seeds, hostile_seed=seeds, data=st.data())
@@ -232,7 +232,7 @@ def test_no_tenant_sees_what_another_does(seed: int, hostile_seed: int, data: st
 def test_of_too_many_tenants_those_seen_longest_ago_keep_means_pairs_and_examples_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(learnings, "MAX_LIVELY", 2)
+    monkeypatch.setattr(learnings, "MAX_ACTIVE", 2)
     rng = np.random.default_rng(0)
     learning = learner(adapter())
     x, y = made.texts(rng, 2)
@@ -254,7 +254,7 @@ def test_of_too_many_tenants_those_seen_longest_ago_keep_means_pairs_and_example
 def test_who_rests_after_a_restart_is_who_would_have_rested_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(learnings, "MAX_LIVELY", 3)
+    monkeypatch.setattr(learnings, "MAX_ACTIVE", 3)
     rng = np.random.default_rng(0)
     for _ in range(40):
         names = [str(name) for name in rng.choice(list("abcdef"), size=24)]
@@ -381,7 +381,7 @@ def test_a_size_that_no_vector_has_costs_no_memory() -> None:
 
 
 def test_another_size_under_the_same_encoder_is_ignored_without_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learnings, "MAX_LIVELY", 1)
+    monkeypatch.setattr(learnings, "MAX_ACTIVE", 1)
     rng = np.random.default_rng(0)
     (x,), (z,) = made.texts(rng, 1), made.texts(rng, 1, dim=24)
     learning = learner()
@@ -414,7 +414,7 @@ def test_a_refused_epoch_leaves_the_last_one_and_a_good_one_ends_the_refusal(
     first = tenancy.last
     (refused,) = feed(learning, [control("publish")], start=40)
     assert isinstance(refused, Withheld)
-    assert (refused.number, refused.reason, refused.place) == (2, "because", (ENCODER, "a"))
+    assert (refused.number, refused.reason, refused.tenant_key) == (2, "because", (ENCODER, "a"))
     assert tenancy.last is first
     assert tenancy.refusal is not None
     assert summary_of(tenancy).refusal == epoch_log.Refusal(2, "because")
@@ -455,7 +455,7 @@ def test_a_tick_touches_only_who_waits() -> None:
     assert learning.is_waiting(is_live=False)
     decisions = feed(learning, [control("tick")], start=8)
     assert [decision.epoch.reason for decision in decisions if isinstance(decision, Opened)] == ["feedback"]
-    assert [place for place, _ in learning.dirty()] == [(ENCODER, "b")]
+    assert [tenant_key for tenant_key, _ in learning.dirty()] == [(ENCODER, "b")]
     assert not learning.is_waiting(is_live=False)
     assert learning.is_waiting(is_live=True)
     decisions = feed(learning, [control("tick", is_live=True)], start=9)
@@ -497,10 +497,10 @@ def test_a_control_for_one_tenant_or_encoder_reaches_no_other() -> None:
     learning = learner()
     for offset, (tenant, encoder) in enumerate([("a", ENCODER), ("b", ENCODER), ("a", "f" * 64)]):
         feed(learning, [record(made.observed_text(x, offset, tenant=tenant), encoder=encoder)], start=offset)
-    places = [(ENCODER, "a"), (ENCODER, "b"), ("f" * 64, "a")]
+    tenant_keys = [(ENCODER, "a"), (ENCODER, "b"), ("f" * 64, "a")]
     for fields, expected in (
-        ({"tenant": "b"}, places[1:2]), ({"encoder": "f" * 64}, places[2:]),
-        ({"encoder": ENCODER, "tenant": "a"}, places[:1]), ({}, places), ({"tenant": "nobody"}, []),
+        ({"tenant": "b"}, tenant_keys[1:2]), ({"encoder": "f" * 64}, tenant_keys[2:]),
+        ({"encoder": ENCODER, "tenant": "a"}, tenant_keys[:1]), ({}, tenant_keys), ({"tenant": "nobody"}, []),
     ):  # fmt: skip
         decisions = feed(learning, [control("publish", **fields)], start=learning.position)
         assert [(d.epoch.encoder, d.epoch.tenant) for d in decisions if isinstance(d, Opened)] == expected

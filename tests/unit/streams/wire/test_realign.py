@@ -28,10 +28,10 @@ from alignstream.streams.wire.codec import SourceRecord, half_vector_field, read
 from alignstream.streams.wire.realign import (
     REFUSAL_REASONS,
     AdapterSpace,
-    Place,
     Realigned,
     Refused,
     Unchanged,
+    VectorSpace,
     realign,
 )
 from alignstream.streams.wire.records import VectorAlignedV1
@@ -199,8 +199,8 @@ def test_a_vector_that_is_there_already_needs_no_raw_vector_and_keeps_its_explan
 
 def test_a_destination_may_add_a_step_of_the_tenant_to_the_vector_and_the_space() -> None:
     class Mirrored(AdapterSpace):
-        def place(self, record: VectorAlignedV1) -> Place:
-            return dataclasses.replace(super().place(record), space=f"mirror of {record.tenant}")
+        def space_of(self, record: VectorAlignedV1) -> VectorSpace:
+            return dataclasses.replace(super().space_of(record), space=f"mirror of {record.tenant}")
 
         def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
             return -super().align(x, record)
