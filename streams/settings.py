@@ -21,7 +21,7 @@ from pydantic_settings import (
 
 from alignstream.models.errors import LabelsError, RegistryError, SettingsError
 from alignstream.models.labels.label_set import check_template
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 
 PREFIX = "ALIGNSTREAM_"
 #: Read from the environment by something other than the settings.
@@ -276,7 +276,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, value: str) -> str:
         try:
-            wire.address(value)
+            layout.address(value)
         except RegistryError as error:
             raise ValueError(str(error)) from error
         return value

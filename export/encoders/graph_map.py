@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from alignstream.models.encoder.artifact import Golden, Pooling
+from alignstream.models.encoder.artifact import GoldenText, Pooling
 
 GRAPH: Final = "graph.onnx"
 MAP: Final = "map.json"
@@ -42,6 +42,6 @@ class GraphMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opset: int
     weights_sha256: str
     exported_by: str
-    golden: list[Golden]
+    golden: list[GoldenText]
     fillings: list[Filling]
     parity: dict[str, Any]

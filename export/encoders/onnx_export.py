@@ -236,7 +236,7 @@ def _write(loaded: _Loaded, source: _Source, folder: Path) -> Manifest:
         "opset": OPSET,
         "weights_sha256": artifact.weights_sha256(_used_tensors(reference)),
         "golden": [
-            artifact.Golden(
+            artifact.GoldenText(
                 text=text, vector=artifact.encode_vector(reference.encode(reference.token_ids(text))[0])
             )
             for text in artifact.GOLDEN_TEXTS

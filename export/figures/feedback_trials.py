@@ -26,7 +26,7 @@ from alignstream.models.errors import AlignstreamError
 from alignstream.models.labels.zero_shot import label_cosines
 from alignstream.models.learner.observed import Example, Pair, Side
 from alignstream.models.learner.regression_check import judge_epoch
-from alignstream.models.learner.tenant_map_fit import Judged, fit_tenant_map
+from alignstream.models.learner.tenant_map_fit import MapVerdict, fit_tenant_map
 from alignstream.models.learner.tenant_state import TenantState
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 
@@ -59,12 +59,12 @@ class Learned:
     ----------
     following : QueryAdaptation or None
         None: the gate refused the epoch.
-    judged : tuple of Judged
+    judged : tuple of MapVerdict
         Maps, by language.
     """
 
     following: QueryAdaptation | None
-    judged: tuple[Judged, ...]
+    judged: tuple[MapVerdict, ...]
 
     @property
     def is_accepted(self) -> bool:
@@ -90,7 +90,7 @@ def learn(
     for example in examples:
         state.take_example(example)
     candidate = state.epoch(encoder=adapter.encoder, tenant="default", reason="feedback")
-    judged: list[Judged] = []
+    judged: list[MapVerdict] = []
     if with_maps:
         tenant_map, judged = fit_tenant_map(candidate.memory, candidate.bank, adapter)
         candidate = dataclasses.replace(candidate, tenant_map=tenant_map)

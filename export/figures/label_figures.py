@@ -33,7 +33,7 @@ from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import AlignstreamError
-from alignstream.models.labels.label_fit import balanced_accuracy, calibration_error
+from alignstream.models.labels.calibration import balanced_accuracy, calibration_error
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
 

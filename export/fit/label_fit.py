@@ -21,8 +21,8 @@ from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Matrix, Vector64
 from alignstream.models.checks.gate import worse_p_value
 from alignstream.models.errors import TextError
-from alignstream.models.labels import label_fit
-from alignstream.models.labels.fitted_labels import Fitted, encode_prototypes
+from alignstream.models.labels import calibration, refinement
+from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
 
@@ -143,10 +143,10 @@ def read_examples(path: Path, label_set: LabelSet, *, language: str | None = Non
                 f"{path}, line {number}: this text has another label on line {first}, but the labels of this set "
                 "exclude each other; keep one, or push the set with --multi-label"
             )
-    if len(found) < label_fit.MIN_EXAMPLES:
+    if len(found) < calibration.MIN_EXAMPLES:
         raise TextError(
-            f"{path}: {len(found)} texts with labels are too few to calibrate on, {label_fit.MIN_EXAMPLES} are needed; "
-            "add some, or leave --examples out"
+            f"{path}: {len(found)} texts with labels are too few to calibrate on, {calibration.MIN_EXAMPLES} are "
+            "needed; add some, or leave --examples out"
         )
     gold = np.zeros((len(found), len(positions)), dtype=np.bool_)
     for row, (_, labels, _) in enumerate(found.values()):
@@ -209,7 +209,7 @@ def fit_labels(
     """
     fit = _Fit(label_set, adapter, template, sample, examples, gold, wrong_cost)
     plain = _Labels(prototypes, np.zeros(len(prototypes)), is_refined=False)
-    reason = label_fit.why_not(label_set.labels, prototypes, sample, common=fit.common)
+    reason = refinement.why_not(label_set.labels, prototypes, sample, common=fit.common)
     warnings = [] if reason is None else [reason]
     chosen = plain
     if fit.may_refine(reason, force=force):
@@ -267,8 +267,8 @@ class _Fit:
         n_labels = len(self.label_set.labels)
         if self.label_set.multi_label:
             # Nothing moves toward the texts, so their mix matters less than their number.
-            return n_labels >= label_fit.MIN_CENTRED_LABELS and (
-                force or len(self.sample) >= label_fit.MIN_TEXTS
+            return n_labels >= refinement.MIN_CENTRED_LABELS and (
+                force or len(self.sample) >= refinement.MIN_TEXTS
             )
         return n_labels > 1 and (force or reason is None)
 
@@ -278,12 +278,14 @@ class _Fit:
         A text that none of several labels applies to must not pull one of them.
         """
         if self.label_set.multi_label:
-            centred = label_fit.centre_labels(prototypes, common=self.common)
+            centred = refinement.centre_labels(prototypes, common=self.common)
             return _Labels(centred, np.zeros(len(centred)), is_refined=True)
-        moved = label_fit.refine(prototypes, self.sample, common=self.common)
-        return _Labels(moved, label_fit.label_bias(moved, self.sample, common=self.common), is_refined=True)
+        moved = refinement.refine(prototypes, self.sample, common=self.common)
+        return _Labels(moved, refinement.label_bias(moved, self.sample, common=self.common), is_refined=True)
 
-    def calibrated(self, labels: _Labels, plain: _Labels, rows: NDArray[np.bool_] | None = None) -> Fitted:
+    def calibrated(
+        self, labels: _Labels, plain: _Labels, rows: NDArray[np.bool_] | None = None
+    ) -> FittedLabels:
         """Calibrate on the examples, or on some rows of them."""
         multi_label = self.label_set.multi_label
         thresholds = None
@@ -292,17 +294,17 @@ class _Fit:
                 label_cosines(self.sample, item.prototypes, self.common) - item.bias
                 for item in (plain, labels)
             )
-            thresholds = label_fit.match_thresholds(before, now)
+            thresholds = calibration.match_thresholds(before, now)
         if self.examples is None or self.gold is None:
-            found = label_fit.uncalibrated(is_refined=labels.is_refined, thresholds=thresholds)
+            found = calibration.uncalibrated(is_refined=labels.is_refined, thresholds=thresholds)
         else:
             keep = np.ones(len(self.gold), dtype=np.bool_) if rows is None else rows
             cosines = label_cosines(self.examples[keep], labels.prototypes, self.common) - labels.bias
-            found = label_fit.calibrate(
+            found = calibration.calibrate(
                 cosines, self.gold[keep],
                 multi_label=multi_label, is_refined=labels.is_refined, wrong_cost=self.wrong_cost,
             )  # fmt: skip
-        return Fitted(
+        return FittedLabels(
             encoder=self.adapter.encoder,
             adapter_version=self.adapter.version,
             template=self.template,
@@ -332,7 +334,7 @@ class _Fit:
         return scores, answered
 
     def _scored(
-        self, X: Matrix, fitted: Fitted | None, plain: _Labels
+        self, X: Matrix, fitted: FittedLabels | None, plain: _Labels
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         multi_label = self.label_set.multi_label
         prototypes = plain.prototypes if fitted is None else fitted.matrix
@@ -347,7 +349,7 @@ class _Fit:
             return None
         scores, _ = self.judged(labels, plain)
         if self.label_set.multi_label:
-            return label_fit.balanced_accuracy(scores >= MULTI_LABEL_ACCEPT, self.gold)
+            return calibration.balanced_accuracy(scores >= MULTI_LABEL_ACCEPT, self.gold)
         return float(_right(scores, self.gold).mean())
 
     def loss(self, refined: _Labels, plain: _Labels) -> _Loss | None:
@@ -374,7 +376,7 @@ class _Fit:
                 label: round(float(share), 3)
                 for label, share in zip(self.label_set.labels, shares, strict=True)
             },
-            "effective_labels": round(label_fit.effective_labels(shares), 2),
+            "effective_labels": round(refinement.effective_labels(shares), 2),
             "refined": labels.is_refined,
             "abstained": round(float(1.0 - answered.mean()), 4),
             "examples": 0 if self.gold is None else len(self.gold),
@@ -391,7 +393,7 @@ class _Fit:
                 confidence, right = scores.ravel(), self.gold.ravel()
             else:
                 confidence, right = scores.max(axis=1), _right(scores, self.gold)
-            errors.append(round(label_fit.calibration_error(confidence, right), 4))
+            errors.append(round(calibration.calibration_error(confidence, right), 4))
         found["calibration_error"] = errors
         found["abstained_examples"] = round(float(1.0 - answered.mean()), 4)
         if not self.label_set.multi_label and answered.any():

@@ -17,11 +17,12 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from alignstream.models.adapter import adapter_file
-from alignstream.models.adapter.context import NEUTRAL, Context, HyperParameters, State, choose
+from alignstream.models.adapter.context import NEUTRAL, Context, HyperParameters, KnownLanguage, choose
 from alignstream.models.adapter.steps.language_means import LanguageMeans
-from alignstream.models.adapter.steps.step import MIN_NORM, Step, Tuning
+from alignstream.models.adapter.steps.step import Step, Tuning
 from alignstream.models.arrays import Matrix, Vector32, Vector64
 from alignstream.models.errors import AdapterCorrupt, AdapterMismatch
+from alignstream.models.unit_vectors import MIN_NORM
 
 AnyStep = TypeVar("AnyStep", bound=Step)
 
@@ -71,7 +72,7 @@ class Adapter:
     def blob(self) -> bytes:
         """The adapter's file; equal adapters have equal bytes."""
         given = adapter_file.golden_input(self.dim)
-        golden = adapter_file.Golden(given, self.transform_one(given))
+        golden = adapter_file.GoldenVector(given, self.transform_one(given))
         return adapter_file.to_bytes(
             adapter_file.Parts(self.encoder, self.dim, self.steps, self.report, golden)
         )
@@ -101,15 +102,15 @@ class Adapter:
         return functools.lru_cache(maxsize=_REMEMBERED_CONTEXTS)(self._tune)
 
     def _tune(self, context: Context) -> tuple[HyperParameters, Tuning]:
-        state = State()
+        known = KnownLanguage()
         for means in self.known_languages:
             position = means.find(context.language)
-            state = State(
+            known = KnownLanguage(
                 language=None if position is None else means.languages[position],
                 n_texts=0 if position is None else means.counts[position],
                 temperature=means.temperature,
             )
-        chosen = choose(context, state)
+        chosen = choose(context, known)
         tuning = Tuning(
             language=context.language, shrinkage=chosen.shrinkage.value, temperature=context.temperature
         )

@@ -37,7 +37,7 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     report: dict[str, Any]
 
 
-class Golden(NamedTuple):
+class GoldenVector(NamedTuple):
     """A vector of shape (dim,), float32, and what the adapter must make of it."""
 
     given: Vector32
@@ -51,7 +51,7 @@ class Parts(NamedTuple):
     dim: int
     steps: tuple[Step, ...]
     report: Mapping[str, Any]
-    golden: Golden
+    golden: GoldenVector
 
 
 def to_bytes(parts: Parts) -> bytes:
@@ -86,7 +86,7 @@ def from_bytes(blob: bytes) -> Parts:
         raise AdapterCorrupt(f"the adapter has no tensor {missing[0]!r}")
     if surplus := set(tensors) - set(names):
         raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(surplus)}")
-    golden = Golden(tensors[_GOLDEN_IN], tensors[_GOLDEN_OUT])
+    golden = GoldenVector(tensors[_GOLDEN_IN], tensors[_GOLDEN_OUT])
     if {vector.shape for vector in golden} != {(manifest.dim,)}:
         raise AdapterCorrupt(f"the golden vector of the adapter does not have {manifest.dim} numbers")
     return Parts(manifest.encoder, manifest.dim, _steps(manifest.steps, tensors), manifest.report, golden)

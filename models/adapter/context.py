@@ -43,7 +43,7 @@ NEUTRAL: Final = Context()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class State:
+class KnownLanguage:
     """What an adapter knows about the language that a message names.
 
     Parameters
@@ -62,7 +62,7 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
+class HyperParameter:
     """One hyper-parameter and why it has its value."""
 
     value: float
@@ -75,27 +75,27 @@ class HyperParameters:
 
     Parameters
     ----------
-    strength : Choice
+    strength : HyperParameter
         From 0 (as encoded) to 1 (the whole adapter).
-    shrinkage : Choice
+    shrinkage : HyperParameter
         From 0 (the tag counts for nothing) to 1 (its whole evidence).
-    temperature : Choice
+    temperature : HyperParameter
         Divides similarities before the softmax over prototypes.
     """
 
-    strength: Choice
-    shrinkage: Choice
-    temperature: Choice
+    strength: HyperParameter
+    shrinkage: HyperParameter
+    temperature: HyperParameter
 
 
-def choose(context: Context, state: State) -> HyperParameters:
+def choose(context: Context, known: KnownLanguage) -> HyperParameters:
     """Choose the hyper-parameters of one text.
 
     Parameters
     ----------
     context : Context
         What the message says.
-    state : State
+    known : KnownLanguage
         What the adapter knows about the language that it names.
 
     Returns
@@ -105,19 +105,25 @@ def choose(context: Context, state: State) -> HyperParameters:
         ``n / (n + 20)`` of a prototype that n texts are behind.
     """
     own = "the message asks for it"
-    strength = Choice(1.0, "the whole adapter") if context.strength is None else Choice(context.strength, own)
+    strength = (
+        HyperParameter(1.0, "the whole adapter")
+        if context.strength is None
+        else HyperParameter(context.strength, own)
+    )
     temperature = (
-        Choice(state.temperature, "as the adapter was fitted")
+        HyperParameter(known.temperature, "as the adapter was fitted")
         if context.temperature is None
-        else Choice(context.temperature, own)
+        else HyperParameter(context.temperature, own)
     )
     if context.shrinkage is not None:
-        shrinkage = Choice(context.shrinkage, own)
+        shrinkage = HyperParameter(context.shrinkage, own)
     elif context.language is None:
-        shrinkage = Choice(0.0, "the message names no language")
-    elif state.language is None:
-        shrinkage = Choice(0.0, f"the adapter does not know language {context.language!r}")
+        shrinkage = HyperParameter(0.0, "the message names no language")
+    elif known.language is None:
+        shrinkage = HyperParameter(0.0, f"the adapter does not know language {context.language!r}")
     else:
-        value = state.n_texts / (state.n_texts + SHRINKAGE_TEXTS)
-        shrinkage = Choice(value, f"{state.n_texts} texts are behind the prototype of {state.language}")
+        value = known.n_texts / (known.n_texts + SHRINKAGE_TEXTS)
+        shrinkage = HyperParameter(
+            value, f"{known.n_texts} texts are behind the prototype of {known.language}"
+        )
     return HyperParameters(strength=strength, shrinkage=shrinkage, temperature=temperature)

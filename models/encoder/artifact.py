@@ -44,7 +44,7 @@ class FileEntry(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Golden(msgspec.Struct, frozen=True):
+class GoldenText(msgspec.Struct, frozen=True):
     """A text and the vector that it must give: base64 of little-endian float32."""
 
     text: str
@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opset: int
     weights_sha256: str
     files: dict[str, FileEntry]
-    golden: list[Golden]
+    golden: list[GoldenText]
     fingerprint: str
     created_by: str
     parity: dict[str, Any] | None = None

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 from alignstream.models.arrays import Matrix
-from alignstream.models.encoder import artifact as files
+from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest
 from alignstream.models.encoder.batching import micro_batches
 from alignstream.models.encoder.token_spans import PlacingTokenizer, TokenVectors
@@ -57,15 +57,15 @@ class OnnxEncoder:
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_progress = on_progress
-        self.manifest: Manifest = files.read_manifest(folder)
-        files.verify_files(folder, self.manifest)
-        refuse_external_data(folder / files.MODEL)
+        self.manifest: Manifest = artifact.read_manifest(folder)
+        artifact.verify_files(folder, self.manifest)
+        refuse_external_data(folder / artifact.MODEL)
         self._max_batch_tokens = max_batch_tokens
         # Side by side: each takes most of a second of one core.
         with ThreadPoolExecutor(1) as executor:
-            session = executor.submit(open_session, folder / files.MODEL, threads=threads)
+            session = executor.submit(open_session, folder / artifact.MODEL, threads=threads)
             self._tokenizer = PlacingTokenizer(
-                folder / files.TOKENIZER, prefix=self.manifest.prefix, max_tokens=self.manifest.max_tokens
+                folder / artifact.TOKENIZER, prefix=self.manifest.prefix, max_tokens=self.manifest.max_tokens
             )
             self._session = session.result()
         self._inputs = {item.name for item in self._session.get_inputs()}
@@ -173,7 +173,7 @@ class OnnxEncoder:
             raise ArtifactMismatch(f"encoder artifact {folder}: the manifest holds no golden vector")
         try:
             vectors = self.encode_texts([golden.text for golden in self.manifest.golden])
-            problems = files.golden_problems(self.manifest, vectors)
+            problems = artifact.golden_problems(self.manifest, vectors)
         except (InferenceError, ValueError) as error:
             raise ArtifactMismatch(
                 f"encoder artifact {folder}: a golden text cannot be encoded or compared: {error}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alignstream.models.arrays import Array64
 from alignstream.models.errors import AdapterError, NotComparable
 from alignstream.models.fit.closed_form import PairSums, ridge
+from alignstream.models.unit_vectors import unit_rows_without
 
 #: Neighbours that the scores of a text are corrected by.
 N_NEIGHBOURS: Final = 10
@@ -162,10 +163,10 @@ def self_learn(
         )
     matrix: Array64 = np.eye(X.shape[1])
     counts, comparable = [], 0.0
-    goal = _without(Y, common)
-    margin = null_margin(_without(X, common), goal)
+    goal = unit_rows_without(Y, common)
+    margin = null_margin(unit_rows_without(X, common), goal)
     for turn in range(rounds):
-        pairs = mutual_neighbours(_without(X @ matrix, common), goal)
+        pairs = mutual_neighbours(unit_rows_without(X @ matrix, common), goal)
         good = pairs.margins > margin
         if turn == 0:
             n = min(len(X), len(Y))
@@ -203,10 +204,3 @@ def _best(X: Array64, Y: Array64, near_x: Array64, near_y: Array64) -> tuple[NDA
         best[rows] = csls.argmax(axis=1)
         scores[rows] = csls.max(axis=1)
     return best, scores
-
-
-def _without(X: Array64, common: Array64 | None) -> Array64:
-    if common is not None:
-        X = X - np.outer(X @ common, common)
-    unit: Array64 = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
-    return unit

@@ -27,7 +27,7 @@ _STORED: Final = np.dtype("<f2")
 _MIN_NORM: Final = 1e-9
 
 
-class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class FittedLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Label prototypes and their calibration, as stored with the label set.
 
     Parameters

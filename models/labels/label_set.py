@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from alignstream.models.errors import LabelsError
-from alignstream.models.labels.fitted_labels import Fitted
+from alignstream.models.labels.fitted_labels import FittedLabels
 
 MAX_LABELS: Final = 64
 MAX_LABEL_CHARACTERS: Final = 200
@@ -30,7 +30,7 @@ class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Labels do not exclude each other.
     steady_mix : bool
         The owner says that the stream's mix of topics is steady: prototypes may follow its texts.
-    fitted : Fitted, optional
+    fitted : FittedLabels, optional
         What ``alignstream labels fit`` found; None: the label texts themselves are the prototypes.
     """
 
@@ -38,7 +38,7 @@ class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     template: str | None = None
     multi_label: bool = False
     steady_mix: bool = False
-    fitted: Fitted | None = None
+    fitted: FittedLabels | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels)

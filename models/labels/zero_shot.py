@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import NEUTRAL, Context
-from alignstream.models.arrays import Matrix, Vector32, Vector64
-from alignstream.models.labels.fitted_labels import Fitted
+from alignstream.models.arrays import Matrix, Matrix64, Vector32, Vector64
+from alignstream.models.labels.fitted_labels import FittedLabels
 from alignstream.models.labels.label_set import render
+from alignstream.models.unit_vectors import unit_rows_without
 
 #: Divides cosines before the softmax: the lowest negative log-likelihood on SIB-200's development texts in 34
 #: languages with the shipped adapter (1.00, at a mean confidence of 0.65 and an accuracy of 0.66); found by
@@ -28,9 +29,6 @@ MULTI_LABEL_MIDPOINT: Final = 0.045
 MULTI_LABEL_ACCEPT: Final = 0.5
 #: Label sets kept in memory; a set of 64 labels takes 100 kB.
 CACHE_SETS: Final = 256
-
-#: A direction shorter than this says nothing.
-_MIN_NORM: Final = 1e-9
 
 _Key = TypeVar("_Key")
 
@@ -51,7 +49,7 @@ def predict_one(
     *,
     multi_label: bool,
     common: Vector64 | None = None,
-    fitted: Fitted | None = None,
+    fitted: FittedLabels | None = None,
 ) -> Prediction:
     """Score labels for one text.
 
@@ -68,7 +66,7 @@ def predict_one(
         of ``(cosine - MULTI_LABEL_MIDPOINT) / TEMPERATURE`` on its own.
     common : ndarray of shape (dim,), optional
         The unit direction that all texts share (``Adapter.common_direction``): left out of the cosines.
-    fitted : Fitted, optional
+    fitted : FittedLabels, optional
         Its bias, temperature, thresholds and margin take the place of the constants; ``prototypes`` are its own.
 
     Returns
@@ -90,7 +88,7 @@ def predict_one(
 
 
 def label_scores(
-    cosines: NDArray[np.float64], *, multi_label: bool, fitted: Fitted | None = None
+    cosines: NDArray[np.float64], *, multi_label: bool, fitted: FittedLabels | None = None
 ) -> NDArray[np.float64]:
     """Turn cosines into scores between 0 and 1.
 
@@ -100,7 +98,7 @@ def label_scores(
         From ``label_cosines``.
     multi_label : bool
         False: a softmax over the labels. True: a logistic function of each label on its own.
-    fitted : Fitted, optional
+    fitted : FittedLabels, optional
         Where bias, temperature and thresholds come from; else the constants of this module.
 
     Returns
@@ -118,9 +116,14 @@ def label_scores(
             1.0 + np.exp(np.clip((middle - cosines) / temperature, -700, 700))
         )
         return scores
-    scaled = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
-    softmax: NDArray[np.float64] = scaled / scaled.sum(axis=1, keepdims=True)
-    return softmax
+    return softmax(cosines / temperature)
+
+
+def softmax(logits: Matrix64) -> Matrix64:
+    """Return the softmax of each row of an array of shape (n, n_labels)."""
+    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Matrix64 = scaled / scaled.sum(axis=1, keepdims=True)
+    return shares
 
 
 def answers(
@@ -166,14 +169,10 @@ def label_cosines(Y: Matrix, prototypes: Matrix, common: Vector64 | None = None)
     -------
     ndarray of shape (n, n_labels), float64
     """
-    texts, labels = Y.astype(np.float64), prototypes.astype(np.float64)
-    if common is not None:
-        texts = texts - np.outer(texts @ common, common)
-        labels = labels - np.outer(labels @ common, common)
-        # A text that is nothing but what all share resembles every label alike.
-        texts = texts / np.maximum(np.linalg.norm(texts, axis=1, keepdims=True), _MIN_NORM)
-        labels = labels / np.maximum(np.linalg.norm(labels, axis=1, keepdims=True), _MIN_NORM)
-    return texts @ labels.T
+    if common is None:
+        return Y.astype(np.float64) @ prototypes.astype(np.float64).T
+    # A text that is nothing but what all share resembles every label alike.
+    return unit_rows_without(Y, common) @ unit_rows_without(prototypes, common).T
 
 
 class PrototypeCache:

@@ -26,7 +26,7 @@ _GENERATION: Final = 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
+class KeySample:
     """What the keys of ``SAMPLE`` texts look like: shares from 0 to 1, and how many differ."""
 
     null_share: float
@@ -43,7 +43,7 @@ class KeyQuota:
         self._young: set[int] = set()
         self._old: set[int] = set()
         self._current: list[tuple[int | None, bool]] = []
-        self._usual = Sample(0.0, 0.0, 0)
+        self._usual = KeySample(0.0, 0.0, 0)
         self._n_samples = 0
 
     @property
@@ -95,7 +95,7 @@ class KeyQuota:
             self._n_samples += 1
             step = max(1.0 / self._n_samples, 0.1)
             before = self._usual
-            self._usual = Sample(
+            self._usual = KeySample(
                 before.null_share + step * (found.null_share - before.null_share),
                 before.new_share + step * (found.new_share - before.new_share),
                 round(before.n_distinct + step * (found.n_distinct - before.n_distinct)),
@@ -122,14 +122,14 @@ class KeyQuota:
         found._n_in_window = state["n_in_window"]
         found._young, found._old = set(state["young"]), set(state["old"])
         found._current = [(key, is_new) for key, is_new in state["current"]]
-        found._usual = Sample(*state["usual"])
+        found._usual = KeySample(*state["usual"])
         found._n_samples = state["n_samples"]
         return found
 
 
-def _sample(texts: Sequence[tuple[int | None, bool]]) -> Sample:
+def _sample(texts: Sequence[tuple[int | None, bool]]) -> KeySample:
     n = max(len(texts), 1)
-    return Sample(
+    return KeySample(
         sum(key is None for key, _ in texts) / n,
         sum(is_new for _, is_new in texts) / n,
         len({key for key, _ in texts if key is not None}),

@@ -13,7 +13,7 @@ from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Array64
 from alignstream.models.checks.gate import MIN_NEIGHBOURS_KEPT, judge_few, margins
 from alignstream.models.checks.neighbours import neighbours_kept
-from alignstream.models.serving.epoch import Epoch, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, Memory, TaggedVectors
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 
 #: Texts whose neighbours are looked at, and the fewest that say something.
@@ -71,7 +71,7 @@ def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str |
 
 def _without_feedback(epoch: Epoch) -> Epoch:
     """Return an epoch of the same tenant that changes nothing."""
-    nothing = Rows(np.zeros((0, epoch.dim), dtype=np.float16), ())
+    nothing = TaggedVectors(np.zeros((0, epoch.dim), dtype=np.float16), ())
     return dataclasses.replace(
         epoch,
         languages=(),
@@ -83,14 +83,14 @@ def _without_feedback(epoch: Epoch) -> Epoch:
     )
 
 
-def _spread(rows: Rows, n: int) -> Rows:
+def _spread(rows: TaggedVectors, n: int) -> TaggedVectors:
     """Return at most n rows, evenly spread over them."""
     places = np.linspace(0, len(rows) - 1, min(n, len(rows)))
     chosen: list[int] = [round(float(place)) for place in places]
-    return Rows(rows.vectors[chosen], tuple(rows.languages[row] for row in chosen))
+    return TaggedVectors(rows.vectors[chosen], tuple(rows.languages[row] for row in chosen))
 
 
-def _neighbours_found(adaptation: QueryAdaptation, texts: Rows) -> float:
+def _neighbours_found(adaptation: QueryAdaptation, texts: TaggedVectors) -> float:
     vectors = texts.vectors.astype(np.float32)
     contexts = [Context(language=language or None) for language in texts.languages]
     stored = np.stack([adaptation.vector(x, context) for x, context in zip(vectors, contexts, strict=True)])

@@ -13,7 +13,6 @@ import numpy as np
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.steps.language_maps import LanguageMaps
-from alignstream.models.adapter.steps.step import MIN_NORM
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.checks.gate import (
     MIN_TRANSLATION_PAIRS,
@@ -25,8 +24,9 @@ from alignstream.models.checks.gate import (
 )
 from alignstream.models.checks.neighbours import N_NEIGHBOURS, neighbours_kept
 from alignstream.models.fit.closed_form import PairSums, low_rank_factors, shrunk_by_pairs
-from alignstream.models.serving.epoch import Memory, Rows
+from alignstream.models.serving.epoch import Memory, TaggedVectors
 from alignstream.models.serving.tenant_map import TenantMap
+from alignstream.models.unit_vectors import unit_rows
 
 #: λ: what the adapter is worth beside pairs, in pairs. Of 2, 4, 6, 10 and 20 the lower ones gain most from
 #: 100 pairs, and 2 harms single languages with 10.
@@ -47,7 +47,7 @@ MAX_MAP_BYTES: Final = 2_500_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Judged:
+class MapVerdict:
     """What became of one language's pairs."""
 
     language: str
@@ -55,14 +55,16 @@ class Judged:
     verdict: Verdict
 
 
-def fit_tenant_map(memory: Memory, bank: Rows, adapter: Adapter) -> tuple[TenantMap | None, list[Judged]]:
+def fit_tenant_map(
+    memory: Memory, bank: TaggedVectors, adapter: Adapter
+) -> tuple[TenantMap | None, list[MapVerdict]]:
     """Fit and judge the maps of all languages that a tenant has pairs of.
 
     Parameters
     ----------
     memory : Memory
         Pairs, as encoded.
-    bank : Rows
+    bank : TaggedVectors
         Recent texts, as encoded: distractors and neighbours.
     adapter : Adapter
         What the maps correct.
@@ -71,7 +73,7 @@ def fit_tenant_map(memory: Memory, bank: Rows, adapter: Adapter) -> tuple[Tenant
     -------
     tenant_map : TenantMap or None
         The languages that passed; None where none did.
-    judged : list of Judged
+    judged : list of MapVerdict
         All languages that were fitted, by name.
 
     Notes
@@ -88,7 +90,7 @@ def fit_tenant_map(memory: Memory, bank: Rows, adapter: Adapter) -> tuple[Tenant
         verdict = _judge(
             X, Y, others=texts[bank_languages != language], own=texts[bank_languages == language]
         )
-        judged.append(Judged(language, len(X), verdict))
+        judged.append(MapVerdict(language, len(X), verdict))
         if verdict.is_accepted:
             fitted[language] = low_rank_factors(fit(X, Y) - np.eye(X.shape[1]), min(MAX_RANK, adapter.dim))
     if not fitted:
@@ -130,7 +132,7 @@ def _by_language(memory: Memory, adapter: Adapter) -> dict[str, tuple[Matrix, Ma
     return {language: (np.stack(X), np.stack(Y)) for language, (X, Y) in found.items()}
 
 
-def _aligned(rows: Rows, adapter: Adapter) -> Matrix:
+def _aligned(rows: TaggedVectors, adapter: Adapter) -> Matrix:
     vectors = rows.vectors.astype(np.float32)
     if len(vectors) == 0:
         return vectors
@@ -176,11 +178,8 @@ def _held_out(X: Matrix, Y: Matrix) -> Matrix:
 
 
 def _mapped(X: Matrix, W: Array64) -> Matrix:
-    moved = X.astype(np.float64) @ W
-    unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
-        np.float32
-    )
-    return unit
+    moved: Matrix = unit_rows(X.astype(np.float64) @ W).astype(np.float32)
+    return moved
 
 
 def _finds(X: Matrix, targets: Matrix, sources: Matrix) -> Array64:
@@ -195,6 +194,6 @@ def _finds(X: Matrix, targets: Matrix, sources: Matrix) -> Array64:
     return found
 
 
-def describe(item: Judged) -> str:
+def describe(item: MapVerdict) -> str:
     """Say in a line what became of one language's pairs."""
     return f"{item.language}: {'accepted' if item.verdict.is_accepted else 'refused'}, {item.verdict.reason}"

@@ -16,7 +16,7 @@ from alignstream.models.learner.drift import WINDOW, DriftTest, Finding
 from alignstream.models.learner.key_quota import KeyQuota
 from alignstream.models.learner.means import KEPT_TEXTS, MAX_LANGUAGES, RunningMeans
 from alignstream.models.learner.observed import Example, Pair, Text
-from alignstream.models.serving.epoch import Epoch, Examples, MeanKey, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, LabelExamples, MeanKey, Memory, TaggedVectors
 
 Reason = Literal["doubling", "drift", "feedback", "interval", "hand", "reset"]
 
@@ -293,27 +293,27 @@ class TenantState:
             dependence=self.drift.dependence,
             n_keys=self.key_quota.n_known,
             is_steady=self.suspended is None and not self.drift.is_suspicious,
-            bank=Rows(bank, bank_languages),
+            bank=TaggedVectors(bank, bank_languages),
             memory=Memory(
                 self._rows([(pair.source.vector, pair.source.language) for pair in pairs]),
                 self._rows([(pair.target.vector, pair.target.language) for pair in pairs]),
                 tuple(pair.id for pair in pairs),
                 tuple((pair.source.text, pair.target.text) for pair in pairs),
             ),
-            examples=Examples(
+            examples=LabelExamples(
                 self._rows([(example.vector, example.language) for example in examples]),
                 tuple(example.label_set for example in examples),
                 tuple(example.label for example in examples),
             ),
         )
 
-    def _rows(self, items: list[tuple[Vector32, str | None]]) -> Rows:
+    def _rows(self, items: list[tuple[Vector32, str | None]]) -> TaggedVectors:
         vectors = (
             np.stack([vector for vector, _ in items]).astype(np.float16)
             if items
             else np.zeros((0, self.dim), dtype=np.float16)
         )
-        return Rows(vectors, tuple(language or "" for _, language in items))
+        return TaggedVectors(vectors, tuple(language or "" for _, language in items))
 
     def opened(self) -> None:
         """Note that an epoch was decided on, whether it was published or refused: the next waits for as much again."""

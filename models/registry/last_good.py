@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError
 from alignstream.models.files import replace_file
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 from alignstream.models.registry.layout import Kind, Pointer
 
 POINTER_FILE = "pointer.json"
@@ -42,7 +42,7 @@ class LastGoodCopies:
     """
 
     def __init__(self, root: Path, registry_url: str) -> None:
-        address = wire.address(registry_url)
+        address = layout.address(registry_url)
         self.folder = root / hashlib.sha256(address.encode()).hexdigest()[:_ADDRESS_CHARACTERS]
 
     def save(self, kind: Kind, pointer: Pointer, blob: bytes) -> None:
@@ -56,8 +56,8 @@ class LastGoodCopies:
             The disk refused; the older copy stays.
         """
         folder = self._folder(kind, pointer.name)
-        raw = wire.encode_pointer(pointer)
-        wire.decode_pointer(raw, name=pointer.name, where="the pointer to save")
+        raw = layout.encode_pointer(pointer)
+        layout.decode_pointer(raw, name=pointer.name, where="the pointer to save")
         _check(pointer, blob, where="the blob to save")
         blob_path = folder / f"{pointer.sha256}.blob"
         try:
@@ -82,12 +82,12 @@ class LastGoodCopies:
             The disk refused.
         """
         path = self._folder(kind, name) / POINTER_FILE
-        raw = _read(path, wire.POINTER_BYTES_MAX)
+        raw = _read(path, layout.POINTER_BYTES_MAX)
         if raw is None:
             return None
-        pointer = wire.decode_pointer(raw, name=name, where=str(path))
+        pointer = layout.decode_pointer(raw, name=name, where=str(path))
         blob_path = path.with_name(f"{pointer.sha256}.blob")
-        blob = _read(blob_path, wire.BLOB_BYTES_MAX)
+        blob = _read(blob_path, layout.BLOB_BYTES_MAX)
         if blob is None:
             raise RegistryCorrupt(f"{blob_path} is gone, although {POINTER_FILE} names it; remove the folder")
         _check(pointer, blob, where=str(blob_path))
@@ -101,13 +101,13 @@ class LastGoodCopies:
         RegistryError
             The disk refused.
         """
-        wire.check_kind(kind)
+        layout.check_kind(kind)
         folder = self.folder / kind
         try:
             return sorted(
                 path.name
                 for path in folder.iterdir()
-                if wire.NAME_PATTERN.fullmatch(path.name) and (path / POINTER_FILE).exists()
+                if layout.NAME_PATTERN.fullmatch(path.name) and (path / POINTER_FILE).exists()
             )
         except FileNotFoundError:
             return []
@@ -115,8 +115,8 @@ class LastGoodCopies:
             raise RegistryError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
     def _folder(self, kind: Kind, name: str) -> Path:
-        wire.check_kind(kind)
-        wire.check_name(name)
+        layout.check_kind(kind)
+        layout.check_name(name)
         return self.folder / kind / name
 
 
@@ -125,7 +125,7 @@ def _check(pointer: Pointer, blob: bytes, *, where: str) -> None:
     found = hashlib.sha256(blob).hexdigest()
     if len(blob) != pointer.size_bytes or not hmac.compare_digest(found, pointer.sha256):
         raise RegistryCorrupt(
-            f"{where}: {len(blob)} bytes with sha256 {found[: wire.VERSION_CHARACTERS]}…, expected "
+            f"{where}: {len(blob)} bytes with sha256 {found[: layout.VERSION_CHARACTERS]}…, expected "
             f"{pointer.size_bytes} with {pointer.version}…; remove it; a new one comes from the registry"
         )
 

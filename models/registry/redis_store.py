@@ -20,7 +20,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError, RegistryUnavailable
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 from alignstream.models.registry.layout import Kind
 from alignstream.models.registry.store import StoreRules
 
@@ -90,7 +90,7 @@ class RedisStore(StoreRules):
         ca_file: Path | str | None = None,
         timeout_seconds: float = 0.5,
     ) -> None:
-        self._address = wire.address(url)
+        self._address = layout.address(url)
         self._timeout_seconds = timeout_seconds
         options = _connection_options(url, self._address, ca_file)
         options |= {"username": username} if username is not None else {}
@@ -116,27 +116,27 @@ class RedisStore(StoreRules):
         self._next_attempt_at = 0.0
 
     def _read_pointer(self, kind: Kind, name: str) -> bytes | None:
-        return self._get(wire.current_key(kind, name), wire.POINTER_BYTES_MAX)
+        return self._get(layout.current_key(kind, name), layout.POINTER_BYTES_MAX)
 
     def _read_pointers(self, kind: Kind) -> Mapping[str, bytes | RegistryCorrupt | None]:
         found: dict[str, bytes | RegistryCorrupt | None] = {}
         names = []
-        index = wire.names_key(kind)
+        index = layout.names_key(kind)
         for member in self._run("SMEMBERS", index):
             name = member.decode("utf-8", "backslashreplace")
-            if wire.NAME_PATTERN.fullmatch(name):
+            if layout.NAME_PATTERN.fullmatch(name):
                 names.append(name)
             else:
                 found[name] = RegistryCorrupt(
                     f"{index} lists {name[:80]!r}, which cannot be a name; remove it"
                 )
-        keys = [wire.current_key(kind, name) for name in names]
+        keys = [layout.current_key(kind, name) for name in names]
         fetched = []
         for name, key, n_bytes in zip(names, keys, self._run_each("STRLEN", keys), strict=True):
             if isinstance(n_bytes, Exception):
                 found[name] = self._corrupt(n_bytes, key)
-            elif n_bytes > wire.POINTER_BYTES_MAX:
-                found[name] = _too_large(key, n_bytes, wire.POINTER_BYTES_MAX)
+            elif n_bytes > layout.POINTER_BYTES_MAX:
+                found[name] = _too_large(key, n_bytes, layout.POINTER_BYTES_MAX)
             else:
                 fetched.append((name, key))
         values = self._run_each("GET", [key for _, key in fetched])
@@ -145,28 +145,28 @@ class RedisStore(StoreRules):
         return found
 
     def _read_history(self, kind: Kind, name: str, limit: int) -> list[bytes]:
-        entries: list[bytes] = self._run("LRANGE", wire.history_key(kind, name), 0, limit - 1)
+        entries: list[bytes] = self._run("LRANGE", layout.history_key(kind, name), 0, limit - 1)
         return entries
 
     def _read_blob(self, kind: Kind, name: str, sha256: str) -> bytes | None:
-        return self._get(wire.blob_key(kind, name, sha256), wire.BLOB_BYTES_MAX)
+        return self._get(layout.blob_key(kind, name, sha256), layout.BLOB_BYTES_MAX)
 
     def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
-        self._run("SET", wire.blob_key(kind, name, sha256), blob)
+        self._run("SET", layout.blob_key(kind, name, sha256), blob)
 
     def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
-        self._run("UNLINK", *(wire.blob_key(kind, name, sha256) for sha256 in sha256s))
+        self._run("UNLINK", *(layout.blob_key(kind, name, sha256) for sha256 in sha256s))
 
     def _milliseconds(self) -> int:
         seconds, microseconds = self._run("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def _swap(self, kind: Kind, name: str, expected: bytes | None, pointer: bytes) -> bool:
-        keys = (wire.current_key(kind, name), wire.history_key(kind, name), wire.names_key(kind))
+        keys = (layout.current_key(kind, name), layout.history_key(kind, name), layout.names_key(kind))
         # Never sent twice: if only the answer was lost, the second would find a conflict with ourselves.
         reply = self._run(
             *("EVAL", SWAP_SCRIPT, len(keys), *keys),
-            *(expected or b"", pointer, name, wire.HISTORY_MAX, wire.EVENTS_CHANNEL, f"{kind}:{name}"),
+            *(expected or b"", pointer, name, layout.HISTORY_MAX, layout.EVENTS_CHANNEL, f"{kind}:{name}"),
             is_repeatable=False,
         )
         if isinstance(reply, list):
@@ -206,7 +206,7 @@ class RedisStore(StoreRules):
             return False
         subscription: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # the library's
         try:
-            subscription.subscribe(wire.EVENTS_CHANNEL)
+            subscription.subscribe(layout.EVENTS_CHANNEL)
             # Only the server's confirmation makes it true that nothing is missed from here on.
             confirmation = subscription.get_message(timeout=self._timeout_seconds)
         except (redis.RedisError, OSError):

@@ -1,4 +1,4 @@
-"""The registry as a protocol, the rules that every store shares, and the store in memory.
+"""The registry as a protocol, and the rules that every store shares.
 
 A store keeps a few primitives (read, write, swap one pointer); `StoreRules` makes the protocol of them, so
 that revisions, conflicts and checks are the same everywhere. It must never import a client library.
@@ -7,13 +7,12 @@ that revisions, conflicts and checks are the same everywhere. It must never impo
 import abc
 import hashlib
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from alignstream.models.errors import RegistryConflict, RegistryCorrupt, RegistryError
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 from alignstream.models.registry.layout import Kind, Pointer
 
 #: Tries to move a pointer for a writer who named no revision; in every round one writer does get through.
@@ -56,7 +55,7 @@ class Store(Protocol):
         Parameters
         ----------
         kind, name
-            What it is; see `wire.check_name`.
+            What it is; see `layout.check_name`.
         blob : bytes
             1 byte to 8 MiB.
         dim, encoder, note
@@ -217,11 +216,11 @@ class StoreRules(abc.ABC):
         expected_revision: int | None = None,
     ) -> Pointer:
         """Store a blob and move the pointer to it; see `Store.publish`."""
-        wire.check_kind(kind)
-        wire.check_name(name)
-        if not 1 <= len(blob) <= wire.BLOB_BYTES_MAX:
+        layout.check_kind(kind)
+        layout.check_name(name)
+        if not 1 <= len(blob) <= layout.BLOB_BYTES_MAX:
             raise RegistryError(
-                f"{kind} {name}: {len(blob)} bytes cannot be published, 1 to {wire.BLOB_BYTES_MAX} can"
+                f"{kind} {name}: {len(blob)} bytes cannot be published, 1 to {layout.BLOB_BYTES_MAX} can"
             )
         sha256 = hashlib.sha256(blob).hexdigest()
 
@@ -229,30 +228,30 @@ class StoreRules(abc.ABC):
             return Pointer(
                 name=name,
                 revision=revision,
-                version=sha256[: wire.VERSION_CHARACTERS],
+                version=sha256[: layout.VERSION_CHARACTERS],
                 sha256=sha256,
                 size_bytes=len(blob),
-                created=wire.now_utc(),
+                created=layout.now_utc(),
                 dim=dim,
                 encoder=encoder,
                 note=note,
             )
 
         # Refuse what no reader would accept, and an outdated revision, before sending megabytes.
-        wire.decode_pointer(wire.encode_pointer(build(1)), name=name, where="what was to be published")
+        layout.decode_pointer(layout.encode_pointer(build(1)), name=name, where="what was to be published")
         self._expect(kind, name, expected_revision)
         self._write_blob(kind, name, sha256, bytes(blob))
         return self._advance(kind, name, build, expected_revision)
 
     def pointer(self, kind: Kind, name: str) -> Pointer | None:
         """Return the pointer of a name, or None; see `Store.pointer`."""
-        wire.check_kind(kind)
-        wire.check_name(name)
+        layout.check_kind(kind)
+        layout.check_name(name)
         return self._decoded(kind, name, self._read_pointer(kind, name))
 
     def pointers(self, kind: Kind) -> Mapping[str, Pointer | RegistryCorrupt]:
         """Return all names with their pointers or what is wrong with them; see `Store.pointers`."""
-        wire.check_kind(kind)
+        layout.check_kind(kind)
         found: dict[str, Pointer | RegistryCorrupt] = {}
         for name, raw in sorted(self._read_pointers(kind).items()):
             if isinstance(raw, RegistryCorrupt):
@@ -260,7 +259,7 @@ class StoreRules(abc.ABC):
                 continue
             try:
                 found[name] = self._decoded(kind, name, raw) or RegistryCorrupt(
-                    f"{wire.current_key(kind, name)} is gone, although {wire.names_key(kind)} lists it; "
+                    f"{layout.current_key(kind, name)} is gone, although {layout.names_key(kind)} lists it; "
                     f"publish it again"
                 )
             except RegistryCorrupt as error:
@@ -269,26 +268,26 @@ class StoreRules(abc.ABC):
 
     def history(self, kind: Kind, name: str) -> list[Pointer]:
         """Return former pointers, newest first; see `Store.history`."""
-        wire.check_kind(kind)
-        wire.check_name(name)
-        where = wire.history_key(kind, name)
+        layout.check_kind(kind)
+        layout.check_name(name)
+        where = layout.history_key(kind, name)
         return [
-            wire.decode_pointer(raw, name=name, where=where)
-            for raw in self._read_history(kind, name, wire.HISTORY_MAX)
+            layout.decode_pointer(raw, name=name, where=where)
+            for raw in self._read_history(kind, name, layout.HISTORY_MAX)
         ]
 
     def blob(self, kind: Kind, name: str, sha256: str) -> bytes:
         """Return a blob after checking it; see `Store.blob`."""
-        wire.check_kind(kind)
-        wire.check_name(name)
-        wire.check_sha256(sha256)
+        layout.check_kind(kind)
+        layout.check_name(name)
+        layout.check_sha256(sha256)
         blob = self._read_blob(kind, name, sha256)
-        where = wire.blob_key(kind, name, sha256)
+        where = layout.blob_key(kind, name, sha256)
         if blob is None:
             raise RegistryError(
                 f"{where} does not exist; publish {name} again, or roll back to another version"
             )
-        wire.check_blob(blob, sha256=sha256, where=where)
+        layout.check_blob(blob, sha256=sha256, where=where)
         return blob
 
     def move(self, kind: Kind, name: str, version: str, *, expected_revision: int | None = None) -> Pointer:
@@ -310,7 +309,7 @@ class StoreRules(abc.ABC):
                 version=target.version,
                 sha256=target.sha256,
                 size_bytes=target.size_bytes,
-                created=wire.now_utc(),
+                created=layout.now_utc(),
                 dim=target.dim,
                 encoder=target.encoder,
                 frozen=True,
@@ -333,7 +332,7 @@ class StoreRules(abc.ABC):
     def _decoded(self, kind: Kind, name: str, raw: bytes | None) -> Pointer | None:
         if raw is None:
             return None
-        return wire.decode_pointer(raw, name=name, where=wire.current_key(kind, name))
+        return layout.decode_pointer(raw, name=name, where=layout.current_key(kind, name))
 
     def _expect(self, kind: Kind, name: str, expected_revision: int | None) -> None:
         """Raise RegistryConflict when a revision was named and the pointer has another one."""
@@ -359,7 +358,7 @@ class StoreRules(abc.ABC):
             if expected_revision is not None:
                 self._compare(kind, name, current, expected_revision)
             pointer = build(self._next_revision(kind, name, current))
-            if self._swap(kind, name, raw, wire.encode_pointer(pointer)):
+            if self._swap(kind, name, raw, layout.encode_pointer(pointer)):
                 return pointer
             if expected_revision is None:
                 time.sleep(random.uniform(0, SWAP_PAUSE_SECONDS * attempt))  # noqa: S311 (spreads writers)
@@ -375,82 +374,9 @@ class StoreRules(abc.ABC):
         """
         if current is not None:
             return current.revision + 1
-        where = wire.history_key(kind, name)
+        where = layout.history_key(kind, name)
         past = [
-            wire.decode_pointer(raw, name=name, where=where).revision
+            layout.decode_pointer(raw, name=name, where=where).revision
             for raw in self._read_history(kind, name, 1)
         ]
         return max(self._milliseconds(), *(revision + 1 for revision in past), 1)
-
-
-class MemoryStore(StoreRules):
-    """A registry within this process: for tests, and for running without Redis.
-
-    Safe to use from several threads. It keeps the same bytes under the same keys as Redis.
-    """
-
-    def __init__(self) -> None:
-        self._values: dict[str, bytes] = {}
-        self._histories: dict[str, list[bytes]] = {}
-        self._names: dict[str, set[str]] = {}
-        self._changed = threading.Condition()
-        self._n_published = 0
-        self._n_hinted: int | None = None
-        self._is_closed = False
-
-    def _read_pointer(self, kind: Kind, name: str) -> bytes | None:
-        with self._changed:
-            return self._values.get(wire.current_key(kind, name))
-
-    def _read_pointers(self, kind: Kind) -> Mapping[str, bytes | RegistryCorrupt | None]:
-        with self._changed:
-            names = self._names.get(wire.names_key(kind), set())
-            return {name: self._values.get(wire.current_key(kind, name)) for name in names}
-
-    def _read_history(self, kind: Kind, name: str, limit: int) -> list[bytes]:
-        with self._changed:
-            return self._histories.get(wire.history_key(kind, name), [])[:limit]
-
-    def _read_blob(self, kind: Kind, name: str, sha256: str) -> bytes | None:
-        with self._changed:
-            return self._values.get(wire.blob_key(kind, name, sha256))
-
-    def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
-        with self._changed:
-            self._values[wire.blob_key(kind, name, sha256)] = blob
-
-    def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
-        with self._changed:
-            for sha256 in sha256s:
-                self._values.pop(wire.blob_key(kind, name, sha256), None)
-
-    def _milliseconds(self) -> int:
-        return int(time.time() * 1000)
-
-    def _swap(self, kind: Kind, name: str, expected: bytes | None, pointer: bytes) -> bool:
-        with self._changed:
-            key = wire.current_key(kind, name)
-            if self._values.get(key) != expected:
-                return False
-            history = self._histories.setdefault(wire.history_key(kind, name), [])
-            history.insert(0, pointer)
-            del history[wire.HISTORY_MAX :]
-            self._names.setdefault(wire.names_key(kind), set()).add(name)
-            self._values[key] = pointer
-            self._n_published += 1
-            self._changed.notify_all()
-            return True
-
-    def wait_for_hint(self, timeout_seconds: float) -> bool:
-        """Wait until something is published; see `Store.wait_for_hint`."""
-        with self._changed:
-            seen = self._n_published if self._n_hinted is None else self._n_hinted
-            self._changed.wait_for(lambda: self._is_closed or self._n_published > seen, timeout_seconds)
-            self._n_hinted = self._n_published
-            return self._n_published > seen and not self._is_closed
-
-    def close(self) -> None:
-        """Wake whoever waits; see `Store.close`."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()

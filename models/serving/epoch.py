@@ -47,7 +47,7 @@ class MeanKey(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
+class TaggedVectors:
     """Vectors as encoded and what belongs to each.
 
     Parameters
@@ -69,17 +69,17 @@ class Rows:
 class Memory:
     """Translations that the tenant vouches for: row by row a source, its target, an id, and how each text begins."""
 
-    sources: Rows
-    targets: Rows
+    sources: TaggedVectors
+    targets: TaggedVectors
     ids: tuple[str, ...]
     texts: tuple[tuple[str, str], ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Examples:
+class LabelExamples:
     """Texts and the labels that the tenant says they have."""
 
-    rows: Rows
+    rows: TaggedVectors
     label_sets: tuple[str, ...]
     labels: tuple[str, ...]
 
@@ -111,10 +111,10 @@ class Epoch:
         Different message keys behind the recent texts, as far as is remembered.
     is_steady : bool
         False while a change of the stream is being looked into.
-    bank : Rows
+    bank : TaggedVectors
         Recent texts.
     memory : Memory
-    examples : Examples
+    examples : LabelExamples
     tenant_map : TenantMap, optional
     """
 
@@ -129,9 +129,9 @@ class Epoch:
     dependence: float
     n_keys: int
     is_steady: bool
-    bank: Rows
+    bank: TaggedVectors
     memory: Memory
-    examples: Examples
+    examples: LabelExamples
     tenant_map: TenantMap | None = None
 
     @functools.cached_property
@@ -224,10 +224,10 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
 def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
     dim = int(values["dim"])
     memory, examples, found = values["memory"], values["examples"], values.get("map")
-    bank = Rows(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
-    sources = Rows(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
-    targets = Rows(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
-    rows = Rows(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
+    bank = TaggedVectors(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
+    sources = TaggedVectors(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
+    targets = TaggedVectors(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
+    rows = TaggedVectors(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
     tenant_map = None
     if found is not None:
         maps = LanguageMaps(
@@ -255,7 +255,7 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
             _names(memory["ids"]),
             tuple((str(one), str(two)) for one, two in memory["texts"]),
         ),
-        examples=Examples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
+        examples=LabelExamples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
         tenant_map=tenant_map,
     )
     _check_lengths(epoch)

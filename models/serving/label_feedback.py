@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.models.adapter.steps.step import MIN_NORM
-from alignstream.models.arrays import Matrix, Matrix64, Vector64
+from alignstream.models.arrays import Matrix, Vector64
+from alignstream.models.unit_vectors import unit_rows, unit_rows_without
 
 #: Examples that the text of a label itself is worth.
 LABEL_TEXTS: Final = 10.0
@@ -46,7 +46,7 @@ def corrected_prototypes(
     ndarray of shape (n_labels, dim), float32
         Unit vectors.
     """
-    V, Y = _without(prototypes, common), _without(examples, common)
+    V, Y = unit_rows_without(prototypes, common), unit_rows_without(examples, common)
     known = np.array(example_labels, dtype=object)
     own = [Y[known == label] for label in labels]
     n_all = sum(map(len, own))
@@ -56,20 +56,10 @@ def corrected_prototypes(
             for v, texts in zip(V, own, strict=True)
         ]
     )
-    unit: Matrix = (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), MIN_NORM)).astype(
-        np.float32
-    )
-    return unit
+    corrected: Matrix = unit_rows(moved).astype(np.float32)
+    return corrected
 
 
 def _weight(n: int, n_others: int, n_other_labels: int) -> float:
     """Return what each of a label's examples counts, so that the label does not lead by more than it may."""
     return min(1.0, (MAX_LEAD + n_others / max(1, n_other_labels)) / max(1, n))
-
-
-def _without(X: Matrix, common: Vector64 | None) -> Matrix64:
-    x64 = X.astype(np.float64)
-    if common is not None:
-        x64 = x64 - np.outer(x64 @ common, common)
-    unit: Matrix64 = x64 / np.maximum(np.linalg.norm(x64, axis=1, keepdims=True), MIN_NORM)
-    return unit

@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.models.adapter.steps.step import MIN_NORM
 from alignstream.models.arrays import Matrix, Vector32, Vector64
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: Divides similarities before the softmax over remembered sources. At 0.05 a source among 300 of its own domain took a
 #: quarter of the weight when it was asked for itself.

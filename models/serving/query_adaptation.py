@@ -16,12 +16,12 @@ import numpy as np
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import NEUTRAL, Context
 from alignstream.models.adapter.languages import LanguageTable, language_key
-from alignstream.models.adapter.steps.step import MIN_NORM
 from alignstream.models.arrays import Matrix, Vector32, Vector64
-from alignstream.models.serving.epoch import Epoch, MeanKey, Rows
+from alignstream.models.serving.epoch import Epoch, MeanKey, TaggedVectors
 from alignstream.models.serving.hubness import HubnessBank
 from alignstream.models.serving.label_feedback import corrected_prototypes
 from alignstream.models.serving.memory_attention import MemoryAttention
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: Texts that a language's expected place is worth beside its mean in the stream.
 PRIOR_TEXTS: Final = 20.0
@@ -187,7 +187,7 @@ def is_whole(context: Context) -> bool:
     return context.strength is None or context.strength == 1.0
 
 
-def _each(rows: Rows, transform: Callable[[Vector32, Context], Vector32]) -> Matrix:
+def _each(rows: TaggedVectors, transform: Callable[[Vector32, Context], Vector32]) -> Matrix:
     vectors = rows.vectors.astype(np.float32)
     if len(vectors) == 0:
         return vectors

@@ -6,7 +6,7 @@ from typing import Final
 
 from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Matrix
-from alignstream.models.labels.label_fit import MIN_KEYS, refine, why_not
+from alignstream.models.labels.refinement import MIN_KEYS, refine, why_not
 from alignstream.models.serving.query_adaptation import MAX_ADAPTATIONS, QueryAdaptation
 
 #: Label sets remembered with one adapter and epoch.

@@ -8,8 +8,9 @@ from typing import Final
 import numpy as np
 
 from alignstream.models.adapter.steps.language_maps import LanguageMaps
-from alignstream.models.adapter.steps.step import MIN_NORM, Tuning
+from alignstream.models.adapter.steps.step import Tuning
 from alignstream.models.arrays import Vector32
+from alignstream.models.unit_vectors import MIN_NORM
 
 VERSION_DIGITS: Final = 12
 

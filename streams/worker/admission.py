@@ -9,7 +9,7 @@ from typing import Literal
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.errors import LabelsError
-from alignstream.models.labels.fitted_labels import Fitted
+from alignstream.models.labels.fitted_labels import FittedLabels
 from alignstream.models.labels.label_set import MAX_LABELS, check_labels, check_template
 from alignstream.models.registry.follower import Catalogue
 from alignstream.streams.settings import Settings
@@ -54,14 +54,14 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
 class LabelRequest:
     """Labels to score, and where they came from (``label_set`` None: the message itself).
 
-    ``fitted`` may belong to another adapter or template than those of the message: ``Fitted.serves``.
+    ``fitted`` may belong to another adapter or template than those of the message: ``FittedLabels.serves``.
     """
 
     labels: tuple[str, ...]
     label_set: str | None
     template: str
     multi_label: bool
-    fitted: Fitted | None = None
+    fitted: FittedLabels | None = None
     steady_mix: bool = False
 
 

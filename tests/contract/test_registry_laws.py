@@ -24,8 +24,9 @@ from alignstream.models.errors import RegistryConflict, RegistryCorrupt, Registr
 from alignstream.models.registry import layout as wire
 from alignstream.models.registry import store as stores
 from alignstream.models.registry.layout import Pointer
+from alignstream.models.registry.memory_store import MemoryStore
 from alignstream.models.registry.redis_store import RedisStore
-from alignstream.models.registry.store import MemoryStore, Store
+from alignstream.models.registry.store import Store
 
 #: One call on a dead or frozen Redis: the time-out of 0.5 s, once more, and room for a busy machine.
 BOUND_SECONDS = 2.5

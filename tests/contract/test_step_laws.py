@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from alignstream.models.adapter.adapter import Adapter, from_bytes, space
-from alignstream.models.adapter.context import Choice, Context, State, choose
+from alignstream.models.adapter.context import Context, HyperParameter, KnownLanguage, choose
 from alignstream.models.adapter.languages import LanguageTable, language_key
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.adapter.steps.kinds import KINDS, make_step
@@ -407,7 +407,7 @@ def test_a_withheld_language_falls_back_to_what_the_vector_resembles(seed: int) 
     for step in (less, hard):
         adapter = Adapter(ENCODER, DIM, (step,))
         assert adapter.transform_one(x, Context("pt-BR")).tobytes() == adapter.transform_one(x).tobytes()
-        assert adapter.tune(Context("pt-BR")).shrinkage == Choice(
+        assert adapter.tune(Context("pt-BR")).shrinkage == HyperParameter(
             0.0, "the adapter does not know language 'pt-BR'"
         )
     assert less.weights(x.astype(np.float64), Tuning("pt-BR", 1.0)).sum() == pytest.approx(1.0)
@@ -480,7 +480,7 @@ def test_what_a_step_knows_of_languages_reaches_whoever_asks_the_adapter(kind: s
         return
     assert adapter.evidence(means.means64[2].astype(np.float32)).seen == means.languages[2]
     known = adapter.tune(Context("pt-BR")).shrinkage
-    assert known.value == choose(Context("pt-BR"), State("pt-Latn", means.counts[4])).shrinkage.value
+    assert known.value == choose(Context("pt-BR"), KnownLanguage("pt-Latn", means.counts[4])).shrinkage.value
 
 
 @every_kind
@@ -569,7 +569,7 @@ def test_each_override_names_a_space_of_its_own(name: str) -> None:
 
 
 states = st.builds(
-    State,
+    KnownLanguage,
     language=st.sampled_from([None, "pt-Latn"]),
     n_texts=st.integers(0, 10**6),
     temperature=st.floats(0.01, 1.0),
@@ -578,7 +578,7 @@ states = st.builds(
 
 @given(context=contexts(), state=states)
 @untimed
-def test_choosing_is_pure_and_gives_reasons(context: Context, state: State) -> None:
+def test_choosing_is_pure_and_gives_reasons(context: Context, state: KnownLanguage) -> None:
     found = choose(context, state)
     assert choose(dataclasses.replace(context), dataclasses.replace(state)) == found
     for name in ("strength", "shrinkage", "temperature"):
@@ -599,6 +599,6 @@ def test_choosing_is_pure_and_gives_reasons(context: Context, state: State) -> N
 
 
 def test_more_texts_behind_a_prototype_make_its_tag_count_more() -> None:
-    values = [choose(Context("pt"), State("pt-Latn", n)).shrinkage.value for n in (0, 1, 20, 500)]
+    values = [choose(Context("pt"), KnownLanguage("pt-Latn", n)).shrinkage.value for n in (0, 1, 20, 500)]
     assert values == sorted(values)
     assert (values[0], values[2]) == (0.0, 0.5)

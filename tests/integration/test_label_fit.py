@@ -24,7 +24,7 @@ from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.encoder.onnx import OnnxEncoder
-from alignstream.models.labels import label_fit
+from alignstream.models.labels import refinement
 from alignstream.models.labels.label_set import LabelSet, from_bytes, render
 from alignstream.models.labels.zero_shot import label_cosines
 from alignstream.ops.local.redis import RedisServer
@@ -232,7 +232,7 @@ def test_on_a_stream_of_one_topic_nothing_is_worse_than_without_a_fit(topics: To
     nearest = nearest_topics(topics)
     for topic, label in enumerate(topics.labels.labels):
         texts = topics.sample[nearest == topic]
-        stream = np.concatenate([texts] * (1 + label_fit.MIN_TEXTS // len(texts)))
+        stream = np.concatenate([texts] * (1 + refinement.MIN_TEXTS // len(texts)))
         found = topics.fit(stream)
         assert "one-sided" in found.warnings[0], label
         assert found.labels == topics.labels

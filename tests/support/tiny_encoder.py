@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from alignstream.export.encoders.pooling import append_pooling
 from alignstream.models.encoder import artifact
-from alignstream.models.encoder.artifact import Golden
+from alignstream.models.encoder.artifact import GoldenText
 
 DIM = 16
 MAX_TOKENS = 64
@@ -50,7 +50,7 @@ def write_artifact(folder: Path, *, n_work_layers: int = 0, weights_sha256: str 
         precision="fp32",
         opset=18,
         weights_sha256=weights_sha256,
-        golden=[Golden(GOLDEN, artifact.encode_vector(_golden()))],
+        golden=[GoldenText(GOLDEN, artifact.encode_vector(_golden()))],
         created_by="a test",
     )
     return folder

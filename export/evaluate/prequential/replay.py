@@ -30,7 +30,7 @@ from alignstream.models.labels.zero_shot import label_cosines
 from alignstream.models.learner.observed import Text
 from alignstream.models.learner.regression_check import judge_epoch
 from alignstream.models.learner.tenant_state import TenantState
-from alignstream.models.serving.epoch import Rows
+from alignstream.models.serving.epoch import TaggedVectors
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 
 #: Messages of one batch of observations, as the worker publishes them: epochs open between two batches.
@@ -166,7 +166,7 @@ class _Learner:
         """Return what an epoch at this moment would serve with; without a bank its hubness is not to be asked for."""
         epoch = self.state.epoch(encoder=self._adapter.encoder, tenant="evaluation", reason="interval")
         if not with_bank:
-            none = Rows(np.zeros((0, self._adapter.dim), dtype=np.float16), ())
+            none = TaggedVectors(np.zeros((0, self._adapter.dim), dtype=np.float16), ())
             epoch = dataclasses.replace(epoch, bank=none)
         return QueryAdaptation(self._adapter, epoch)
 

@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 import numpy as np
 
 from alignstream.models.adapter.steps.step import (
-    MIN_NORM,
     UNTUNED,
     Step,
     Tuning,
@@ -17,6 +16,7 @@ from alignstream.models.adapter.steps.step import (
 )
 from alignstream.models.arrays import Matrix, Matrix64, Vector64
 from alignstream.models.errors import AdapterCorrupt
+from alignstream.models.unit_vectors import MIN_NORM
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

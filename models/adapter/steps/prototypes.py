@@ -10,7 +10,6 @@ import numpy as np
 from alignstream.models.adapter.steps.language_means import LanguageMeans, check_languages
 from alignstream.models.adapter.steps.step import (
     EXAMPLE_LANGUAGES,
-    MIN_NORM,
     UNTUNED,
     CommonPart,
     Step,
@@ -22,6 +21,7 @@ from alignstream.models.adapter.steps.step import (
 )
 from alignstream.models.arrays import Matrix, Vector64
 from alignstream.models.errors import AdapterCorrupt
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: Languages differ in their spread by tens of percent; unit vectors lie at most 2 apart.
 MIN_SPREAD: Final = 0.01

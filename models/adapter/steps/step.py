@@ -17,8 +17,6 @@ from alignstream.models.adapter.steps.language_means import LanguageMeans
 from alignstream.models.arrays import Matrix, Vector64
 from alignstream.models.errors import AdapterCorrupt
 
-#: A direction shorter than this says nothing.
-MIN_NORM: Final = 1e-9
 #: Languages of the examples: with regions and scripts that tags get wrong.
 EXAMPLE_LANGUAGES: Final = (
     "de-Latn", "en-Latn", "fa-Arab", "nb-Latn", "pt-Latn", "sr-Cyrl", "zh-Hant",

@@ -21,22 +21,24 @@ from alignstream.models.adapter.adapter import Adapter, identity
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import LabelsError, TextError
-from alignstream.models.labels import label_fit
-from alignstream.models.labels.label_fit import (
+from alignstream.models.labels import calibration, zero_shot
+from alignstream.models.labels.calibration import (
     MIN_EXAMPLES,
-    MIN_KEYS,
-    MIN_TEXTS,
     calibration_error,
-    centre_labels,
     fit_margin,
     fit_temperature,
     fit_thresholds,
-    label_bias,
     match_thresholds,
+)
+from alignstream.models.labels.label_set import LabelSet
+from alignstream.models.labels.refinement import (
+    MIN_KEYS,
+    MIN_TEXTS,
+    centre_labels,
+    label_bias,
     refine,
     why_not,
 )
-from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import TEMPERATURE, label_cosines
 
 DIM = 24
@@ -248,7 +250,7 @@ def test_a_threshold_lies_between_the_texts_of_a_label_and_the_others() -> None:
     places = np.array([0.1, 0.3, 0.5])
     cosines = places + np.where(gold, 0.05, -0.05) + 0.01 * draw.standard_normal(gold.shape)
     thresholds = fit_thresholds(cosines, gold)
-    assert label_fit.balanced_accuracy(cosines >= thresholds, gold) > 0.95
+    assert calibration.balanced_accuracy(cosines >= thresholds, gold) > 0.95
     without = gold.copy()
     without[:, 2] = False
     assert 0.1 < fit_thresholds(cosines, without)[2] < 0.4, "a label without examples takes the shared one"
@@ -259,7 +261,7 @@ def test_a_threshold_lies_between_the_texts_of_a_label_and_the_others() -> None:
 def test_thresholds_without_examples_keep_the_share_of_texts_that_a_label_applies_to() -> None:
     draw = np.random.default_rng(0)
     plain, moved = 0.1 * draw.standard_normal((2, 1000, 3))
-    share = (plain >= label_fit.MULTI_LABEL_MIDPOINT).mean(axis=0)
+    share = (plain >= zero_shot.MULTI_LABEL_MIDPOINT).mean(axis=0)
     assert (moved >= match_thresholds(plain, moved)).mean(axis=0) == pytest.approx(share, abs=0.002)
 
 
@@ -459,4 +461,4 @@ def test_examples_are_taken_out_of_the_sample(tmp_path: Path) -> None:
 
 
 def test_the_temperature_of_plain_labels_without_examples_is_the_one_that_serves() -> None:
-    assert label_fit.uncalibrated(is_refined=False).temperature == TEMPERATURE
+    assert calibration.uncalibrated(is_refined=False).temperature == TEMPERATURE

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from alignstream.export.encoders.artifact_folder import new_folder
 from alignstream.export.encoders.pooling import Activation, Dense, append_pooling
 from alignstream.models.encoder import artifact
-from alignstream.models.encoder.artifact import Golden, Manifest, Pooling
+from alignstream.models.encoder.artifact import GoldenText, Manifest, Pooling
 from alignstream.models.encoder.onnx import OnnxEncoder, refuse_external_data
 from alignstream.models.encoder.tokenizer import Tokens
 from alignstream.models.errors import (
@@ -100,7 +100,7 @@ def build(path: Path, *, pooling: Pooling = "mean", dense: tuple[Dense, ...] = (
     onnx.save(model, str(path / artifact.MODEL))
     write_tokenizer(path / artifact.TOKENIZER)
     text = "cat sits mat"
-    golden = [Golden(text, artifact.encode_vector(expected(text)))]
+    golden = [GoldenText(text, artifact.encode_vector(expected(text)))]
     artifact.seal(path, **fields(**{"golden": golden, **changes}))
     return path
 
@@ -252,20 +252,20 @@ def test_a_graph_with_another_pooling_is_refused_by_the_golden_vectors(tmp_path:
 
 
 def test_a_golden_vector_of_another_text_is_refused(tmp_path: Path) -> None:
-    golden = [Golden("cat", artifact.encode_vector(expected("mat")))]
+    golden = [GoldenText("cat", artifact.encode_vector(expected("mat")))]
     with pytest.raises(ArtifactMismatch, match="cosine"):
         OnnxEncoder(build(tmp_path / "artifact", golden=golden))
 
 
 def test_a_golden_vector_of_another_length_is_refused(tmp_path: Path) -> None:
-    golden = [Golden("cat", artifact.encode_vector(np.ones(3, dtype=np.float32)))]
+    golden = [GoldenText("cat", artifact.encode_vector(np.ones(3, dtype=np.float32)))]
     with pytest.raises(ArtifactMismatch, match="instead of 3"):
         OnnxEncoder(build(tmp_path / "artifact", golden=golden))
 
 
 def test_a_golden_vector_that_is_no_vector_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError):
-        OnnxEncoder(build(tmp_path / "artifact", golden=[Golden("cat", "not base64!")]))
+        OnnxEncoder(build(tmp_path / "artifact", golden=[GoldenText("cat", "not base64!")]))
 
 
 def test_an_artifact_without_golden_vectors_is_refused(tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_dense_layer_does_what_numpy_does(tmp_path: Path, activation: Activati
     }
     vector = activations[activation](product)
     vector /= np.linalg.norm(vector)
-    golden = [Golden("cat", artifact.encode_vector(vector.astype(np.float32)))]
+    golden = [GoldenText("cat", artifact.encode_vector(vector.astype(np.float32)))]
     folder = build(tmp_path / "artifact", pooling="cls", dense=(layer,), dim=5, golden=golden)
     np.testing.assert_allclose(OnnxEncoder(folder).encode_texts(["mat"])[0], vector, atol=1e-6)
 

@@ -14,7 +14,7 @@ from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import LabelsError
 from alignstream.models.labels import label_set as label_sets
-from alignstream.models.labels.fitted_labels import Fitted, encode_prototypes
+from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import predict_one
 
@@ -33,13 +33,13 @@ def centred() -> Adapter:
     return Adapter("e" * 64, DIM, (Centre(np.full(DIM, 0.1, dtype=np.float32)),))
 
 
-def fitted(**changes: Any) -> Fitted:
+def fitted(**changes: Any) -> FittedLabels:
     values: dict[str, Any] = {
         "encoder": "e" * 64, "adapter_version": centred().version, "template": TEMPLATE, "dim": DIM,
         "prototypes": encode_prototypes(rows(3)), "bias": (0.1, 0.0, -0.1), "temperature": 0.05,
         "abstain_margin": 0.2, "report": {"texts": 300},
     }  # fmt: skip
-    return Fitted(**(values | changes))
+    return FittedLabels(**(values | changes))
 
 
 def test_sets_from_before_keep_their_bytes_and_their_version() -> None:

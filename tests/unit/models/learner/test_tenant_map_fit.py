@@ -25,14 +25,14 @@ from alignstream.models.learner.observed import Pair, Side
 from alignstream.models.learner.regression_check import judge_epoch
 from alignstream.models.learner.tenant_map_fit import PRIOR_WEIGHT, describe, fit, fit_tenant_map
 from alignstream.models.learner.tenant_state import TenantState
-from alignstream.models.serving.epoch import Epoch, MeanKey, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, MeanKey, Memory, TaggedVectors
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 
 untimed = settings(deadline=None, max_examples=15)
 seeds = st.integers(0, 2**32 - 1)
 #: What solving at once and updating pair by pair may differ by.
 MAX_ERROR = 1e-6
-NO_BANK = Rows(np.zeros((0, DIM), dtype=np.float16), ())
+NO_BANK = TaggedVectors(np.zeros((0, DIM), dtype=np.float16), ())
 Q = np.linalg.qr(np.random.default_rng(1).standard_normal((DIM, DIM)))[0]
 
 
@@ -98,7 +98,7 @@ def test_the_order_of_pairs_and_pairs_that_were_forgotten_and_came_again_change_
     seed: int, n: int, data: st.DataObject
 ) -> None:
     items = pairs(seed, n)
-    bank = Rows(
+    bank = TaggedVectors(
         np.stack(texts(np.random.default_rng(seed), 30, language=1)).astype(np.float16), ("en-Latn",) * 30
     )
     expected, judged = fit_tenant_map(taken(items), bank, adapter())
@@ -241,7 +241,7 @@ def test_a_map_that_changes_which_texts_are_alike_is_refused(monkeypatch: pytest
     flat[:, :2] = rng.standard_normal((DIM, 2))
     monkeypatch.setattr(tenant_maps, "fit", lambda _X, _Y: flat)
     own = np.stack(texts(rng, 40)).astype(np.float16)
-    found, (judged,) = fit_tenant_map(taken(pairs(0, 30)), Rows(own, ("de-Latn",) * 40), adapter())
+    found, (judged,) = fit_tenant_map(taken(pairs(0, 30)), TaggedVectors(own, ("de-Latn",) * 40), adapter())
     assert found is None
     assert "neighbours within the language" in judged.verdict.reason
 

@@ -13,11 +13,11 @@ from alignstream.models.adapter.adapter import IDENTITY, Adapter
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.errors import RegistryCorrupt, RegistryError, RegistryUnavailable
 from alignstream.models.labels.label_set import LabelSet
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 from alignstream.models.registry.follower import Follower, Served
 from alignstream.models.registry.last_good import LastGoodCopies
 from alignstream.models.registry.layout import Kind, Pointer
-from alignstream.models.registry.store import MemoryStore
+from alignstream.models.registry.memory_store import MemoryStore
 
 ENCODER = hashlib.sha256(b"encoder").hexdigest()
 DIM = 4
@@ -173,7 +173,7 @@ def test_a_rollback_serves_the_older_version_again(scene: Scene) -> None:
 
 
 def blob_key(pointer: Pointer) -> str:
-    return wire.blob_key("adapter", NAME, pointer.sha256)
+    return layout.blob_key("adapter", NAME, pointer.sha256)
 
 
 def test_a_wrong_blob_is_refused_once_and_the_last_good_one_serves(scene: Scene) -> None:
@@ -247,7 +247,7 @@ def test_a_registry_that_lets_nobody_read_is_asked_again(scene: Scene) -> None:
 def test_a_damaged_pointer_hides_no_other(scene: Scene) -> None:
     scene.push(adapter(0.1))
     scene.push(adapter(0.2), "other")
-    scene.registry.damage(wire.current_key("adapter", NAME), b"{")
+    scene.registry.damage(layout.current_key("adapter", NAME), b"{")
     scene.follower.refresh()
     scene.follower.refresh()
     assert (scene.served(), scene.served("other")) == (None, adapter(0.2).version)
@@ -259,13 +259,13 @@ def test_an_older_revision_is_refused_until_a_newer_one_comes(scene: Scene) -> N
     old = scene.push(adapter(0.1))
     scene.push(adapter(0.2))
     scene.follower.refresh()
-    scene.registry.damage(wire.current_key("adapter", NAME), wire.encode_pointer(old))
+    scene.registry.damage(layout.current_key("adapter", NAME), layout.encode_pointer(old))
     scene.follower.refresh()
     scene.follower.refresh()
     assert scene.served() == adapter(0.2).version
     assert scene.told.refusals == [("adapter", NAME, "stale-pointer")]
     newer = msgspec.structs.replace(old, revision=old.revision + 10)
-    scene.registry.damage(wire.current_key("adapter", NAME), wire.encode_pointer(newer))
+    scene.registry.damage(layout.current_key("adapter", NAME), layout.encode_pointer(newer))
     scene.follower.refresh()
     assert scene.served() == adapter(0.1).version
 

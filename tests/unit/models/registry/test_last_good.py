@@ -13,10 +13,10 @@ import pytest
 
 from alignstream.models.errors import RegistryCorrupt, RegistryError
 from alignstream.models.registry import last_good as copies_module
-from alignstream.models.registry import layout as wire
+from alignstream.models.registry import layout
 from alignstream.models.registry.last_good import LastGoodCopies
 from alignstream.models.registry.layout import Pointer
-from alignstream.models.registry.store import MemoryStore
+from alignstream.models.registry.memory_store import MemoryStore
 
 URL = "redis://127.0.0.1:6379/0"
 BLOB = b"first bytes"
@@ -93,7 +93,7 @@ def lengthen(path: Path) -> None:
 
 
 def overgrow(path: Path) -> None:
-    os.truncate(path, wire.BLOB_BYTES_MAX + 1)
+    os.truncate(path, layout.BLOB_BYTES_MAX + 1)
 
 
 def empty(path: Path) -> None:

@@ -21,18 +21,18 @@ from alignstream.models.serving.epoch import (
     FORMAT,
     MAX_EPOCH_BYTES,
     Epoch,
-    Examples,
+    LabelExamples,
     MeanKey,
     Memory,
-    Rows,
+    TaggedVectors,
     from_bytes,
 )
 from alignstream.models.serving.tenant_map import TenantMap
 
 
-def rows(n: int, seed: int) -> Rows:
+def rows(n: int, seed: int) -> TaggedVectors:
     X = made.unit(np.random.default_rng(seed).standard_normal((n, DIM))) if n else np.zeros((0, DIM))
-    return Rows(X.astype(np.float16), tuple(made.LANGUAGES[row % 4] for row in range(n)))
+    return TaggedVectors(X.astype(np.float16), tuple(made.LANGUAGES[row % 4] for row in range(n)))
 
 
 def epoch(seed: int = 0, *, n: int = 5, with_map: bool = True, number: int = 3) -> Epoch:
@@ -48,7 +48,7 @@ def epoch(seed: int = 0, *, n: int = 5, with_map: bool = True, number: int = 3) 
         means=rng.standard_normal((2, DIM)).astype(np.float32),
         weights=(3.5, 1000.0), dependence=1.25, n_keys=7, is_steady=True, bank=rows(n, 1),
         memory=Memory(rows(n, 2), rows(n, 3), tuple(map(str, range(n))), tuple((f"ä{i}", "b") for i in range(n))),
-        examples=Examples(rows(n, 4), ("topics",) * n, ("sports",) * n),
+        examples=LabelExamples(rows(n, 4), ("topics",) * n, ("sports",) * n),
         tenant_map=TenantMap(maps, "0" * 12) if with_map else None,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from alignstream.models.adapter.steps.language_maps import LanguageMaps
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.arrays import Matrix, Vector32, Vector64
 from alignstream.models.serving import query_adaptation as serving
-from alignstream.models.serving.epoch import Epoch, Examples, MeanKey, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, LabelExamples, MeanKey, Memory, TaggedVectors
 from alignstream.models.serving.hubness import BANK_TEXTS, MIN_BANK
 from alignstream.models.serving.label_feedback import LABEL_TEXTS, MAX_LEAD, corrected_prototypes
 from alignstream.models.serving.memory_attention import (
@@ -39,15 +39,15 @@ from alignstream.models.serving.tenant_map import TenantMap
 
 untimed = settings(deadline=None, max_examples=25)
 seeds = st.integers(0, 2**32 - 1)
-NOTHING = Rows(np.zeros((0, DIM), dtype=np.float16), ())
+NOTHING = TaggedVectors(np.zeros((0, DIM), dtype=np.float16), ())
 #: float32 in, float32 out, float64 inside.
 MAX_ERROR = 1e-6
 #: How far a query may move for a pair that does not resemble it, and how far one must that does.
 UNNOTICED = 0.02
 
 
-def rows(X: Any, languages: Sequence[str]) -> Rows:
-    return Rows(np.asarray(X, dtype=np.float16).reshape(len(languages), DIM), tuple(languages))
+def rows(X: Any, languages: Sequence[str]) -> TaggedVectors:
+    return TaggedVectors(np.asarray(X, dtype=np.float16).reshape(len(languages), DIM), tuple(languages))
 
 
 def mean_key(name: str) -> MeanKey:
@@ -61,7 +61,7 @@ def epoch(**fields: Any) -> Epoch:
     nothing: dict[str, Any] = {
         "encoder": ENCODER, "tenant": "a", "number": 1, "dim": DIM, "reason": "hand", "languages": (),
         "weights": (100.0,) * len(means), "dependence": 1.0, "n_keys": 9, "is_steady": True, "bank": NOTHING,
-        "memory": Memory(NOTHING, NOTHING, (), ()), "examples": Examples(NOTHING, (), ()),
+        "memory": Memory(NOTHING, NOTHING, (), ()), "examples": LabelExamples(NOTHING, (), ()),
     }  # fmt: skip
     return Epoch(**(nothing | {"means": means} | fields))
 
@@ -82,7 +82,7 @@ def busy(seed: int, **fields: Any) -> Epoch:
         means=centres() + 0.2 * made.unit(rng.standard_normal(DIM)), languages=LANGUAGES, weights=(50.0,) * 4,
         bank=rows(texts, tags),
         memory=Memory(rows(texts, tags), rows(others, ["en-Latn"] * 48), tuple(map(str, range(48))), (("", ""),) * 48),
-        examples=Examples(rows(texts, tags), ("topics",) * 48, ("sports",) * 48), **fields,
+        examples=LabelExamples(rows(texts, tags), ("topics",) * 48, ("sports",) * 48), **fields,
     )  # fmt: skip
 
 

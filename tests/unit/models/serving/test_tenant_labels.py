@@ -9,7 +9,7 @@ from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import NEUTRAL
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
-from alignstream.models.serving.epoch import Epoch, Examples, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, LabelExamples, Memory, TaggedVectors
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.models.serving.tenant_labels import TenantLabels, TenantLabelsCache
 
@@ -34,14 +34,14 @@ def texts(counts: tuple[int, int, int], seed: int = 0) -> Matrix:
 
 
 def epoch(
-    bank: Matrix, *, n_keys: int = 50, is_steady: bool = True, examples: Examples | None = None
+    bank: Matrix, *, n_keys: int = 50, is_steady: bool = True, examples: LabelExamples | None = None
 ) -> Epoch:
-    nothing = Rows(np.zeros((0, DIM), dtype=np.float16), ())
+    nothing = TaggedVectors(np.zeros((0, DIM), dtype=np.float16), ())
     return Epoch(
         encoder="e", tenant="t", number=3, dim=DIM, reason="doubling", languages=(),
         means=np.zeros((0, DIM), dtype=np.float32), weights=(), dependence=1.0, n_keys=n_keys, is_steady=is_steady,
-        bank=Rows(bank.astype(np.float16), ("",) * len(bank)), memory=Memory(nothing, nothing, (), ()),
-        examples=examples or Examples(nothing, (), ()),
+        bank=TaggedVectors(bank.astype(np.float16), ("",) * len(bank)), memory=Memory(nothing, nothing, (), ()),
+        examples=examples or LabelExamples(nothing, (), ()),
     )  # fmt: skip
 
 
@@ -93,13 +93,13 @@ def test_a_stream_that_is_not_steady_leaves_labels_alone_whatever_its_owner_says
 
 def test_feedback_moves_its_label_alone_and_only_in_its_set() -> None:
     example = unit(np.eye(DIM)[7] + np.eye(DIM)[0])
-    rows = Rows(np.stack([example] * 4).astype(np.float16), ("",) * 4)
-    of = epoch(texts((5, 5, 5)), examples=Examples(rows, ("colours",) * 3 + ("other",), ("red",) * 4))
+    rows = TaggedVectors(np.stack([example] * 4).astype(np.float16), ("",) * 4)
+    of = epoch(texts((5, 5, 5)), examples=LabelExamples(rows, ("colours",) * 3 + ("other",), ("red",) * 4))
     moved = ask(labels_of(of), steady_mix=False)
     assert moved is not None
     assert moved[0] @ example > PROTOTYPES[0] @ example
     np.testing.assert_allclose(moved[1:], PROTOTYPES[1:], atol=1e-6)
-    other = dataclasses.replace(of, examples=Examples(rows, ("other",) * 4, ("red",) * 4))
+    other = dataclasses.replace(of, examples=LabelExamples(rows, ("other",) * 4, ("red",) * 4))
     assert ask(labels_of(other), steady_mix=False) is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.steps.centre import Centre
-from alignstream.models.labels.fitted_labels import Fitted, encode_prototypes
+from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.ops.admin.doctor import fitted_labels
@@ -27,7 +27,7 @@ def told(tmp_path: Path, own_template: str | None = None, **changes: Any) -> lis
     }  # fmt: skip
     sets = {
         "plain": LabelSet(("a", "b")),
-        "topics": LabelSet(("a", "b"), template=own_template, fitted=Fitted(**(values | changes))),
+        "topics": LabelSet(("a", "b"), template=own_template, fitted=FittedLabels(**(values | changes))),
     }
     found = Catalogue(
         MappingProxyType({"default": Served(ADAPTER, "registry", 0.0)}),

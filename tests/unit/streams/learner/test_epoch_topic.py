@@ -12,9 +12,9 @@ import pytest
 
 from alignstream.models.errors import Fenced
 from alignstream.models.registry.layout import epoch_name
-from alignstream.models.registry.store import MemoryStore
+from alignstream.models.registry.memory_store import MemoryStore
 from alignstream.models.serving import epoch as epochs
-from alignstream.models.serving.epoch import Epoch, Examples, Memory, Rows
+from alignstream.models.serving.epoch import Epoch, LabelExamples, Memory, TaggedVectors
 from alignstream.streams.learner import epoch_topic
 from alignstream.streams.learner.epoch_topic import EpochTopic
 from alignstream.streams.learner.epoch_writer import EpochWriter
@@ -288,14 +288,14 @@ def test_a_part_that_was_just_removed_is_not_taken_for_one_that_is_there(log: Lo
 
 def test_decisions_that_are_carried_out_again_after_a_crash_change_nothing(log: Log) -> None:
     nothing = np.zeros((0, 2), dtype=np.float16)
-    rows = Rows(nothing, ())
+    rows = TaggedVectors(nothing, ())
     place = ("encoder", "tenant")
 
     def opened(number: int, offset: int) -> Opened:
         epoch = Epoch(
             encoder="encoder", tenant="tenant", number=number, dim=2, reason="doubling", languages=(),
             means=np.zeros((0, 2), dtype=np.float32), weights=(), dependence=1.0, n_keys=0, is_steady=True,
-            bank=rows, memory=Memory(rows, rows, (), ()), examples=Examples(rows, (), ()),
+            bank=rows, memory=Memory(rows, rows, (), ()), examples=LabelExamples(rows, (), ()),
         )  # fmt: skip
         return Opened(epoch, (100 + offset, offset))
 

@@ -17,7 +17,7 @@ from alignstream.models.adapter.adapter import IDENTITY, Adapter, identity, spac
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.errors import EncoderFailed
-from alignstream.models.labels.fitted_labels import Fitted, encode_prototypes
+from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.learner.observed import Example, Text
 from alignstream.models.learner.tenant_state import TenantState
@@ -400,7 +400,9 @@ def with_fitted(encoder: FakeEncoder, /, **changes: Any) -> Catalogue:
         "bias": (5.0, 0.0), "temperature": 0.1,
     }  # fmt: skip
     multi_label = "thresholds" in changes
-    labels = LabelSet(("sports", "science"), multi_label=multi_label, fitted=Fitted(**(values | changes)))
+    labels = LabelSet(
+        ("sports", "science"), multi_label=multi_label, fitted=FittedLabels(**(values | changes))
+    )
     return dataclasses.replace(
         catalogue(encoder), label_sets=MappingProxyType({"topics": Served(labels, "registry", 0.0)})
     )
