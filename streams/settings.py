@@ -372,9 +372,9 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
         return Settings(**overrides)
     except ValidationError as error:
         lines = []
-        for item in error.errors(include_url=False, include_input=False):
-            name = ".".join(str(part) for part in item["loc"])
-            message = _MESSAGES.get(item["type"], item["msg"])
+        for problem in error.errors(include_url=False, include_input=False):
+            name = ".".join(str(part) for part in problem["loc"])
+            message = _MESSAGES.get(problem["type"], problem["msg"])
             lines.append(f"{PREFIX}{name.upper()}: {message}" if name else message)
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # not TOML, or not JSON where a list is expected

@@ -39,12 +39,12 @@ def ancestry(language: str) -> list[str]:
     key = language_key(language)
     if key is None:
         return []
-    found: list[str] = []
+    groups: list[str] = []
     current = _parents().get(key.partition("-")[0])
-    while current not in (None, _ALL) and current not in found:
-        found.append(str(current))
+    while current not in (None, _ALL) and current not in groups:
+        groups.append(str(current))
         current = _parents().get(current)
-    return found
+    return groups
 
 
 def relatives(language: str, keys: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -66,7 +66,7 @@ def relatives(language: str, keys: Sequence[str]) -> tuple[str | None, list[str]
     """
     own = language_key(language)
     for group in ancestry(language):
-        found = [key for key in keys if key != own and group in ancestry(key)]
-        if len(found) >= MIN_RELATIVES:
-            return group, found
+        related = [key for key in keys if key != own and group in ancestry(key)]
+        if len(related) >= MIN_RELATIVES:
+            return group, related
     return None, []

@@ -17,10 +17,10 @@ def packaged_adapter(encoder: str) -> Adapter | None:
     folder = importlib.resources.files("alignstream.models.adapter") / "packaged"
     if not folder.is_dir():
         return None
-    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if item.name.endswith(".safetensors"):
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if file.name.endswith(".safetensors"):
             try:
-                return from_bytes(item.read_bytes(), encoder=encoder)
+                return from_bytes(file.read_bytes(), encoder=encoder)
             except AdapterMismatch:
                 continue
     return None

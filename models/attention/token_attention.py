@@ -238,12 +238,12 @@ def owners(spans: Sequence[Span], words: Sequence[Span]) -> list[int | None]:
     spans, words : sequence of (int, int)
         Characters of tokens and of words: start, and end excluded.
     """
-    found: list[int | None] = []
+    owned_by: list[int | None] = []
     for start, end in spans:
         shared = [min(end, stop) - max(start, first) for first, stop in words]
         best = max(range(len(words)), key=shared.__getitem__, default=None)
-        found.append(best if best is not None and shared[best] > 0 else None)
-    return found
+        owned_by.append(best if best is not None and shared[best] > 0 else None)
+    return owned_by
 
 
 def word_links(

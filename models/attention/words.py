@@ -40,13 +40,13 @@ def word_spans(text: str, tokens: tuple[tuple[int, int], ...]) -> tuple[tuple[in
         Characters of each word, in order. Signs are words of their own; so are the tokens of scripts that are
         written without spaces, as characters do not say where their words end.
     """
-    found: list[tuple[int, int]] = []
+    words: list[tuple[int, int]] = []
     for start, end in tokens:
-        if found and start <= found[-1][1] and (start < found[-1][1] or _joins(text, start)):
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if words and start <= words[-1][1] and (start < words[-1][1] or _joins(text, start)):
+            words[-1] = (words[-1][0], max(words[-1][1], end))
         else:
-            found.append((start, end))
-    return tuple(found)
+            words.append((start, end))
+    return tuple(words)
 
 
 def _joins(text: str, position: int) -> bool:

@@ -148,10 +148,10 @@ def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
     """
     if len(distractors) == 0:
         raise AdapterError("margins need distractors: other texts in the target language")
-    wide, others = X.astype(np.float64), distractors.astype(np.float64)
+    X64, others = X.astype(np.float64), distractors.astype(np.float64)
     k = min(N_DISTRACTORS, len(others))
-    nearest = np.partition(wide @ others.T, -k, axis=1)[:, -k:].mean(axis=1)
-    own: Array64 = np.einsum("ij,ij->i", wide, Y.astype(np.float64)) - nearest
+    nearest = np.partition(X64 @ others.T, -k, axis=1)[:, -k:].mean(axis=1)
+    own: Array64 = np.einsum("ij,ij->i", X64, Y.astype(np.float64)) - nearest
     return own
 
 
@@ -170,8 +170,8 @@ def translation_score(X: Matrix, Y: Matrix) -> float:
         a language that the encoder hardly knows are still far above 3; texts that have nothing to do with
         each other lie within 3 of zero.
     """
-    wide, other = X.astype(np.float64), Y.astype(np.float64)
-    differences = np.einsum("ij,ij->i", wide, other - np.roll(other, 1, axis=0))
+    X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
+    differences = np.einsum("ij,ij->i", X64, Y64 - np.roll(Y64, 1, axis=0))
     error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
     return float(differences.mean() / max(error, 1e-9))
 
@@ -243,8 +243,8 @@ def _interval(differences: Array64, seed: int) -> tuple[float, float, float]:
 
 def _draws(differences: Array64, seed: int) -> Array64:
     generator = np.random.Generator(np.random.PCG64(seed))
-    found = np.empty(DRAWS)
+    means = np.empty(DRAWS)
     for start in range(0, DRAWS, 100):
         positions = generator.integers(0, len(differences), size=(100, len(differences)))
-        found[start : start + 100] = differences[positions].mean(axis=1)
-    return found
+        means[start : start + 100] = differences[positions].mean(axis=1)
+    return means

@@ -33,9 +33,9 @@ def neighbours_kept(before: Matrix, after: Matrix, *, queries: Matrix | None = N
     """
     k = min(N_NEIGHBOURS, len(before) - 1)
     known = before @ before.T
-    found = (after if queries is None else queries) @ after.T
+    cosines = (after if queries is None else queries) @ after.T
     np.fill_diagonal(known, -np.inf)
-    np.fill_diagonal(found, -np.inf)
+    np.fill_diagonal(cosines, -np.inf)
     needed = np.partition(known, -k, axis=1)[:, -k] - SAME_COSINE
-    nearest = np.argpartition(found, -k, axis=1)[:, -k:]
+    nearest = np.argpartition(cosines, -k, axis=1)[:, -k:]
     return float(np.mean(np.take_along_axis(known, nearest, axis=1) >= needed[:, None]))

@@ -68,8 +68,8 @@ class OnnxEncoder:
                 folder / artifact.TOKENIZER, prefix=self.manifest.prefix, max_tokens=self.manifest.max_tokens
             )
             self._session = session.result()
-        self._inputs = {item.name for item in self._session.get_inputs()}
-        outputs = {item.name for item in self._session.get_outputs()}
+        self._inputs = {node.name for node in self._session.get_inputs()}
+        outputs = {node.name for node in self._session.get_outputs()}
         if not {SENTENCE, TOKEN} <= outputs or "input_ids" not in self._inputs:
             raise ArtifactMismatch(
                 f"encoder artifact {folder}: the graph must take input_ids and give {TOKEN} and {SENTENCE}, "
@@ -128,13 +128,13 @@ class OnnxEncoder:
             The graph failed, or gave numbers that are not finite.
         """
         placed = self._tokenizer.place(texts)
-        found = [
-            item.with_vectors(X)
-            for item, X in zip(placed, self.token_matrices([item.ids for item in placed]), strict=True)
+        vectors = [
+            tokens.with_vectors(X)
+            for tokens, X in zip(placed, self.token_matrices([tokens.ids for tokens in placed]), strict=True)
         ]
-        if not all(np.isfinite(item.vectors).all() for item in found):
+        if not all(np.isfinite(tokens.vectors).all() for tokens in vectors):
             raise InferenceError("the encoder gave a token vector that is not finite")
-        return found
+        return vectors
 
     def token_matrices(self, tokens: Sequence[Tokens]) -> list[Matrix]:
         """Return the vectors of every token: one (n_tokens, dim) float32 array a text, special tokens included."""

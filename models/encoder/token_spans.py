@@ -97,7 +97,7 @@ class PlacingTokenizer(Tokenizer):
         for number, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
             dropped = sum(len(rest.ids) - self._special for rest in encoding.overflowing)
             ids = Tokens(input_ids=tuple(encoding.ids), dropped=dropped)
-            found = []
+            kept = []
             for position, (start, end) in enumerate(encoding.offsets):
                 if encoding.special_tokens_mask[position] or end <= shift:
                     continue
@@ -105,10 +105,10 @@ class PlacingTokenizer(Tokenizer):
                 span = _trimmed(text, max(start - shift, 0), end - shift)
                 name = encoding.tokens[position]
                 if span is not None and not (name in _WORD_STARTS and text[slice(*span)] != name):
-                    found.append((position, name, span))
-            if not found:
+                    kept.append((position, name, span))
+            if not kept:
                 raise TextWithoutTokens(_why(number, text, ids))
-            positions, names, spans = zip(*found, strict=True)
+            positions, names, spans = zip(*kept, strict=True)
             placed.append(PlacedTokens(ids, positions, names, _with_marks(text, spans)))
         return placed
 
@@ -123,13 +123,13 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 def _with_marks(text: str, spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Give each token the marks behind it that no token stands for: ``e`` and an accent become one character."""
-    found = []
+    widened = []
     for (start, end), (limit, _) in itertools.zip_longest(spans, spans[1:], fillvalue=(len(text), len(text))):
         stop = end
         while stop < limit and unicodedata.category(text[stop])[0] == "M":
             stop += 1
-        found.append((start, stop))
-    return tuple(found)
+        widened.append((start, stop))
+    return tuple(widened)
 
 
 def _why(number: int, text: str, ids: Tokens) -> str:

@@ -54,8 +54,8 @@ class PairSums:
             )
         if not (np.all(np.isfinite(X)) and np.all(np.isfinite(Y))):
             raise AdapterError("vectors of pairs are not finite")
-        wide, target = X.astype(np.float64), Y.astype(np.float64)
-        return cls(wide.T @ wide, wide.T @ target, float(np.einsum("ij,ij->", target, target)), float(len(X)))
+        X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
+        return cls(X64.T @ X64, X64.T @ Y64, float(np.einsum("ij,ij->", Y64, Y64)), float(len(X)))
 
     @classmethod
     def zero(cls, dim: int) -> "PairSums":
@@ -83,8 +83,8 @@ class PairSums:
 def total(sums: Iterable[PairSums], dim: int) -> PairSums:
     """Add up sums; none are the sums of no pairs."""
     result = PairSums.zero(dim)
-    for item in sums:
-        result = result + item
+    for part in sums:
+        result = result + part
     return result
 
 

@@ -186,14 +186,14 @@ def self_learn(
 
 def _mean_nearest(X: Array64, Y: Array64, k: int, *, is_same: bool = False) -> Array64:
     """Return the mean cosine with the k nearest; where both sides are the same, a text is not its own neighbour."""
-    found = np.empty(len(X))
+    means = np.empty(len(X))
     for start in range(0, len(X), _BLOCK_ROWS):
         cosines = X[start : start + _BLOCK_ROWS] @ Y.T
         if is_same:
             rows = np.arange(len(cosines))
             cosines[rows, start + rows] = -np.inf
-        found[start : start + _BLOCK_ROWS] = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1)
-    return found
+        means[start : start + _BLOCK_ROWS] = np.partition(cosines, -k, axis=1)[:, -k:].mean(axis=1)
+    return means
 
 
 def _best(X: Array64, Y: Array64, near_x: Array64, near_y: Array64) -> tuple[NDArray[np.int64], Array64]:

@@ -33,9 +33,9 @@ def fit_spreads(attention: PrototypeAttention, texts: Mapping[str, Matrix]) -> d
     plain = dataclasses.replace(
         attention, common=0.0, spreads=np.ones(len(attention.means), dtype=np.float32)
     )
-    found = {}
+    spreads = {}
     for language, X in texts.items():
         tuning = Tuning(language=language, shrinkage=1.0)
         lengths = [np.linalg.norm(plain.transform_one(x.astype(np.float64), tuning)) for x in X]
-        found[language] = float(np.clip(np.mean(lengths), MIN_SPREAD, MAX_SPREAD))
-    return found
+        spreads[language] = float(np.clip(np.mean(lengths), MIN_SPREAD, MAX_SPREAD))
+    return spreads

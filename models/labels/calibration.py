@@ -106,8 +106,8 @@ def fit_margin(scores: NDArray[np.float64], gold: NDArray[np.bool_], *, wrong_co
     right = gold[np.arange(len(gold)), scores.argmax(axis=1)]
     candidates = np.concatenate([[0.0], np.sort(margins)])
     gains = [
-        float(right[margins >= item].sum() - wrong_cost * (~right[margins >= item]).sum())
-        for item in candidates
+        float(right[margins >= margin].sum() - wrong_cost * (~right[margins >= margin]).sum())
+        for margin in candidates
     ]
     return float(candidates[int(np.argmax(gains))])
 
@@ -229,8 +229,8 @@ def calibration_error(confidence: Vector64, is_right: NDArray[np.bool_]) -> floa
     """
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     error = 0.0
-    for item in np.unique(bins):
-        inside = bins == item
+    for number in np.unique(bins):
+        inside = bins == number
         error += float(abs(confidence[inside].mean() - is_right[inside].mean()) * inside.mean())
     return error
 

@@ -122,8 +122,8 @@ class DriftTest:
 
     def state(self) -> tuple[dict[str, float], dict[str, Vector64]]:
         """Return what has to be stored: numbers and vectors by name."""
-        found = {"sum": self._sum, "before": self._before}
-        vectors = {name: vector for name, vector in found.items() if vector is not None}
+        sums = {"sum": self._sum, "before": self._before}
+        vectors = {name: vector for name, vector in sums.items() if vector is not None}
         numbers = {"drawn": self._drawn, "squares": self._squares, "n": float(self._n)}
         return numbers | {f"history.{i}": value for i, value in enumerate(self._history)}, vectors
 

@@ -74,14 +74,14 @@ class KeyQuota:
 
     def oddity(self, texts: Sequence[tuple[int | None, bool]]) -> str | None:
         """Say what is odd about the keys of texts, each with whether it was new; None where nothing is."""
-        found, usual = _sample(texts), self._usual
+        sample, usual = _sample(texts), self._usual
         if self._n_samples < MIN_SAMPLES:
             return None
-        if usual.n_distinct >= MANY_KEYS and found.n_distinct < FEW_KEYS:
-            return f"{len(texts)} texts of {found.n_distinct} keys, where {usual.n_distinct} are usual"
+        if usual.n_distinct >= MANY_KEYS and sample.n_distinct < FEW_KEYS:
+            return f"{len(texts)} texts of {sample.n_distinct} keys, where {usual.n_distinct} are usual"
         for share, before, what in (
-            (found.null_share, usual.null_share, "no key"),
-            (found.new_share, usual.new_share, "a key never seen before"),
+            (sample.null_share, usual.null_share, "no key"),
+            (sample.new_share, usual.new_share, "a key never seen before"),
         ):
             if share - before > MAX_ODD_SHARE:
                 return f"{share:.0%} of the texts have {what}, where {before:.0%} are usual"
@@ -91,14 +91,14 @@ class KeyQuota:
         """Let one text count for what is usual; not called while a change is looked into."""
         self._current.append((key, is_new))
         if len(self._current) == SAMPLE:
-            found = _sample(self._current)
+            sample = _sample(self._current)
             self._n_samples += 1
             step = max(1.0 / self._n_samples, 0.1)
             before = self._usual
             self._usual = KeySample(
-                before.null_share + step * (found.null_share - before.null_share),
-                before.new_share + step * (found.new_share - before.new_share),
-                round(before.n_distinct + step * (found.n_distinct - before.n_distinct)),
+                before.null_share + step * (sample.null_share - before.null_share),
+                before.new_share + step * (sample.new_share - before.new_share),
+                round(before.n_distinct + step * (sample.n_distinct - before.n_distinct)),
             )
             self._current = []
 
@@ -109,7 +109,7 @@ class KeyQuota:
             "n_in_window": self._n_in_window,
             "young": sorted(self._young),
             "old": sorted(self._old),
-            "current": [list(item) for item in self._current],
+            "current": [list(text) for text in self._current],
             "usual": list(dataclasses.astuple(self._usual)),
             "n_samples": self._n_samples,
         }
@@ -117,14 +117,14 @@ class KeyQuota:
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "KeyQuota":
         """Go on from what was stored."""
-        found = cls()
-        found._counts = Counter(dict(map(tuple, state["counts"])))
-        found._n_in_window = state["n_in_window"]
-        found._young, found._old = set(state["young"]), set(state["old"])
-        found._current = [(key, is_new) for key, is_new in state["current"]]
-        found._usual = KeySample(*state["usual"])
-        found._n_samples = state["n_samples"]
-        return found
+        quota = cls()
+        quota._counts = Counter(dict(map(tuple, state["counts"])))
+        quota._n_in_window = state["n_in_window"]
+        quota._young, quota._old = set(state["young"]), set(state["old"])
+        quota._current = [(key, is_new) for key, is_new in state["current"]]
+        quota._usual = KeySample(*state["usual"])
+        quota._n_samples = state["n_samples"]
+        return quota
 
 
 def _sample(texts: Sequence[tuple[int | None, bool]]) -> KeySample:

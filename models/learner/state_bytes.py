@@ -107,8 +107,8 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     if values["format"] != FORMAT:
         raise PackedCorrupt(f"a tenant's state of another version: {str(values['format'])[:40]!r}")
     state = TenantState(int(values["dim"]))
-    for name, (_, found) in sections.items():
-        for kind, array in found.items():
+    for name, (_, section_arrays) in sections.items():
+        for kind, array in section_arrays.items():
             if kind != "weights" and (array.shape[-1:] != (state.dim,) or not np.all(np.isfinite(array))):
                 raise PackedCorrupt(
                     f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite"
@@ -161,7 +161,7 @@ def _side(fields: Sequence[Any], vector: Matrix16) -> Side:
 
 
 def _stacked(vectors: Sequence[Vector32], dim: int, kind: type) -> NDArray[Any]:
-    found: NDArray[Any] = np.zeros((len(vectors), dim), dtype=kind)
+    stacked: NDArray[Any] = np.zeros((len(vectors), dim), dtype=kind)
     for row, vector in enumerate(vectors):
-        found[row] = vector
-    return found
+        stacked[row] = vector
+    return stacked

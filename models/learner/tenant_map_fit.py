@@ -118,7 +118,7 @@ def fit(X: Matrix, Y: Matrix) -> Array64:
 
 def _by_language(memory: Memory, adapter: Adapter) -> dict[str, tuple[Matrix, Matrix]]:
     sources, targets = _aligned(memory.sources, adapter), _aligned(memory.targets, adapter)
-    found: dict[str, tuple[list[Matrix], list[Matrix]]] = {}
+    by_language: dict[str, tuple[list[Matrix], list[Matrix]]] = {}
     # In the order of ids, so that the order in which pairs came changes not one bit.
     for row in np.argsort(np.array(memory.ids, dtype=object), kind="stable"):
         one, other = memory.sources.languages[row], memory.targets.languages[row]
@@ -126,10 +126,10 @@ def _by_language(memory: Memory, adapter: Adapter) -> dict[str, tuple[Matrix, Ma
         if one == PIVOT and other != PIVOT:
             one, other, moved, fixed = other, one, fixed, moved
         if one and one != other:
-            X, Y = found.setdefault(one, ([], []))
+            X, Y = by_language.setdefault(one, ([], []))
             X.append(moved)
             Y.append(fixed)
-    return {language: (np.stack(X), np.stack(Y)) for language, (X, Y) in found.items()}
+    return {language: (np.stack(X), np.stack(Y)) for language, (X, Y) in by_language.items()}
 
 
 def _aligned(rows: TaggedVectors, adapter: Adapter) -> Matrix:
@@ -190,10 +190,10 @@ def _finds(X: Matrix, targets: Matrix, sources: Matrix) -> Array64:
     rows = np.arange(len(X))
     to = (X @ targets.T).argmax(axis=1) == rows
     back = (targets[: len(X)] @ sources.T).argmax(axis=1) == rows
-    found: Array64 = (to.astype(np.float64) + back) / 2.0
-    return found
+    shares: Array64 = (to.astype(np.float64) + back) / 2.0
+    return shares
 
 
-def describe(item: MapVerdict) -> str:
+def describe(judged: MapVerdict) -> str:
     """Say in a line what became of one language's pairs."""
-    return f"{item.language}: {'accepted' if item.verdict.is_accepted else 'refused'}, {item.verdict.reason}"
+    return f"{judged.language}: {'accepted' if judged.verdict.is_accepted else 'refused'}, {judged.verdict.reason}"

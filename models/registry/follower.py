@@ -163,9 +163,9 @@ class Follower:
                 if (kind, name) == ("adapter", IDENTITY):
                     continue
                 try:
-                    found = self._copies.load(kind, name)
-                    if found is not None:
-                        pointer, blob = found
+                    copy = self._copies.load(kind, name)
+                    if copy is not None:
+                        pointer, blob = copy
                         value = self._parse(kind, blob)
                         self._held[kind][name] = Served(value, "disk", self._clock(), pointer)
                 except (RegistryError, AdapterError, LabelsError, PackedCorrupt) as error:

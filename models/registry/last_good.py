@@ -122,10 +122,10 @@ class LastGoodCopies:
 
 def _check(pointer: Pointer, blob: bytes, *, where: str) -> None:
     """Raise RegistryCorrupt unless the blob is the one that the pointer names."""
-    found = hashlib.sha256(blob).hexdigest()
-    if len(blob) != pointer.size_bytes or not hmac.compare_digest(found, pointer.sha256):
+    actual = hashlib.sha256(blob).hexdigest()
+    if len(blob) != pointer.size_bytes or not hmac.compare_digest(actual, pointer.sha256):
         raise RegistryCorrupt(
-            f"{where}: {len(blob)} bytes with sha256 {found[: layout.VERSION_CHARACTERS]}…, expected "
+            f"{where}: {len(blob)} bytes with sha256 {actual[: layout.VERSION_CHARACTERS]}…, expected "
             f"{pointer.size_bytes} with {pointer.version}…; remove it; a new one comes from the registry"
         )
 

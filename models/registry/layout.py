@@ -233,10 +233,10 @@ def check_blob(blob: bytes, *, sha256: str, where: str) -> None:
     remedy = "publish it again, or roll back to another version"
     if not 1 <= len(blob) <= BLOB_BYTES_MAX:
         raise RegistryCorrupt(f"{where} holds {len(blob)} bytes, expected 1 to {BLOB_BYTES_MAX}; {remedy}")
-    found = hashlib.sha256(blob).hexdigest()
-    if not hmac.compare_digest(found, sha256):
+    actual = hashlib.sha256(blob).hexdigest()
+    if not hmac.compare_digest(actual, sha256):
         raise RegistryCorrupt(
-            f"{where} holds {len(blob)} bytes with sha256 {found[:VERSION_CHARACTERS]}…, "
+            f"{where} holds {len(blob)} bytes with sha256 {actual[:VERSION_CHARACTERS]}…, "
             f"expected {sha256[:VERSION_CHARACTERS]}…; {remedy}"
         )
 

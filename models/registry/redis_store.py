@@ -119,7 +119,7 @@ class RedisStore(StoreRules):
         return self._get(layout.current_key(kind, name), layout.POINTER_BYTES_MAX)
 
     def _read_pointers(self, kind: Kind) -> Mapping[str, bytes | RegistryCorrupt | None]:
-        found: dict[str, bytes | RegistryCorrupt | None] = {}
+        pointers: dict[str, bytes | RegistryCorrupt | None] = {}
         names = []
         index = layout.names_key(kind)
         for member in self._run("SMEMBERS", index):
@@ -127,22 +127,22 @@ class RedisStore(StoreRules):
             if layout.NAME_PATTERN.fullmatch(name):
                 names.append(name)
             else:
-                found[name] = RegistryCorrupt(
+                pointers[name] = RegistryCorrupt(
                     f"{index} lists {name[:80]!r}, which cannot be a name; remove it"
                 )
         keys = [layout.current_key(kind, name) for name in names]
         fetched = []
         for name, key, n_bytes in zip(names, keys, self._run_each("STRLEN", keys), strict=True):
             if isinstance(n_bytes, Exception):
-                found[name] = self._corrupt(n_bytes, key)
+                pointers[name] = self._corrupt(n_bytes, key)
             elif n_bytes > layout.POINTER_BYTES_MAX:
-                found[name] = _too_large(key, n_bytes, layout.POINTER_BYTES_MAX)
+                pointers[name] = _too_large(key, n_bytes, layout.POINTER_BYTES_MAX)
             else:
                 fetched.append((name, key))
         values = self._run_each("GET", [key for _, key in fetched])
         for (name, key), value in zip(fetched, values, strict=True):
-            found[name] = self._corrupt(value, key) if isinstance(value, Exception) else value
-        return found
+            pointers[name] = self._corrupt(value, key) if isinstance(value, Exception) else value
+        return pointers
 
     def _read_history(self, kind: Kind, name: str, limit: int) -> list[bytes]:
         entries: list[bytes] = self._run("LRANGE", layout.history_key(kind, name), 0, limit - 1)
@@ -170,9 +170,9 @@ class RedisStore(StoreRules):
             is_repeatable=False,
         )
         if isinstance(reply, list):
-            key, found, wanted = (part.decode() for part in reply)
+            key, actual, wanted = (part.decode() for part in reply)
             raise RegistryCorrupt(
-                f"{key} in {self._address} holds a {found}, not a {wanted}; remove it, then try again"
+                f"{key} in {self._address} holds a {actual}, not a {wanted}; remove it, then try again"
             )
         return bool(reply)
 

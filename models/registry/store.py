@@ -252,19 +252,19 @@ class StoreRules(abc.ABC):
     def pointers(self, kind: Kind) -> Mapping[str, Pointer | RegistryCorrupt]:
         """Return all names with their pointers or what is wrong with them; see `Store.pointers`."""
         layout.check_kind(kind)
-        found: dict[str, Pointer | RegistryCorrupt] = {}
+        pointers: dict[str, Pointer | RegistryCorrupt] = {}
         for name, raw in sorted(self._read_pointers(kind).items()):
             if isinstance(raw, RegistryCorrupt):
-                found[name] = raw
+                pointers[name] = raw
                 continue
             try:
-                found[name] = self._decoded(kind, name, raw) or RegistryCorrupt(
+                pointers[name] = self._decoded(kind, name, raw) or RegistryCorrupt(
                     f"{layout.current_key(kind, name)} is gone, although {layout.names_key(kind)} lists it; "
                     f"publish it again"
                 )
             except RegistryCorrupt as error:
-                found[name] = error
-        return found
+                pointers[name] = error
+        return pointers
 
     def history(self, kind: Kind, name: str) -> list[Pointer]:
         """Return former pointers, newest first; see `Store.history`."""

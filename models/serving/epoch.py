@@ -223,26 +223,26 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
 
 def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
     dim = int(values["dim"])
-    memory, examples, found = values["memory"], values["examples"], values.get("map")
+    memory, examples, map_values = values["memory"], values["examples"], values.get("map")
     bank = TaggedVectors(_checked(arrays, "bank", dim, np.float16), _names(values["bank"]))
     sources = TaggedVectors(_checked(arrays, "memory.sources", dim, np.float16), _names(memory["sources"]))
     targets = TaggedVectors(_checked(arrays, "memory.targets", dim, np.float16), _names(memory["targets"]))
     rows = TaggedVectors(_checked(arrays, "examples", dim, np.float16), _names(examples["languages"]))
     tenant_map = None
-    if found is not None:
+    if map_values is not None:
         maps = LanguageMaps(
-            left=arrays["map.left"], right=arrays["map.right"], languages=tuple(found["languages"])
+            left=arrays["map.left"], right=arrays["map.right"], languages=tuple(map_values["languages"])
         )
         if maps.dim != dim:
             raise PackedCorrupt(f"not {_WHAT}: its map has {maps.dim} numbers, not {dim}")
-        tenant_map = TenantMap(maps, str(found["adapter_version"]))
+        tenant_map = TenantMap(maps, str(map_values["adapter_version"]))
     epoch = Epoch(
         encoder=str(values["encoder"]),
         tenant=str(values["tenant"]),
         number=int(values["number"]),
         dim=dim,
         reason=str(values["reason"]),
-        languages=tuple(_mean_key(*item) for item in values["languages"]),
+        languages=tuple(_mean_key(*key) for key in values["languages"]),
         means=_checked(arrays, "means", dim, np.float32),
         weights=tuple(float(weight) for weight in values["weights"]),
         dependence=float(values["dependence"]),
@@ -263,9 +263,9 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
     return epoch
 
 
-def _names(found: Iterable[Any]) -> tuple[str, ...]:
-    names = tuple(found)
-    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
+def _names(stored: Iterable[Any]) -> tuple[str, ...]:
+    names = tuple(stored)
+    if isinstance(stored, str) or not all(isinstance(name, str) for name in names):
         raise TypeError("a list of names holds something else")
     return names
 
@@ -303,9 +303,9 @@ def _check_lengths(epoch: Epoch) -> None:
 
 
 def _checked(arrays: dict[str, NDArray[Any]], name: str, dim: int, kind: type) -> NDArray[Any]:
-    found = arrays[name]
-    if found.ndim != 2 or found.shape[1] != dim or found.dtype != kind:
-        raise PackedCorrupt(f"not {_WHAT}: its {name} have shape {found.shape} and type {found.dtype}")
-    if not np.all(np.isfinite(found)):
+    array = arrays[name]
+    if array.ndim != 2 or array.shape[1] != dim or array.dtype != kind:
+        raise PackedCorrupt(f"not {_WHAT}: its {name} have shape {array.shape} and type {array.dtype}")
+    if not np.all(np.isfinite(array)):
         raise PackedCorrupt(f"not {_WHAT}: its {name} hold numbers that are not finite")
-    return found
+    return array

@@ -12,8 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Generic, TypeVar, cast
 
 import faust
 import faust.streams
@@ -44,11 +44,15 @@ REBALANCE_SECONDS: Final = 60.0
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
 
-class Stopped(Exception):
+#: What a service has before it asks the broker.
+Prepared = TypeVar("Prepared")
+
+
+class _Stopped(Exception):
     """The process was told to stop before it had started."""
 
 
-class FaustService(abc.ABC):
+class FaustService(abc.ABC, Generic[Prepared]):
     """One process around one Faust app; a subclass says what runs in it.
 
     Parameters
@@ -65,22 +69,16 @@ class FaustService(abc.ABC):
         self._stop = threading.Event()
         self._was_assigned = False
         self._is_watched = threading.Event()
+        #: Called before each scrape with the seconds since 1970: metrics that are a matter of the moment.
+        self._before_scrape: list[Callable[[float], None]] = []
 
     @abc.abstractmethod
-    def _prepare(self) -> None:
+    def _prepare(self) -> Prepared:
         """Load what has to be there before the broker is asked; say in ``health`` what is waited for."""
 
     @abc.abstractmethod
-    def _app(self, limits: dict[str, int]) -> App:
+    def _app(self, prepared: Prepared, limits: dict[str, int]) -> App:
         """Make the app with its agents; ``limits`` is the largest record of each topic, in bytes."""
-
-    @abc.abstractmethod
-    def _before_scrape(self, now: float) -> None:
-        """Bring the metrics of the subclass up to date; ``now`` in seconds since 1970."""
-
-    def _n_progress(self) -> int:
-        """Count what was done besides offsets: a sign of life."""
-        return 0
 
     def run(self) -> int:
         """Run until told to stop; return the exit code."""
@@ -95,9 +93,9 @@ class FaustService(abc.ABC):
         )
         logger.info("probes and metrics on http://%s:%d", self._settings.metrics_host, server.port)
         try:
-            self._prepare()
-            return self._run_faust(self._app(self._await_broker()))
-        except Stopped:
+            prepared = self._prepare()
+            return self._run_faust(self._app(prepared, self._await_broker()))
+        except _Stopped:
             return 0
         finally:
             self._stop.set()
@@ -105,7 +103,8 @@ class FaustService(abc.ABC):
 
     def _scrape(self) -> None:
         self.metrics.commit_age.set(time.monotonic() - self._sensor.committed_at)
-        self._before_scrape(time.time())
+        for bring_up_to_date in self._before_scrape:
+            bring_up_to_date(time.time())
 
     def _await_broker(self) -> dict[str, int]:
         said: str | None = None
@@ -124,10 +123,17 @@ class FaustService(abc.ABC):
 
     def _sleep(self) -> None:
         if self._stop.wait(WAIT_SECONDS):
-            raise Stopped
+            raise _Stopped
 
-    def _watch(self, app: App) -> None:
-        """Have the watchdog run in an app, and its first assignment noted."""
+    def _watch(self, app: App, *, n_progress: Callable[[], int]) -> None:
+        """Have the watchdog run in an app, and its first assignment noted.
+
+        Parameters
+        ----------
+        app : App
+        n_progress : callable
+            Counts what was done besides offsets: a sign of life.
+        """
 
         async def assigned(*_: object, **__: object) -> None:
             self._was_assigned = True
@@ -141,7 +147,7 @@ class FaustService(abc.ABC):
                 signal.raise_signal(signal.SIGTERM)
             watchdog = Watchdog(
                 positions=functools.partial(self._positions, app),
-                n_progress=self._n_progress,
+                n_progress=n_progress,
                 metrics=self.metrics,
                 health=self.health,
                 stall_seconds=self._settings.stall_seconds,

@@ -260,8 +260,8 @@ class EpochTopic:
         return self._consumer
 
     async def _poll(self, timeout_ms: int = _POLL_MS) -> AsyncIterator[Manifest]:
-        found = await self._reader.getmany(self._partition, timeout_ms=timeout_ms)
-        for records in found.values():
+        fetched = await self._reader.getmany(self._partition, timeout_ms=timeout_ms)
+        for records in fetched.values():
             for record in records:
                 manifest = self.log.apply(record.key, record.value, record.headers)
                 if manifest is not None:

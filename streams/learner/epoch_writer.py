@@ -108,12 +108,12 @@ class EpochWriter:
             return None
         current = before.current
         if decision.number is not None:
-            found = next((item for item in before.versions if item.number == decision.number), None)
-            if found is None:
+            target = next((version for version in before.versions if version.number == decision.number), None)
+            if target is None:
                 logger.warning(
                     "a tenant has no epoch %d to go back to: it is frozen as it is", decision.number
                 )
-            current = found or current
+            current = target or current
         record = EpochV1(
             term=self._topic.term,
             encoder=before.encoder,
@@ -141,9 +141,9 @@ class EpochWriter:
             sections = {}
             parts: dict[str, bytes] = {}
             for name, blob in sections_of(tenancy).items():
-                found = split(blob)
-                sections[name] = list(found)
-                parts |= found
+                section_parts = split(blob)
+                sections[name] = list(section_parts)
+                parts |= section_parts
             await self._write_parts(parts)
             state = StateV1(
                 term=self._topic.term,

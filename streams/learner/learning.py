@@ -109,18 +109,20 @@ class Learning:
         cls, log: EpochLog, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int
     ) -> "Learning":
         """Go on from what a log says. What is damaged there begins anew, and the log of the process says so."""
-        found = cls(adapter_of, max_tenants=max_tenants)
-        found.marks = marks_of(log.progress)
+        learning = cls(adapter_of, max_tenants=max_tenants)
+        learning.marks = marks_of(log.progress)
         if log.progress is not None:
-            found.position, found.timestamp = log.progress.position, log.progress.timestamp
+            learning.position, learning.timestamp = log.progress.position, log.progress.timestamp
         for tenant_key, stored in log.states.items():
-            found.tenancies[tenant_key] = restored(tenant_key, stored, log)
-            found._n_by_encoder[tenant_key[0]] += 1
+            learning.tenancies[tenant_key] = restored(tenant_key, stored, log)
+            learning._n_by_encoder[tenant_key[0]] += 1
         # As they were seen, not as they were written: who rests next must not depend on a restart.
-        by_age = sorted(found.tenancies.items(), key=lambda item: item[1].seen)
-        found._active = OrderedDict((tenant_key, None) for tenant_key, tenancy in by_age if tenancy.is_active)
-        found._evict()
-        return found
+        by_age = sorted(learning.tenancies.items(), key=lambda item: item[1].seen)
+        learning._active = OrderedDict(
+            (tenant_key, None) for tenant_key, tenancy in by_age if tenancy.is_active
+        )
+        learning._evict()
+        return learning
 
     def dirty(self) -> list[tuple[TenantKey, Tenancy]]:
         """Return the tenants whose state was not written since it changed."""

@@ -73,7 +73,7 @@ def summary_of(tenancy: Tenancy) -> Summary:
 
 def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
     """Return a tenant's state as bytes by section, the map of its pairs included."""
-    found = to_sections(tenancy.state)
+    sections = to_sections(tenancy.state)
     values: dict[str, Any] = {"map_of": tenancy.map_of, "judged": tenancy.judged}
     arrays = {}
     if tenancy.tenant_map is not None:
@@ -85,7 +85,7 @@ def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
         "is_active": tenancy.is_active,
         "last": None if tenancy.last is None else tenancy.last.number,
     }
-    return found | {_MAP_SECTION: pack(values, arrays), _STANDING_SECTION: pack(standing, {})}
+    return sections | {_MAP_SECTION: pack(values, arrays), _STANDING_SECTION: pack(standing, {})}
 
 
 def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:

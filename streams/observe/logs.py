@@ -65,8 +65,8 @@ class Overheard(logging.Handler):
 
     def about(self, *kinds: type[BaseException], naming: str = "\n") -> str | None:
         """Return the last message that was about one of these exceptions, or names a word; or None."""
-        found = [message for message, kind in self.said if issubclass(kind, kinds) or naming in message]
-        return found[-1] if found else None
+        messages = [message for message, kind in self.said if issubclass(kind, kinds) or naming in message]
+        return messages[-1] if messages else None
 
 
 @contextlib.contextmanager

@@ -79,10 +79,10 @@ _ENCODER = msgspec.json.Encoder()
 
 def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> DocumentV1 | Rejected:
     """Decode one value of ``documents.v1``, strictly; see ``decode``."""
-    found = decode(record, _DOCUMENT, "documents", max_bytes=max_bytes, max_depth=max_depth)
-    if isinstance(found, Rejected) and found.reason == "bad-schema" and record.value is not None:
-        return _too_many_labels(record.value) or found
-    return found
+    document = decode(record, _DOCUMENT, "documents", max_bytes=max_bytes, max_depth=max_depth)
+    if isinstance(document, Rejected) and document.reason == "bad-schema" and record.value is not None:
+        return _too_many_labels(record.value) or document
+    return document
 
 
 def decode_pair(record: SourceRecord, *, max_bytes: int, max_depth: int) -> PairV1 | Rejected:

@@ -285,13 +285,13 @@ class EpochLog:
 
     def joined(self, names: Iterable[str]) -> bytes | None:
         """Return the bytes that parts make together; None where one is missing or damaged."""
-        found = []
+        parts = []
         for name in names:
             part = self.parts.get(name)
             if part is None or hashlib.sha256(part).hexdigest() != name:
                 return None
-            found.append(part)
-        return b"".join(found)
+            parts.append(part)
+        return b"".join(parts)
 
     @property
     def referenced(self) -> set[str]:
@@ -335,10 +335,10 @@ def marks_of(progress: Progress | None) -> dict[SourcePartition, int]:
 
 def marks_to_store(marks: Mapping[SourcePartition, int]) -> dict[str, dict[str, dict[str, int]]]:
     """Return marks as ``Progress`` holds them."""
-    found: dict[str, dict[str, dict[str, int]]] = {}
+    stored: dict[str, dict[str, dict[str, int]]] = {}
     for (encoder, topic, partition), offset in sorted(marks.items()):
-        found.setdefault(encoder, {}).setdefault(topic, {})[str(partition)] = offset
-    return found
+        stored.setdefault(encoder, {}).setdefault(topic, {})[str(partition)] = offset
+    return stored
 
 
 def with_version(epoch: EpochV1 | None, version: Version) -> Sequence[Version]:

@@ -96,8 +96,12 @@ class AdapterSpace:
         return self.adapter.dim
 
     def _map(self, record: VectorAlignedV1) -> TenantMap | None:
-        found = self.tenant_maps.get(record.tenant)
-        return found if found is not None and found.adapter_version == self.adapter.version else None
+        tenant_map = self.tenant_maps.get(record.tenant)
+        return (
+            tenant_map
+            if tenant_map is not None and tenant_map.adapter_version == self.adapter.version
+            else None
+        )
 
     def space_of(self, record: VectorAlignedV1) -> VectorSpace:
         """Say where this record's vector goes: the same for all of a tenant."""
@@ -226,16 +230,16 @@ def _damage(record: VectorAlignedV1, dim: int) -> str | None:
     if isinstance(record.vector, str) != (record.encoding == "base64-f32le"):
         return f"its vector is not in the encoding {record.encoding!r} that it names"
     try:
-        wide = np.asarray(
+        vector = np.asarray(
             decode_vector(record.vector) if isinstance(record.vector, str) else record.vector,
             dtype=np.float64,
         )
     except ValueError:  # its message may quote the vector
         return "its vector is not base64 of 32-bit floats"
-    if wide.shape != (dim,):
-        return f"its vector holds {wide.size} numbers instead of {dim}"
+    if vector.shape != (dim,):
+        return f"its vector holds {vector.size} numbers instead of {dim}"
     with np.errstate(all="ignore"):
-        norm = float(np.sqrt(wide @ wide))
+        norm = float(np.sqrt(vector @ vector))
     if not abs(norm - 1.0) <= codec.MAX_LENGTH_ERROR:
         return f"the length of its vector is {norm:.4g} instead of 1"
     return None

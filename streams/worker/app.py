@@ -5,6 +5,7 @@ waits for something says so in ``/readyz`` and in its log.
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -45,7 +46,15 @@ from alignstream.streams.worker.pipeline import Pipeline
 logger = logging.getLogger(__name__)
 
 
-class WorkerService(FaustService):
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What a worker has before it asks the broker."""
+
+    encoder: OnnxEncoder
+    follower: Follower
+
+
+class WorkerService(FaustService[Prepared]):
     """One worker: its parts, and the order in which they live.
 
     Parameters
@@ -61,15 +70,15 @@ class WorkerService(FaustService):
         self._registry_metrics = RegistryMetrics(self.metrics)
         self._n_encoded = 0
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._encoder: OnnxEncoder
-        self._follower: Follower | None = None
 
     # -- the start -----------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        self._encoder = self._load_encoder()
-        self._follower = self._follow(self._encoder)
-        self._await_adapter(self._follower)
+    def _prepare(self) -> Prepared:
+        encoder = self._load_encoder()
+        follower = self._follow(encoder)
+        self._before_scrape.append(functools.partial(self._show_age, follower))
+        self._await_adapter(follower)
+        return Prepared(encoder, follower)
 
     def _load_encoder(self) -> OnnxEncoder:
         started = time.monotonic()
@@ -89,9 +98,6 @@ class WorkerService(FaustService):
 
     def _progressed(self) -> None:
         self._n_encoded += 1
-
-    def _n_progress(self) -> int:
-        return self._n_encoded
 
     def _follow(self, encoder: OnnxEncoder) -> Follower:
         settings = self._settings
@@ -150,7 +156,7 @@ class WorkerService(FaustService):
 
     # -- Faust ---------------------------------------------------------------------------------------
 
-    def _app(self, limits: dict[str, int]) -> App:
+    def _app(self, prepared: Prepared, limits: dict[str, int]) -> App:
         settings = self._settings
         if input_limit_exceeds_dead_letters(limits):
             logger.warning(
@@ -166,34 +172,34 @@ class WorkerService(FaustService):
         )
         policy = policy_of(settings, max_output_bytes=output_limit(settings, limits))
         clocks: dict[str, Any] = {"clock": time.monotonic, "observer": self.metrics}
-        encoding = Encoding(self._encoder, **clocks)
+        encoding = Encoding(prepared.encoder, **clocks)
         # Offsets mean nothing on another broker.
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
         journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
         pipelines: dict[str, Batches] = {
-            DOCUMENTS: Pipeline(self._encoder, policy, now=time.time, **clocks),
+            DOCUMENTS: Pipeline(prepared.encoder, policy, now=time.time, **clocks),
             PAIRS: PairsPipeline(encoding, policy, now=time.time),
             FEEDBACK: FeedbackPipeline(encoding, policy, now=time.time),
         }
         for topic, pipeline in pipelines.items():
-            self._register(app, topic, self._agent(app, pipeline, journal, limits))
+            self._register(app, topic, self._agent(app, prepared, pipeline, journal, limits))
 
         async def assigned(*_: object, **__: object) -> None:
             journal.assigned()
 
         app.on_partitions_assigned.connect(assigned)
-        self._watch(app)
+        self._watch(app, n_progress=lambda: self._n_encoded)
         return app
 
     def _agent(
-        self, app: App, pipeline: Batches, journal: CrashJournal, limits: dict[str, int]
+        self, app: App, prepared: Prepared, pipeline: Batches, journal: CrashJournal, limits: dict[str, int]
     ) -> BatchAgent:
-        settings, follower = self._settings, cast(Follower, self._follower)
+        settings, encoder = self._settings, prepared.encoder
         return BatchAgent(
             pipeline,
-            pack=functools.partial(packed, encoder=self._encoder.fingerprint, dim=self._encoder.dim),
+            pack=functools.partial(packed, encoder=encoder.fingerprint, dim=encoder.dim),
             executor=self._executor,
-            catalogue=lambda: follower.catalogue,
+            catalogue=lambda: prepared.follower.catalogue,
             send=sender(app, settings.topic_prefix, timeout_seconds=settings.produce_timeout_seconds),
             journal=journal,
             metrics=self.metrics,
@@ -210,15 +216,14 @@ class WorkerService(FaustService):
         name = topic.partition(".")[0]
         app.agent(raw_topic(app, self._settings.topic_prefix + topic), name=name, concurrency=1)(work)
 
-    def _before_scrape(self, now: float) -> None:
+    def _show_age(self, follower: Follower, now: float) -> None:
         self.metrics.ready.set(int(self.health.is_ready))
-        if self._follower is not None:
-            fresh_at = self._follower.fresh_at
-            # Never confirmed: as stale as the worker is old.
-            started = self._follower.catalogue.adapters["identity"].since
-            self.metrics.adapter_stale.set(now - (started if fresh_at is None else fresh_at))
-            for name, served in self._follower.catalogue.adapters.items():
-                self.metrics.adapter_age.labels(name).set(now - served.since)
+        adapters = follower.catalogue.adapters
+        # Never confirmed: as stale as the worker is old.
+        fresh_at = adapters["identity"].since if follower.fresh_at is None else follower.fresh_at
+        self.metrics.adapter_stale.set(now - fresh_at)
+        for name, served in adapters.items():
+            self.metrics.adapter_age.labels(name).set(now - served.since)
 
 
 def run(settings: Settings, artifact: Path) -> int:

@@ -59,14 +59,14 @@ class BatchPipeline(abc.ABC, Generic[Admitted]):
             if record.value is None:
                 outcomes[position] = self._tombstone(record)
                 continue
-            found = self._admit(record, catalogue)
-            if isinstance(found, Rejected):
-                outcomes[position] = self.reject(record, found)
+            decoded = self._admit(record, catalogue)
+            if isinstance(decoded, Rejected):
+                outcomes[position] = self.reject(record, decoded)
             else:
-                admitted.append((position, found))
+                admitted.append((position, decoded))
         self._encoding.observer.stage("decode", clock() - start)
         if admitted:
-            results = self._process([item for _, item in admitted], catalogue)
+            results = self._process([document for _, document in admitted], catalogue)
             for (position, _), outcome in zip(admitted, results, strict=True):
                 outcomes[position] = outcome
         return [outcome for outcome in outcomes if outcome is not None]

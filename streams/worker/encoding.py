@@ -40,11 +40,11 @@ class Encoding:
         self.observer.tokens(sum(len(item.input_ids) for item in tokens))
         tokenized = self.clock()
         self.observer.stage("tokenize", tokenized - start)
-        found, error = self._bisect(tokens)
-        if error is not None and all(x is None for x in found):
+        vectors, error = self._bisect(tokens)
+        if error is not None and all(x is None for x in vectors):
             self.check(error)
         self.observer.stage("encode", self.clock() - tokenized)
-        return tokens, found
+        return tokens, vectors
 
     def labels(self, texts: Sequence[str]) -> Matrix:
         """Encode a few texts at once, all or none: shape (n, dim), float32."""

@@ -172,22 +172,24 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedFeedback | Rejected:
         policy = self._policy
-        found = codec.decode_feedback(record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth)
-        if isinstance(found, Rejected):
-            return found
-        refusal = check_tenant(found.tenant, policy) or check_text(found.text, "the text")
+        feedback = codec.decode_feedback(
+            record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth
+        )
+        if isinstance(feedback, Rejected):
+            return feedback
+        refusal = check_tenant(feedback.tenant, policy) or check_text(feedback.text, "the text")
         if refusal is not None:
             return refusal
-        label_set = catalogue.label_set(found.label_set)
+        label_set = catalogue.label_set(feedback.label_set)
         if label_set is None:
             known = ", ".join(sorted(catalogue.label_sets)) or "none"
             return Rejected(
-                "unknown-label-set", "admit", f"no label set {found.label_set!r}; there are: {known}"
+                "unknown-label-set", "admit", f"no label set {feedback.label_set!r}; there are: {known}"
             )
-        if found.label not in label_set.labels:
-            message = f"label set {found.label_set!r} has no such label"  # which one is payload
+        if feedback.label not in label_set.labels:
+            message = f"label set {feedback.label_set!r} has no such label"  # which one is payload
             return Rejected("bad-schema", "admit", message)
-        return AdmittedFeedback(record, found)
+        return AdmittedFeedback(record, feedback)
 
     def _process(self, admitted: Sequence[AdmittedFeedback], catalogue: Catalogue) -> list[Outcome]:
         del catalogue  # examples are kept as encoded

@@ -109,8 +109,8 @@ class Step(abc.ABC):
 
     def parameters(self) -> Mapping[str, Any]:
         """Return what is stored beside the tensors: JSON values by name."""
-        found = {name: getattr(self, name) for name in parameter_names(type(self))}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+        values = {name: getattr(self, name) for name in parameter_names(type(self))}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def parameter_names(kind: type[Step]) -> tuple[str, ...]:
