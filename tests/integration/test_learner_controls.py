@@ -79,7 +79,7 @@ class Told:
         return f"tenant-{self.partition}"
 
     @property
-    def place(self) -> TenantKey:
+    def tenant_key(self) -> TenantKey:
         """The same with the encoder."""
         return ENCODER, self.tenant
 

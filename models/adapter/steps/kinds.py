@@ -13,6 +13,7 @@ from alignstream.models.adapter.steps.memory import TranslationMemory
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.adapter.steps.step import Step, parameter_names
 from alignstream.models.adapter.steps.subspace import RemoveSubspace
+from alignstream.models.adapter.steps.whitening import Whitening
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import AdapterCorrupt
 
@@ -27,6 +28,7 @@ KINDS: Final[Mapping[str, type[Step]]] = types.MappingProxyType({
         LinearMap,
         LanguageMaps,
         TranslationMemory,
+        Whitening,
     )
 })  # fmt: skip
 
