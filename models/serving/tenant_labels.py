@@ -18,12 +18,12 @@ class TenantLabels:
 
     Parameters
     ----------
-    following : QueryAdaptation
+    adaptation : QueryAdaptation
     """
 
-    def __init__(self, following: QueryAdaptation) -> None:
-        self._following = following
-        self._found: dict[tuple[str, tuple[str, ...], str, Context, bool], Matrix | None] = {}
+    def __init__(self, adaptation: QueryAdaptation) -> None:
+        self._adaptation = adaptation
+        self._prototypes: dict[tuple[str, tuple[str, ...], str, Context, bool], Matrix | None] = {}
 
     def prototypes(
         self, label_set: str, labels: tuple[str, ...], prototypes: Matrix, *, template: str, context: Context,
@@ -43,50 +43,50 @@ class TenantLabels:
             The set's owner says that the mix of topics is steady: prototypes may follow the stream's texts.
         """
         key = (label_set, labels, template, _plain(context), is_fitted)
-        if key not in self._found:
-            if len(self._found) >= MAX_SETS:
-                self._found.clear()
-            self._found[key] = self._make(label_set, labels, prototypes, context, steady_mix=steady_mix)
-        return self._found[key]
+        if key not in self._prototypes:
+            if len(self._prototypes) >= MAX_SETS:
+                self._prototypes.clear()
+            self._prototypes[key] = self._make(label_set, labels, prototypes, context, steady_mix=steady_mix)
+        return self._prototypes[key]
 
     def _make(
         self, label_set: str, labels: Sequence[str], prototypes: Matrix, context: Context, *, steady_mix: bool
     ) -> Matrix | None:
-        following = self._following
-        common = following.adapter.common_direction(context)
+        adaptation = self._adaptation
+        common = adaptation.adapter.common_direction(context)
         refined = None
         if steady_mix and self.why_not(labels, prototypes, context) is None:
-            refined = refine(prototypes, following.texts, common=common)
+            refined = refine(prototypes, adaptation.texts, common=common)
         start = prototypes if refined is None else refined
-        corrected = following.prototypes(label_set, labels, start, common)
+        corrected = adaptation.prototypes(label_set, labels, start, common)
         return refined if corrected is None else corrected
 
     def why_not(self, labels: Sequence[str], prototypes: Matrix, context: Context) -> str | None:
         """Say why the stream's recent texts must not refine labels; None where nothing speaks against it."""
-        epoch = self._following.epoch
+        epoch = self._adaptation.epoch
         if not epoch.is_steady:
             return "the stream is changing"
         if epoch.n_keys < MIN_KEYS:
             return f"the texts come from {epoch.n_keys} keys, fewer than {MIN_KEYS}"
-        common = self._following.adapter.common_direction(context)
-        return why_not(labels, prototypes, self._following.texts, common=common)
+        common = self._adaptation.adapter.common_direction(context)
+        return why_not(labels, prototypes, self._adaptation.texts, common=common)
 
 
 class TenantLabelsCache:
     """The labels of the adapters and epochs in use, each made once. Used from one thread."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[tuple[str, str], TenantLabels] = OrderedDict()
+        self._made: OrderedDict[tuple[str, str], TenantLabels] = OrderedDict()
 
-    def find(self, following: QueryAdaptation) -> TenantLabels:
+    def find(self, adaptation: QueryAdaptation) -> TenantLabels:
         """Return the labels of an adapter and an epoch."""
-        key = following.adapter.version, following.epoch.version
-        if key not in self._found:
-            self._found[key] = TenantLabels(following)
-            while len(self._found) > MAX_ADAPTATIONS:
-                self._found.popitem(last=False)
-        self._found.move_to_end(key)
-        return self._found[key]
+        key = adaptation.adapter.version, adaptation.epoch.version
+        if key not in self._made:
+            self._made[key] = TenantLabels(adaptation)
+            while len(self._made) > MAX_ADAPTATIONS:
+                self._made.popitem(last=False)
+        self._made.move_to_end(key)
+        return self._made[key]
 
 
 def _plain(context: Context) -> Context:

@@ -28,7 +28,7 @@ from alignstream.streams.wire.outcome import Outcome
 from alignstream.streams.wire.records import VectorAlignedV1
 from alignstream.streams.wire.topics import LABELS
 from alignstream.streams.worker.admission import policy_of
-from alignstream.streams.worker.pipeline import Pipeline
+from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 InputFormat = Literal["auto", "jsonl", "text"]
 OutputFormat = Literal["jsonl", "npz"]
@@ -89,7 +89,7 @@ def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[Sou
         raise AlignstreamError(
             f"no label set {settings.label_set!r} in the registry; see 'alignstream labels list'"
         )
-    pipeline = Pipeline(
+    pipeline = DocumentsPipeline(
         encoder,
         policy_of(settings, max_output_bytes=settings.max_output_bytes),
         clock=time.monotonic,

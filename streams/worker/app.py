@@ -41,7 +41,7 @@ from alignstream.streams.worker.agents import BatchAgent, Batches
 from alignstream.streams.worker.crash_journal import CrashJournal
 from alignstream.streams.worker.encoding import Encoding
 from alignstream.streams.worker.feedback import FeedbackPipeline, PairsPipeline
-from alignstream.streams.worker.pipeline import Pipeline
+from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ class WorkerService(FaustService[Prepared]):
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
         journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
         pipelines: dict[str, Batches] = {
-            DOCUMENTS: Pipeline(prepared.encoder, policy, now=time.time, **clocks),
+            DOCUMENTS: DocumentsPipeline(prepared.encoder, policy, now=time.time, **clocks),
             PAIRS: PairsPipeline(encoding, policy, now=time.time),
             FEEDBACK: FeedbackPipeline(encoding, policy, now=time.time),
         }

@@ -62,7 +62,7 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
     def __init__(self, encoding: Encoding, policy: Policy, *, now: Callable[[], float]) -> None:
         super().__init__(encoding, now=now)
         self._policy = policy
-        self._following = QueryAdaptationCache()
+        self._adaptations = QueryAdaptationCache()
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedPair | Rejected:
         policy = self._policy
@@ -102,12 +102,14 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
     def _outcome(
         self, pair: AdmittedPair, one: Vector32, other: Vector32, catalogue: Catalogue, *, truncated: bool
     ) -> Outcome:
-        following = self._following.find(pair.adapter, catalogue.epoch(pair.record.tenant))
+        adaptation = self._adaptations.find(pair.adapter, catalogue.epoch(pair.record.tenant))
         aligned = []
         for x, side in ((one, pair.record.source), (other, pair.record.target)):
             context = Context(language=side.language)
             aligned.append(
-                pair.adapter.transform_one(x, context) if following is None else following.vector(x, context)
+                pair.adapter.transform_one(x, context)
+                if adaptation is None
+                else adaptation.vector(x, context)
             )
         cosine = float(aligned[0].astype(np.float64) @ aligned[1].astype(np.float64))
         is_learned = pair.record.learn and self._policy.follows
@@ -121,7 +123,7 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
             space=space(
                 pair.adapter.encoder,
                 pair.adapter.version,
-                tenant_map=None if following is None else following.map_version,
+                tenant_map=None if adaptation is None else adaptation.map_version,
             ),
         )
         return published(

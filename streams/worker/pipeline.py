@@ -48,7 +48,7 @@ OUTPUT_SCHEMAS: Final = ((VECTORS, b"vectors.aligned/1"), (LABELS, b"labels.zero
 HUBNESS_DECIMALS: Final = 6
 
 
-class Pipeline(BatchPipeline[Document]):
+class DocumentsPipeline(BatchPipeline[Document]):
     """The stages in order. Used from one thread at a time.
 
     Parameters
@@ -80,7 +80,7 @@ class Pipeline(BatchPipeline[Document]):
         self._encoder = encoder
         self._policy = policy
         self._prototypes = PrototypeCache(self._encoding.labels)
-        self._following = QueryAdaptationCache()
+        self._adaptations = QueryAdaptationCache()
         self._tenant_labels = TenantLabelsCache()
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> Document | Rejected:
@@ -95,40 +95,40 @@ class Pipeline(BatchPipeline[Document]):
         clock, observer = self._encoding.clock, self._encoding.observer
         tokens, X = self._encoding([document.record.text for document in admitted])
         encoded = clock()
-        following_of = [
-            self._following.find(document.adapter, catalogue.epoch(document.record.tenant))
+        adaptations = [
+            self._adaptations.find(document.adapter, catalogue.epoch(document.record.tenant))
             for document in admitted
         ]
         Y = [
-            None if x is None else _aligned(document, following, x)
-            for document, following, x in zip(admitted, following_of, X, strict=True)
+            None if x is None else _aligned(document, adaptation, x)
+            for document, adaptation, x in zip(admitted, adaptations, X, strict=True)
         ]
         aligned = clock()
         observer.stage("align", aligned - encoded)
         outcomes = []
-        for document, following, item, x, y in zip(admitted, following_of, tokens, X, Y, strict=True):
+        for document, adaptation, item, x, y in zip(admitted, adaptations, tokens, X, Y, strict=True):
             if x is None or y is None:
                 rejected = Rejected("inference-failed", "encode", "the encoder fails on this text alone")
                 outcomes.append(self.reject(document.source, rejected))
             else:
-                outcomes.append(self._outcome(document, following, item, x, y))
+                outcomes.append(self._outcome(document, adaptation, item, x, y))
         observer.stage("classify", clock() - aligned)
         return outcomes
 
     def _outcome(
-        self, document: Document, following: QueryAdaptation | None, tokens: Tokens, x: Vector32, y: Vector32
+        self, document: Document, adaptation: QueryAdaptation | None, tokens: Tokens, x: Vector32, y: Vector32
     ) -> Outcome:
         name = space(
             self._encoder.fingerprint,
             document.adapter.version,
             document.context,
-            None if following is None else following.map_version,
+            None if adaptation is None else adaptation.map_version,
         )
-        record = self._vector_record(document, following, tokens, x, y, name=name)
+        record = self._vector_record(document, adaptation, tokens, x, y, name=name)
         values = [(VECTORS, codec.encode_record(record), OUTPUT_SCHEMAS[0][1])]
         if document.labels is not None:
             try:
-                labels = self._labels_record(document, document.labels, following, y, name)
+                labels = self._labels_record(document, document.labels, adaptation, y, name)
             except InferenceError as error:
                 self._encoding.check(error)
                 rejected = Rejected("inference-failed", "encode", "the encoder fails on the labels")
@@ -164,17 +164,17 @@ class Pipeline(BatchPipeline[Document]):
     def _vector_record(
         self,
         document: Document,
-        following: QueryAdaptation | None,
+        adaptation: QueryAdaptation | None,
         tokens: Tokens,
         x: Vector32,
         y: Vector32,
         *,
         name: str,
     ) -> VectorAlignedV1:
-        leads = following if self._is_followed(document) else None
+        applied = adaptation if self._is_followed(document) else None
         hubness = None
-        if leads is not None and is_whole(document.context):
-            hubness = leads.hubness(y, _key(document.record.language))
+        if applied is not None and is_whole(document.context):
+            hubness = applied.hubness(y, _key(document.record.language))
         explain = self._explanation(document, x, y) if document.record.explain else None
         return VectorAlignedV1(
             id=document.id,
@@ -189,11 +189,13 @@ class Pipeline(BatchPipeline[Document]):
             tokens=len(tokens.input_ids),
             tokens_dropped=tokens.dropped,
             truncated=tokens.dropped > 0,
-            tenant_map=UNSET if following is None or following.map_version is None else following.map_version,
-            epoch=0 if leads is None else leads.epoch.number,
+            tenant_map=UNSET
+            if adaptation is None or adaptation.map_version is None
+            else adaptation.map_version,
+            epoch=0 if applied is None else applied.epoch.number,
             query_vector=UNSET
-            if leads is None
-            else codec.half_vector_field(leads.query(x, document.context)),
+            if applied is None
+            else codec.half_vector_field(applied.query(x, document.context)),
             hubness=UNSET if hubness is None else round(hubness, HUBNESS_DECIMALS),
             language=UNSET if document.record.language is None else document.record.language,
             explain=UNSET if explain is None else explain,
@@ -230,7 +232,7 @@ class Pipeline(BatchPipeline[Document]):
         self,
         document: Document,
         request: LabelRequest,
-        following: QueryAdaptation | None,
+        adaptation: QueryAdaptation | None,
         y: Vector32,
         name: str,
     ) -> LabelsZeroShotV1:
@@ -245,8 +247,8 @@ class Pipeline(BatchPipeline[Document]):
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
         own = None
-        if following is not None and request.label_set is not None and is_whole(context):
-            own = self._tenant_labels.find(following).prototypes(
+        if adaptation is not None and request.label_set is not None and is_whole(context):
+            own = self._tenant_labels.find(adaptation).prototypes(
                 request.label_set,
                 request.labels,
                 prototypes,
@@ -272,14 +274,14 @@ class Pipeline(BatchPipeline[Document]):
             template=request.template,
             multi_label=request.multi_label,
             space=name,
-            epoch=0 if own is None or following is None else following.epoch.number,
+            epoch=0 if own is None or adaptation is None else adaptation.epoch.number,
         )
 
 
-def _aligned(document: Document, following: QueryAdaptation | None, x: Vector32) -> Vector32:
-    if following is None:
+def _aligned(document: Document, adaptation: QueryAdaptation | None, x: Vector32) -> Vector32:
+    if adaptation is None:
         return document.adapter.transform_one(x, document.context)
-    return following.vector(x, document.context)
+    return adaptation.vector(x, document.context)
 
 
 def _key(tag: str | None) -> str | None:

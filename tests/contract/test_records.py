@@ -40,7 +40,7 @@ from alignstream.streams.wire.records import (
     VectorAlignedV1,
 )
 from alignstream.streams.worker.admission import Document, Policy, admit
-from alignstream.streams.worker.pipeline import OUTPUT_SCHEMAS, Pipeline
+from alignstream.streams.worker.pipeline import OUTPUT_SCHEMAS, DocumentsPipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "records.md").read_text(encoding="utf-8")
@@ -273,7 +273,7 @@ def test_every_topic_is_documented() -> None:
 
 
 def run(value: bytes) -> list[Any]:
-    pipeline = Pipeline(ENCODER, POLICY, clock=lambda: 0.0, now=lambda: 0.0, observer=Metrics())
+    pipeline = DocumentsPipeline(ENCODER, POLICY, clock=lambda: 0.0, now=lambda: 0.0, observer=Metrics())
     return pipeline.run([SourceRecord("documents.v1", 0, 5, None, b"k", value)], CATALOGUE)
 
 

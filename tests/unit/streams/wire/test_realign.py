@@ -36,7 +36,7 @@ from alignstream.streams.wire.realign import (
 )
 from alignstream.streams.wire.records import VectorAlignedV1
 from alignstream.streams.worker.admission import Policy
-from alignstream.streams.worker.pipeline import Pipeline
+from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 DIM = 8
 ENCODER = FakeEncoder(dim=DIM)
@@ -93,7 +93,7 @@ def written(adapter: Adapter, *, encoder: Any = ENCODER, policy: Policy = POLICY
 
         def tokens(self, count: int) -> None: ...
 
-    pipeline = Pipeline(encoder, policy, clock=lambda: 0.0, now=lambda: 0.0, observer=Silent())
+    pipeline = DocumentsPipeline(encoder, policy, clock=lambda: 0.0, now=lambda: 0.0, observer=Silent())
     value = json.dumps({"text": "one two", **document}).encode()
     (outcome,) = pipeline.run([SourceRecord("documents.v1", 0, 0, None, b"k", value)], catalogue)
     assert outcome.outputs[0].value is not None

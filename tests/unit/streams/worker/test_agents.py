@@ -29,7 +29,7 @@ from alignstream.streams.wire.topics import (
 from alignstream.streams.worker.admission import Policy
 from alignstream.streams.worker.agents import BatchAgent
 from alignstream.streams.worker.crash_journal import CrashJournal
-from alignstream.streams.worker.pipeline import Pipeline
+from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 DIM = 8
 TOPIC = "documents.v1"
@@ -140,7 +140,7 @@ class Worker:
             MappingProxyType({"identity": Served(identity(self.encoder.fingerprint, DIM), "built-in", 0.0)}),
             MappingProxyType({}),
         )
-        self.pipeline = Pipeline(
+        self.pipeline = DocumentsPipeline(
             self.encoder, POLICY, clock=lambda: 0.0, now=lambda: 0.0, observer=self.metrics
         )
         self.journal = CrashJournal(folder)

@@ -28,7 +28,7 @@ from alignstream.streams.wire.observations import ObservedText, Source, key_hash
 from alignstream.streams.wire.outcome import Outcome, record_bytes
 from alignstream.streams.wire.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
 from alignstream.streams.worker.admission import Policy
-from alignstream.streams.worker.pipeline import Pipeline
+from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 DIM = 8
 POISON = "poison"
@@ -77,8 +77,12 @@ def catalogue(encoder: FakeEncoder, shift: float = 0.2) -> Catalogue:
     )
 
 
-def pipeline(encoder: FakeEncoder, policy: Policy = POLICY, observed: Observed | None = None) -> Pipeline:
-    return Pipeline(encoder, policy, clock=lambda: 0.0, now=lambda: 0.0, observer=observed or Observed())
+def pipeline(
+    encoder: FakeEncoder, policy: Policy = POLICY, observed: Observed | None = None
+) -> DocumentsPipeline:
+    return DocumentsPipeline(
+        encoder, policy, clock=lambda: 0.0, now=lambda: 0.0, observer=observed or Observed()
+    )
 
 
 def source(
