@@ -104,7 +104,7 @@ def test_feedback_moves_its_label_alone_and_only_in_its_set() -> None:
 
 
 def test_the_labels_of_an_epoch_are_made_once() -> None:
-    following = labels_of(epoch(texts((80, 80, 80))))._following
+    following = labels_of(epoch(texts((80, 80, 80))))._adaptation
     cache = TenantLabelsCache()
     assert cache.find(following) is cache.find(following)
     assert ask(cache.find(following), steady_mix=True) is ask(cache.find(following), steady_mix=True)
