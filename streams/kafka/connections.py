@@ -1,4 +1,4 @@
-"""Connections that the settings describe: TLS to the broker, the registry. Nothing is connected yet."""
+"""The TLS context and the registry store that the settings describe. Nothing connects here."""
 
 import ssl
 
@@ -8,7 +8,7 @@ from alignstream.streams.settings import Settings
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS context for the broker, or None where the connection is not encrypted.
+    """Return the TLS context for the broker, or None if the connection is not encrypted.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def open_store(settings: Settings) -> RedisStore:
-    """Return the registry that the settings name."""
+    """Return the registry store that the settings name."""
     return RedisStore(
         settings.redis_url,
         username=settings.redis_username,
