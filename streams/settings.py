@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     follow: Literal["epochs", "live", "off"] = Field(
         "epochs",
         description="How query vectors follow the stream. epochs: a new epoch when a tenant's texts have doubled, "
-        "when its stream changes, and after feedback. live: also every epoch_interval_seconds. off: query vectors "
-        "stay put, and workers publish no observations.",
+        "when its stream changes, and after feedback. live: also every epoch_interval_seconds. off: no query vectors, "
+        "and workers publish no observations.",
     )
     epoch_interval_seconds: Annotated[float, Field(ge=0.5, le=3600)] = Field(
         2.0,

@@ -186,7 +186,7 @@ class LabelsZeroShotV1(msgspec.Struct, frozen=True, omit_defaults=True):
     template: str
     multi_label: bool
     space: str
-    epoch: Annotated[int, Meta(ge=0, description="Epoch whose feedback moved the labels; 0: none.")] = 0
+    epoch: Annotated[int, Meta(ge=0, description="Epoch that moved the labels; 0: none.")] = 0
 
 
 class PairSide(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,1 +1,1 @@
-"""The worker: from documents to vectors, labels and dead letters."""
+"""The worker: turns documents into vectors, labels and dead letters."""
