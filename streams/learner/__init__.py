@@ -1,1 +1,1 @@
-"""The learner: from observations to epochs."""
+"""The learner: turns observations into epochs."""

@@ -178,7 +178,7 @@ def test_a_state_that_cannot_be_read_begins_anew_but_uses_no_number_twice_and_st
     serving = ledger.log.epochs[ENCODER, "a"]
     ledger.log.epochs[ENCODER, "a"] = msgspec.structs.replace(serving, is_frozen=True)
     after = Learning.restored(ledger.log, lambda *_: adapter(), max_tenants=9)
-    assert "begins anew" in caplog.text
+    assert "starts empty" in caplog.text
     tenancy = after.tenancies[ENCODER, "a"]
     assert (len(tenancy.state.means), tenancy.state.number, tenancy.position) == (0, 2, 8)
     assert tenancy.state.is_frozen
