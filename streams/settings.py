@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     )
     broker_security: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = Field(
         "PLAINTEXT",
-        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in clear and needs insecure=true.",
+        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in the clear and needs insecure=true.",
     )
     broker_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="SASL mechanism, used when broker_security is SASL_*."
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     )
     idempotence: bool = Field(
         default=True,
-        description="Idempotent producing: retries inside the client create no duplicates. Turn it off only for "
+        description="Idempotent producer: retries inside the client create no duplicates. Turn it off only for "
         "brokers that refuse it (the local stack's does).",
     )
     read_committed: bool = Field(
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     # -- Redis -------------------------------------------------------------------------------------
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis that holds adapters and label sets: redis://, rediss:// (TLS) or unix://.",
+        description="Redis that holds adapters, label sets and epochs: redis://, rediss:// (TLS) or unix://.",
     )
     redis_username: str | None = Field(None, description="Redis ACL user.")
     redis_password: SecretStr | None = Field(None, description="Redis password (or redis_password_file).")
@@ -304,7 +304,9 @@ class Settings(BaseSettings):
         if self.broker_security.startswith("SASL") and not self.broker_username:
             raise ValueError("broker_security is SASL_*: set broker_username and broker_password")
         if self.broker_security == "SASL_PLAINTEXT" and not self.insecure:
-            raise ValueError("SASL_PLAINTEXT sends the password in clear: use SASL_SSL, or set insecure=true")
+            raise ValueError(
+                "SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set insecure=true"
+            )
         has_password = self.broker_password is not None or self.broker_password_file is not None
         if self.broker_security.startswith("SASL") and not has_password:
             raise ValueError("broker_security is SASL_*: set broker_password or broker_password_file")

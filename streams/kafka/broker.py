@@ -78,7 +78,7 @@ async def record_limits(settings: Settings) -> dict[str, int]:
                     f"topics are missing on {settings.broker}: {', '.join(missing)}; create them with "
                     "'alignstream topics create'"
                 )
-            return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
+            return {name: await _max_message_bytes(admin, topic, name) for name, topic in names.items()}
         except (TimeoutError, KafkaError, OSError) as error:
             raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
         finally:
@@ -100,10 +100,10 @@ def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> st
     )
 
 
-async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -> int:
+async def _max_message_bytes(admin: AIOKafkaAdminClient, topic: str, name: str) -> int:
     fallback = DEFAULT_MAX_MESSAGE_BYTES + (DEAD_LETTER_EXTRA_BYTES if name == DEAD_LETTERS else 0)
     try:
-        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, full)])
+        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     except (TimeoutError, KafkaError, OSError, ValueError):
         return fallback
     for reply in replies:
@@ -115,7 +115,7 @@ async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -
 
 
 def output_limit(settings: Settings, limits: dict[str, int]) -> int:
-    """Return the largest output value, in bytes: the setting, or less where a topic accepts less."""
+    """Return the largest output record, in bytes: the setting, or less where a topic accepts less."""
     return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS], limits[PAIRS_SCORED])
 
 

@@ -24,8 +24,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.broker_cert_file, settings.broker_key_file)
     except (OSError, ssl.SSLError) as error:
         files = (settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
-        named = ", ".join(str(path) for path in files if path is not None)
-        raise SettingsError(f"the TLS files for the broker cannot be used ({named}): {error}") from error
+        names = ", ".join(str(path) for path in files if path is not None)
+        raise SettingsError(f"the TLS files for the broker cannot be used ({names}): {error}") from error
     return context
 
 

@@ -202,14 +202,14 @@ class Consumer(driver.Consumer):
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002 (the parent's signature)
         """Commit, and record offsets as committed only if the commit succeeded."""
         assignment = self.assignment()
-        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
-        if not mine:
+        owned = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not owned:
             return False
         await self.app.producer.flush()
-        if not await self._commit(mine):
+        if not await self._commit(owned):
             return False
-        self._committed_offset.update(mine)
-        self.app.monitor.on_tp_commit(mine)
+        self._committed_offset.update(owned)
+        self.app.monitor.on_tp_commit(owned)
         return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

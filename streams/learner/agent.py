@@ -294,7 +294,7 @@ class LearnerAgent:
                 self._learner_metrics.show(active.learning)
 
     async def _tick(self, learning: Learning, now: float) -> None:
-        """Write the passing of time to the log if a tenant waits for it, so that a replay opens the same epochs."""
+        """Write a tick to the log if a tenant waits for one. In the log, so that a replay opens the same epochs."""
         is_live = self._settings.follow == "live"
         wait_seconds = self._settings.epoch_interval_seconds if is_live else FEEDBACK_SECONDS
         if now - self._ticked_at < wait_seconds or not learning.is_waiting(is_live=is_live):

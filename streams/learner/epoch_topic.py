@@ -133,7 +133,7 @@ class EpochTopic:
         return False
 
     async def _is_renewed(self, current: Claim, is_wanted: Callable[[], bool]) -> bool:
-        """Wait one lease for another learner's claim to be renewed; True too if the wait is no longer wanted."""
+        """Watch a claim for one lease; return whether it was renewed, or True if waiting is no longer wanted."""
         deadline = time.monotonic() + self.lease_seconds
         while time.monotonic() < deadline:
             async for manifest in self._poll():

@@ -167,13 +167,13 @@ class EpochWriter:
         await self._sweep()
 
     async def _write_parts(self, parts: dict[str, bytes]) -> None:
-        held = self._topic.log.parts
-        await self._topic.write_parts({name: part for name, part in parts.items() if name not in held})
+        known_parts = self._topic.log.parts
+        await self._topic.write_parts({name: part for name, part in parts.items() if name not in known_parts})
 
     async def _sweep(self) -> None:
         """Remove the parts that no manifest names any more. By now every manifest written has been read."""
-        gone = self._topic.log.parts.keys() - self._topic.log.referenced
-        await self._topic.write_parts(dict.fromkeys(sorted(gone)))
+        unreferenced = self._topic.log.parts.keys() - self._topic.log.referenced
+        await self._topic.write_parts(dict.fromkeys(sorted(unreferenced)))
 
     # -- Redis -----------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class EpochWriter:
         try:
             await self._call(lambda: self._publish(tenant_key, record))
         except RegistryError as error:
-            logger.warning("an epoch cannot be published to Redis; the next look tries again: %s", error)
+            logger.warning("an epoch cannot be published to Redis now and will be later: %s", error)
 
     async def _call(self, function: Callable[[], object]) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)

@@ -92,7 +92,7 @@ class Learning:
         #: Tenants that keep a bank, in the order in which they were last seen.
         self._active: OrderedDict[TenantKey, None] = OrderedDict()
         self._n_by_encoder: Counter[str] = Counter()
-        #: By encoder too, because workers of another encoder read the same records.
+        #: Highest offset seen in each source partition, by encoder: each encoder's workers read the same records.
         self.marks: dict[SourcePartition, int] = {}
         self.position = 0
         self.timestamp = 0
@@ -130,7 +130,7 @@ class Learning:
         return [(tenant_key, tenancy) for tenant_key, tenancy in self.tenancies.items() if tenancy.is_dirty]
 
     def is_waiting(self, *, is_live: bool) -> bool:
-        """Return whether any tenant waits for time to pass, with feedback that has no epoch or for its interval."""
+        """Return whether any tenant waits for a tick: for an epoch of its feedback, or for the next interval."""
         return any(
             _is_waiting(tenancy, is_live=is_live) and not tenancy.state.is_frozen
             for tenancy in self.tenancies.values()
@@ -180,7 +180,7 @@ class Learning:
                 self.n_replayed += 1
                 continue
             tenant_key = TenantKey(record.encoder, observed.tenant)
-            # Before a state is created: what cannot be read must not take a tenant's place, nor memory by its dim.
+            # Before a state is created: an unreadable item must not use up a tenant's place or memory.
             taken = _taken(observed, record.dim)
             if taken is None or self._dim_of(tenant_key, record.dim) != record.dim:
                 self.n_unreadable += 1

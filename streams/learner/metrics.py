@@ -19,34 +19,34 @@ class LearnerMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        own: dict[str, Any] = {"registry": registry, "namespace": "alignstream"}
-        self.active = Gauge("learner_active", "Whether this learner is active; others wait", **own)
-        self._opened = Counter("epochs_opened", "Epochs published", ["reason"], **own)
+        common: dict[str, Any] = {"registry": registry, "namespace": "alignstream"}
+        self.active = Gauge("learner_active", "Whether this learner is active; others wait", **common)
+        self._opened = Counter("epochs_opened", "Epochs published", ["reason"], **common)
         self._refused = Counter(
-            "epochs_refused", "Epochs refused by their regression checks or for their size", **own
+            "epochs_refused", "Epochs refused by their regression checks or for their size", **common
         )
         self._opened_at = Gauge(
             "epoch_last_opened_timestamp_seconds",
             "Time of the last published epoch; 0: none since the start",
-            **own,
+            **common,
         )
         self._observations = Gauge(
-            "learner_observations", "Observations since the start, by fate", ["fate"], **own
+            "learner_observations", "Observations since the start, by fate", ["fate"], **common
         )
-        self._tenants = Gauge("learner_tenants", "Tenants with a state", **own)
+        self._tenants = Gauge("learner_tenants", "Tenants with a state", **common)
         self._suspended = Gauge(
             "learner_tenants_suspended",
             "Tenants whose texts are not learned from, because their stream changed suspiciously",
-            **own,
+            **common,
         )
-        self._frozen = Gauge("learner_tenants_frozen", "Tenants frozen by an operator", **own)
-        self._withheld = Gauge("learner_tenants_refused", "Tenants whose last epoch was refused", **own)
+        self._frozen = Gauge("learner_tenants_frozen", "Tenants frozen by an operator", **common)
+        self._withheld = Gauge("learner_tenants_refused", "Tenants whose last epoch was refused", **common)
         self._drift = Gauge(
             "drift_ratio",
             "Latest drift statistic over its threshold, highest of all tenants",
-            **own,
+            **common,
         )
-        self._drifts = Gauge("drifts_confirmed", "Confirmed drifts, all tenants", **own)
+        self._drifts = Gauge("drifts_confirmed", "Confirmed drifts, all tenants", **common)
         for reason in get_args(Reason):
             self._opened.labels(reason=reason)
 

@@ -89,7 +89,7 @@ def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
 
 
 def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
-    """Restore a tenant from an epoch log. A damaged state starts empty; its epoch numbers go on."""
+    """Restore a tenant from an epoch log. A damaged state starts empty; its epoch numbering continues."""
     serving = log.epochs.get(tenant_key)
     versions = [] if serving is None else serving.versions
     blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
@@ -112,7 +112,7 @@ def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
         try:
             tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=tenant_key[0]))
         except PackedCorrupt as error:
-            logger.warning("an epoch cannot be read and is no baseline for the next check: %s", error)
+            logger.warning("an epoch cannot be read; the next regression check has no baseline: %s", error)
     return tenancy
 
 

@@ -1,4 +1,4 @@
-"""Metrics by Prometheus' conventions: base units, bounded labels, never a payload."""
+"""Metrics that follow Prometheus conventions: base units, bounded labels, never a payload."""
 
 import contextlib
 import logging
@@ -43,52 +43,58 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        own: dict[str, Any] = {"registry": self.registry, "namespace": "alignstream"}
-        self.consumed = Counter("records_consumed", "Records consumed from the input topics", **own)
-        self.published = Counter("records_published", "Records confirmed by the broker", ["topic"], **own)
-        self.dead = Counter("records_dead_lettered", "Records sent to the dead letters", ["reason"], **own)
-        self.truncated = Counter("records_truncated", "Texts truncated at the encoder's limit", **own)
-        self.tombstones = Counter("tombstones", "Tombstones received", **own)
-        self.batch_records = Histogram("batch_records", "Records per batch", buckets=_COUNTS, **own)
-        self.batch_tokens = Histogram("batch_tokens", "Tokens per batch", buckets=_TOKENS, **own)
+        common: dict[str, Any] = {"registry": self.registry, "namespace": "alignstream"}
+        self.consumed = Counter("records_consumed", "Records consumed from the input topics", **common)
+        self.published = Counter("records_published", "Records confirmed by the broker", ["topic"], **common)
+        self.dead = Counter("records_dead_lettered", "Records sent to the dead letters", ["reason"], **common)
+        self.truncated = Counter("records_truncated", "Texts truncated at the encoder's limit", **common)
+        self.tombstones = Counter("tombstones", "Tombstones received", **common)
+        self.batch_records = Histogram("batch_records", "Records per batch", buckets=_COUNTS, **common)
+        self.batch_tokens = Histogram("batch_tokens", "Tokens per batch", buckets=_TOKENS, **common)
         self.stages = Histogram(
-            "stage_duration_seconds", "Duration of a stage for one batch", ["stage"], buckets=_SECONDS, **own
+            "stage_duration_seconds",
+            "Duration of a stage for one batch",
+            ["stage"],
+            buckets=_SECONDS,
+            **common,
         )
         self.latency = Histogram(
             "end_to_end_latency_seconds",
             "Time from a record's timestamp to the confirmation of its outputs",
             buckets=_SECONDS,
-            **own,
+            **common,
         )
-        self.inflight = Gauge("inflight_records", "Records in the current batch", **own)
-        self.buffered = Gauge("buffer_records", "Records fetched and not yet acknowledged", **own)
+        self.inflight = Gauge("inflight_records", "Records in the current batch", **common)
+        self.buffered = Gauge("buffer_records", "Records fetched and not yet acknowledged", **common)
         self.lag = Gauge(
-            "consumer_lag_records", "Records waiting in the partition", ["topic", "partition"], **own
+            "consumer_lag_records", "Records waiting in the partition", ["topic", "partition"], **common
         )
         self.lag_seconds = Gauge(
             "consumer_lag_seconds",
             "Age of the last finished record while others wait",
             ["topic", "partition"],
-            **own,
+            **common,
         )
         self._finished_at: dict[tuple[str, int], float] = {}
-        self.progress = Gauge("last_progress_timestamp_seconds", "Time of the last progress", **own)
-        self.commit_age = Gauge("commit_age_seconds", "Time since the last offset commit", **own)
-        self.rebalances = Counter("rebalances", "Rebalances of the consumer group seen here", **own)
-        self.produce_errors = Counter("produce_errors", "Failed deliveries", ["error"], **own)
-        self.loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke the watchdog", **own)
-        self.adapter_info = Gauge("adapter_info", "Adapter in use", ["name", "version", "source"], **own)
-        self.adapter_age = Gauge("adapter_age_seconds", "Time since the adapter went live", ["name"], **own)
+        self.progress = Gauge("last_progress_timestamp_seconds", "Time of the last progress", **common)
+        self.commit_age = Gauge("commit_age_seconds", "Time since the last offset commit", **common)
+        self.rebalances = Counter("rebalances", "Rebalances of the consumer group", **common)
+        self.produce_errors = Counter("produce_errors", "Failed deliveries", ["error"], **common)
+        self.loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke the watchdog", **common)
+        self.adapter_info = Gauge("adapter_info", "Adapter in use", ["name", "version", "source"], **common)
+        self.adapter_age = Gauge(
+            "adapter_age_seconds", "Time since the adapter went live", ["name"], **common
+        )
         self.adapter_stale = Gauge(
-            "adapter_stale_seconds", "Time since the registry last confirmed the values in use", **own
+            "adapter_stale_seconds", "Time since the registry last confirmed the values in use", **common
         )
         self.registry_rejected = Counter(
-            "registry_rejected", "Registry values rejected", ["kind", "reason"], **own
+            "registry_rejected", "Registry values rejected", ["kind", "reason"], **common
         )
-        self.registry_up = Gauge("registry_up", "Whether the registry answered the last look-up", **own)
-        self.registry_swaps = Counter("registry_swaps", "Registry values that went live", ["kind"], **own)
-        self.encoder_info = Gauge("encoder_info", "Encoder in use", ["fingerprint", "dim"], **own)
-        self.ready = Gauge("worker_ready", "Whether the worker is ready", **own)
+        self.registry_up = Gauge("registry_up", "Whether the registry answered the last look-up", **common)
+        self.registry_swaps = Counter("registry_swaps", "Registry values that went live", ["kind"], **common)
+        self.encoder_info = Gauge("encoder_info", "Encoder in use", ["fingerprint", "dim"], **common)
+        self.ready = Gauge("worker_ready", "Whether the worker is ready", **common)
         # A series that exists only after the first failure cannot be alerted on.
         for reason in REASONS:
             self.dead.labels(reason=reason)

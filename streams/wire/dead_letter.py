@@ -45,10 +45,13 @@ def dead_letter_headers(record: SourceRecord, rejected: Rejected, *, now: float)
         "version": _VERSION,
         "time": dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="milliseconds").encode(),
     }
-    own = tuple((HEADER_ERROR_PREFIX + name, value) for name, value in fields.items())
+    error_headers = tuple((HEADER_ERROR_PREFIX + name, value) for name, value in fields.items())
     size_bytes = sum(len(name) + len(value or b"") + 10 for name, value in record.headers)
     kept = record.headers if size_bytes <= DEAD_LETTER_EXTRA_BYTES - _OWN_HEADER_BYTES else ()
-    return tuple((name, value) for name, value in kept if not name.startswith(HEADER_ERROR_PREFIX)) + own
+    return (
+        tuple((name, value) for name, value in kept if not name.startswith(HEADER_ERROR_PREFIX))
+        + error_headers
+    )
 
 
 def replacement(record: SourceRecord) -> tuple[bytes, tuple[str, bytes]]:

@@ -66,7 +66,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     term: int
     position: int
-    #: Highest timestamp read, in milliseconds since 1970. It tells when the topic was recreated at offset 0.
+    #: Highest timestamp read, in milliseconds since 1970. It reveals a recreated topic, which restarts at offset 0.
     timestamp: int = 0
     marks: dict[str, dict[str, dict[str, int]]] = {}
 
@@ -245,8 +245,8 @@ class EpochLog:
             return False
         if isinstance(record, Claim):
             # Of two claims to the same term, the first is valid; its owner may renew and release it.
-            known = self.claim
-            if known is not None and record.term == known.term and record.owner != known.owner:
+            current = self.claim
+            if current is not None and record.term == current.term and record.owner != current.owner:
                 return False
             self.claim = record
         elif isinstance(record, Progress):
@@ -276,13 +276,13 @@ class EpochLog:
         if key.startswith(PART_PREFIX):
             sha256 = key.removeprefix(PART_PREFIX).decode("ascii", "replace")
             return self.parts.get(sha256) if sha256 in self.referenced else None
-        known: Sequence[tuple[bytes, Manifest | None]] = (
+        valid: Sequence[tuple[bytes, Manifest | None]] = (
             (CLAIM_KEY, self.claim),
             (PROGRESS_KEY, self.progress),
             *((state_key(*tenant_key), state) for tenant_key, state in self.states.items()),
             *((epoch_key(*tenant_key), epoch) for tenant_key, epoch in self.epochs.items()),
         )
-        record = next((record for name, record in known if name == key), None)
+        record = next((record for name, record in valid if name == key), None)
         return None if record is None else encode(msgspec.structs.replace(record, term=term))
 
     def joined(self, names: Iterable[str]) -> bytes | None:

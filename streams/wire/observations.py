@@ -93,7 +93,7 @@ class ObservedExample(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Control(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A request of an operator or of the learner's clock. It is in the log, so that a replay repeats it.
+    """A request by an operator or by the learner's clock. It is in the log, so that a replay repeats it.
 
     Without ``encoder`` or ``tenant``, it applies to all of them.
     """
@@ -164,13 +164,13 @@ def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
     envelope_bytes = len(encode(ObservationsV1(encoder=encoder, dim=dim))) + _LISTS_BYTES
     groups: list[list[Observed]] = []
     filled = MAX_RECORD_BYTES
-    for item in items:
+    for observed in items:
         # The encoded size, not an estimate: each of the 512 characters of an id may take six bytes.
-        item_bytes = len(_ENCODER.encode(item)) + 1
+        item_bytes = len(_ENCODER.encode(observed)) + 1
         if filled + item_bytes > MAX_RECORD_BYTES:
             groups.append([])
             filled = envelope_bytes
-        groups[-1].append(item)
+        groups[-1].append(observed)
         filled += item_bytes
     return [
         encode(
@@ -187,7 +187,7 @@ def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
 
 
 def _only(kind: type, items: Iterable[Observed]) -> tuple:  # type: ignore[type-arg]
-    return tuple(item for item in items if isinstance(item, kind))
+    return tuple(observed for observed in items if isinstance(observed, kind))
 
 
 # -- from the wire to the learner's state --------------------------------------------------------------

@@ -104,16 +104,16 @@ class AdapterSpace:
 
     def space_of(self, record: VectorAlignedV1) -> VectorSpace:
         """Return the space that this record's vector moves to; it is the same for all records of a tenant."""
-        version, own = self.adapter.version, self._map(record)
-        tenant_map = None if own is None else own.version
+        version, own_map = self.adapter.version, self._map(record)
+        tenant_map = None if own_map is None else own_map.version
         name = space(self.adapter.encoder, version, tenant_map=tenant_map)
         return VectorSpace(self.name, version, name, tenant_map)
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
         """Align with the context that the worker had: the record's language tag."""
         language = record.language if isinstance(record.language, str) else None
-        y, own = self.adapter.transform_one(x, Context(language=language)), self._map(record)
-        return y if own is None else own.moved(y, language)
+        y, own_map = self.adapter.transform_one(x, Context(language=language)), self._map(record)
+        return y if own_map is None else own_map.moved(y, language)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     target = destination.space_of(record)
     if record.space == target.space:
         return Unchanged(value)
-    own = record.tenant_map if isinstance(record.tenant_map, str) else None
-    if record.space != space(record.encoder, record.adapter_version, tenant_map=own):
+    own_map = record.tenant_map if isinstance(record.tenant_map, str) else None
+    if record.space != space(record.encoder, record.adapter_version, tenant_map=own_map):
         return Refused(
             "overridden",
             "its message overrode strength, shrinkage or temperature, and the record does not hold the values; "
@@ -226,7 +226,7 @@ def _damage(record: VectorAlignedV1, dim: int) -> str | None:
     if record.dim != dim:
         return f"it has dim={record.dim}, but vectors of this encoder have {dim} numbers"
     if isinstance(record.vector, str) != (record.encoding == "base64-f32le"):
-        return f"its vector is not in its encoding {record.encoding!r}"
+        return f"its vector does not match its encoding {record.encoding!r}"
     try:
         vector = np.asarray(
             decode_vector(record.vector) if isinstance(record.vector, str) else record.vector,

@@ -93,13 +93,13 @@ def admit(
     if refusal := check_tenant(record.tenant, policy) or check_text(record.text, "the text"):
         return refusal
     align = record.align
-    asked = align.adapter if align is not None else None
-    name = asked or policy.adapter
+    requested = align.adapter if align is not None else None
+    name = requested or policy.adapter
     adapter = catalogue.adapter(name)
     if adapter is None:
-        known = ", ".join(sorted(catalogue.adapters))
+        available = ", ".join(sorted(catalogue.adapters))
         return Rejected(
-            "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; available: {known}"
+            "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; available: {available}"
         )
     labels = _resolve_labels(record, catalogue=catalogue, policy=policy)
     if isinstance(labels, Rejected):
@@ -110,7 +110,7 @@ def admit(
         id=record.id or source.default_id,
         adapter_name=name,
         adapter=adapter,
-        adapter_from="worker" if asked is None else "message",
+        adapter_from="worker" if requested is None else "message",
         context=Context(
             language=record.language,
             strength=align.strength if align is not None else None,
@@ -165,8 +165,8 @@ def _resolve_labels(
         return None
     label_set = catalogue.label_set(name)
     if label_set is None:
-        known = ", ".join(sorted(catalogue.label_sets)) or "none"
-        return Rejected("unknown-label-set", "admit", f"no label set {name!r}; available: {known}")
+        available = ", ".join(sorted(catalogue.label_sets)) or "none"
+        return Rejected("unknown-label-set", "admit", f"no label set {name!r}; available: {available}")
     multi_label = label_set.multi_label if record.multi_label is None else record.multi_label
     return LabelRequest(
         labels=label_set.labels,

@@ -101,9 +101,9 @@ class BatchAgent:
 
     async def _take(self, stream: Stream, events: Sequence[Event]) -> None:
         started = time.monotonic()
-        handed_out = [event.message.time_in for event in events if event.message.time_in is not None]
-        if handed_out:
-            self._metrics.stages.labels(stage="queue").observe(max(started - min(handed_out), 0.0))
+        handed_out_at = [event.message.time_in for event in events if event.message.time_in is not None]
+        if handed_out_at:
+            self._metrics.stages.labels(stage="queue").observe(max(started - min(handed_out_at), 0.0))
         # Records in flight when a worker died are processed alone, the others in groups; the order is kept.
         for is_suspect, group in itertools.groupby(events, key=self._is_suspect):
             if is_suspect:
@@ -153,10 +153,10 @@ class BatchAgent:
 
     async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> Sequence[Outcome]:
         """Publish in order; return the final outcomes of the records."""
-        good = [outcome for outcome in outcomes if outcome.rejected is None]
-        outputs = [output for outcome in good for output in outcome.outputs]
+        accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        outputs = [output for outcome in accepted for output in outcome.outputs]
         # After the outputs: the learner sees only what was published.
-        observed = [outcome.observed for outcome in good if outcome.observed is not None]
+        observed = [outcome.observed for outcome in accepted if outcome.observed is not None]
         observations = [
             Output(OBSERVATIONS, None, value, OBSERVATION_HEADERS)
             for value in (self._pack(observed) if observed else ())
@@ -173,7 +173,7 @@ class BatchAgent:
                 # Other records of the same request failed with it. Sending them again here would put them behind
                 # records accepted since. After the restart these records are processed alone, in order.
                 raise OutputRefused(
-                    "the broker refuses an output as too large; the restarted worker takes these records one by one"
+                    "the broker refuses an output as too large; after a restart these records are processed alone"
                 )
             rejected = Rejected("output-too-large", "publish", "the broker refuses the output as too large")
             outcomes = [self._pipeline.reject(outcomes[0].source, rejected)]
@@ -216,8 +216,8 @@ class BatchAgent:
 
     def _replaced(self, record: SourceRecord, letter: Output) -> Output:
         value, extra = replacement(record)
-        own = tuple(
+        error_headers = tuple(
             (name, content) for name, content in letter.headers if name.startswith(HEADER_ERROR_PREFIX)
         )
         key = letter.key if len(letter.key or b"") < self._dead_letter_bytes // 2 else None
-        return Output(letter.topic, key, value, (*own, extra))
+        return Output(letter.topic, key, value, (*error_headers, extra))

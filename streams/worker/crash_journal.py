@@ -63,7 +63,7 @@ class CrashJournal:
                 except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                     if isinstance(error, FileNotFoundError):
                         raise
-                    # A power cut may leave half a note. Without it, the next batch is only taken as a whole.
+                    # A power cut may leave half a note. Ignoring it only means taking the next batch as a whole.
                     logger.warning("crash journal: %s cannot be read and is ignored", path)
             self._notes[key] = note
         return self._notes[key]
@@ -78,7 +78,7 @@ class CrashJournal:
         return self._note(topic, partition).attempts.get(offset, 0)
 
     def start(self, offsets: Iterable[tuple[str, int, int]], *, alone: bool) -> None:
-        """Note records, as (topic, partition, offset), as in flight before they can kill the worker."""
+        """Note records (topic, partition, offset) as in flight, before they can kill the worker."""
         touched: dict[tuple[str, int], Note] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
@@ -115,7 +115,7 @@ class CrashJournal:
             for (topic, partition), note in touched.items():
                 self._write_one(self._path(topic, partition), note)
         except OSError as error:
-            # A full disk must not stop the stream: without notes, only crash loops are not broken.
+            # A full disk must not stop the stream: without notes, all that is lost is the way out of crash loops.
             if self._is_writable:
                 logger.warning("crash journal: cannot write to %s: %s", self._folder, error.strerror)
             self._is_writable = False

@@ -182,9 +182,9 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
             return refusal
         label_set = catalogue.label_set(feedback.label_set)
         if label_set is None:
-            known = ", ".join(sorted(catalogue.label_sets)) or "none"
+            available = ", ".join(sorted(catalogue.label_sets)) or "none"
             return Rejected(
-                "unknown-label-set", "admit", f"no label set {feedback.label_set!r}; available: {known}"
+                "unknown-label-set", "admit", f"no label set {feedback.label_set!r}; available: {available}"
             )
         if feedback.label not in label_set.labels:
             message = f"label set {feedback.label_set!r} has no such label"  # which one is payload

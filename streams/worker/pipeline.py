@@ -246,9 +246,9 @@ class DocumentsPipeline(BatchPipeline[Document]):
             if fitted is not None
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
-        own = None
+        tenant_prototypes = None
         if adaptation is not None and request.label_set is not None and is_whole(context):
-            own = self._tenant_labels.find(adaptation).prototypes(
+            tenant_prototypes = self._tenant_labels.find(adaptation).prototypes(
                 request.label_set,
                 request.labels,
                 prototypes,
@@ -259,7 +259,7 @@ class DocumentsPipeline(BatchPipeline[Document]):
             )
         prediction = predict_one(
             y,
-            prototypes if own is None else own,
+            prototypes if tenant_prototypes is None else tenant_prototypes,
             request.labels,
             multi_label=request.multi_label,
             common=common,
@@ -274,7 +274,7 @@ class DocumentsPipeline(BatchPipeline[Document]):
             template=request.template,
             multi_label=request.multi_label,
             space=name,
-            epoch=0 if own is None or adaptation is None else adaptation.epoch.number,
+            epoch=0 if tenant_prototypes is None or adaptation is None else adaptation.epoch.number,
         )
 
 

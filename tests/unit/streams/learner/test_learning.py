@@ -429,7 +429,7 @@ def test_an_epoch_that_nobody_could_fetch_is_not_published(monkeypatch: pytest.M
     (x,) = made.texts(np.random.default_rng(0), 1)
     (decision,) = feed(learner(), [record(made.observed_text(x, 0)), control("publish")])
     assert isinstance(decision, Withheld)
-    assert "100 can" in decision.reason
+    assert "the limit is 100" in decision.reason
 
 
 def test_tenants_beyond_the_limit_teach_nothing_and_each_encoder_has_its_own_limit() -> None:
