@@ -1,4 +1,4 @@
-"""Ends a process that is stalled: records wait and nothing moves, but nothing fails. The supervisor restarts it."""
+"""End a stalled process, in which records wait and nothing moves but nothing fails. The supervisor restarts it."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ class Position(NamedTuple):
 
 
 class Watchdog:
-    """Ends the process when records wait and nothing progresses.
+    """A watchdog that ends the process when records wait and nothing progresses.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""The learner: turns observations into epochs."""
+"""The learner: observations in, epochs out."""

@@ -68,7 +68,7 @@ class Active:
 
 
 class LearnerAgent:
-    """Turns observations into epochs. One turn at a time: a batch, a turn of the clock, or the shutdown.
+    """The agent from observations to epochs. It does one thing at a time: a batch, a clock turn or the shutdown.
 
     Parameters
     ----------

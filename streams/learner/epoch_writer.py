@@ -1,4 +1,4 @@
-"""Writes the learner's decisions to the epoch log, which is the truth, and then to Redis, which serves them."""
+"""Write the learner's decisions to the epoch log, which is the truth, and then to Redis, which serves them."""
 
 import asyncio
 import concurrent.futures
@@ -38,7 +38,7 @@ REPUBLISHED_AT_ONCE: Final = 64
 
 
 class EpochWriter:
-    """Writes states, epochs and progress to the log, and keeps Redis equal to it.
+    """A writer of states, epochs and progress to the log, which keeps Redis equal to it.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ StageName = Literal["decode", "tokenize", "encode", "align", "classify"]
 
 
 class Observer(Protocol):
-    """Receives the pipeline's timings. Called from the pipeline's thread; must return immediately."""
+    """A receiver of the pipeline's timings. Called from the pipeline's thread; must return immediately."""
 
     def stage(self, name: StageName, seconds: float) -> None:
         """Record how long a stage took for one batch, in seconds."""

@@ -1,4 +1,4 @@
-"""Decodes the input records of workers and encodes their output records.
+"""Decode the input records of workers and encode their output records.
 
 What cannot be decoded becomes a value (``Rejected``), never an exception: one bad record must not affect its
 neighbours.

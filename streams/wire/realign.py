@@ -1,4 +1,4 @@
-"""Moves a stored vector to another space: a value of ``vectors.aligned.v1`` in, a value or a refusal out.
+"""Move a stored vector to another space: a value of ``vectors.aligned.v1`` in, a value or a refusal out.
 
 Pure: the target space is passed in (``Destination``); files and topics are the caller's. The output is what the
 pipeline would write under the new adapter if the encoder returned the vector in ``raw_vector``.

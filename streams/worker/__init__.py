@@ -1,1 +1,1 @@
-"""The worker: turns documents into vectors, labels and dead letters."""
+"""The worker: documents in; vectors, labels and dead letters out."""

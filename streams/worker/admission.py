@@ -1,4 +1,4 @@
-"""Admission, from ``DocumentV1`` to ``Document``: resolves what a message asks for against what the worker serves.
+"""Resolve what a message asks for against what the worker serves: from ``DocumentV1`` to ``Document``.
 
 Pure: the catalogue and the policy are passed in.
 """

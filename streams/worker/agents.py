@@ -40,7 +40,7 @@ class Batches(Protocol):
 
 
 class BatchAgent:
-    """Turns the records of one input topic into outputs, observations and dead letters.
+    """The agent of one input topic: records in; outputs, observations and dead letters out.
 
     Parameters
     ----------

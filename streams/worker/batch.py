@@ -13,7 +13,7 @@ Admitted = TypeVar("Admitted")
 
 
 class BatchPipeline(abc.ABC, Generic[Admitted]):
-    """Turns source records into outcomes, without I/O. Used from one thread at a time.
+    """A pipeline from source records to outcomes, without I/O. Used from one thread at a time.
 
     Parameters
     ----------

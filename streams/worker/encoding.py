@@ -11,7 +11,7 @@ from alignstream.streams.observe.stages import Observer
 
 
 class Encoding:
-    """Turns texts into tokens and unit vectors. Used from one thread at a time.
+    """The encoder with its stages timed: texts in, tokens and unit vectors out. Used from one thread at a time.
 
     Parameters
     ----------

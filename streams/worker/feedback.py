@@ -47,7 +47,7 @@ class AdmittedPair:
 
 
 class PairsPipeline(BatchPipeline[AdmittedPair]):
-    """From ``pairs.v1`` to ``pairs.scored.v1``, and to the learner if the pair says ``learn``.
+    """The pipeline from ``pairs.v1`` to ``pairs.scored.v1``, and to the learner if the pair says ``learn``.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class AdmittedFeedback:
 
 
 class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
-    """From ``label-feedback.v1`` to the learner.
+    """The pipeline from ``label-feedback.v1`` to the learner.
 
     Parameters
     ----------

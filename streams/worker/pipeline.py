@@ -49,7 +49,7 @@ HUBNESS_DECIMALS: Final = 6
 
 
 class DocumentsPipeline(BatchPipeline[Document]):
-    """From ``documents.v1`` to vectors and labels. Used from one thread at a time.
+    """The pipeline from ``documents.v1`` to vectors and labels. Used from one thread at a time.
 
     Parameters
     ----------
