@@ -1,8 +1,8 @@
 """Every setting in one place: name, unit, default and the reason for the default.
 
 Read from the environment (``ALIGNSTREAM_<NAME>``) and from a TOML file (``ALIGNSTREAM_CONFIG``, else
-``alignstream.toml`` in the working folder); the environment wins. An unknown or malformed setting stops
-the start with a message that names it.
+``alignstream.toml`` in the working folder); the environment wins. An unknown or malformed setting is an
+error that names it.
 """
 
 import os
@@ -24,10 +24,10 @@ from alignstream.models.labels.label_set import check_template
 from alignstream.models.registry import layout
 
 PREFIX = "ALIGNSTREAM_"
-#: Read from the environment by something other than the settings.
+#: Environment variables with the prefix that are not settings.
 NOT_SETTINGS = frozenset({"ALIGNSTREAM_CONFIG", "ALIGNSTREAM_DATA"})
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-#: Kafka's own rule for topic names, applied to what stands in front of ours.
+#: Kafka's rule for topic names, applied to the prefix.
 TOPIC_PREFIX_PATTERN = r"^[A-Za-z0-9._-]{0,150}$"
 
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
@@ -56,16 +56,16 @@ class Settings(BaseSettings):
     group: str = Field(
         "alignstream",
         pattern=NAME_PATTERN,
-        description="Consumer group; workers of one group share the partitions.",
+        description="Consumer group of the workers; they share its partitions.",
     )
     topic_prefix: str = Field(
         "",
         pattern=TOPIC_PREFIX_PATTERN,
-        description="Put in front of every topic name, so that several services can share a broker.",
+        description="Prefix of every topic name, so that several services can share a broker.",
     )
     broker_security: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = Field(
         "PLAINTEXT",
-        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in clear and needs insecure=true.",
+        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in the clear and needs insecure=true.",
     )
     broker_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="SASL mechanism, used when broker_security is SASL_*."
@@ -74,52 +74,54 @@ class Settings(BaseSettings):
     broker_password: SecretStr | None = Field(None, description="SASL password (or broker_password_file).")
     broker_password_file: Path | None = Field(None, description="File holding the SASL password.")
     broker_ca_file: Path | None = Field(
-        None, description="CA certificates (PEM) to trust. Default: those of the system."
+        None, description="CA certificates (PEM) to trust. Default: the system's."
     )
     broker_cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     broker_key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
     insecure: bool = Field(
         default=False,
-        description="Allow SASL passwords over an unencrypted connection to the broker. Default false: refuse.",
+        description="Allow SASL passwords over an unencrypted connection to the broker. Off by default.",
     )
     idempotence: bool = Field(
         default=True,
-        description="Idempotent producing: a retry inside the client makes no duplicate. "
-        "Off only for brokers that refuse it (the embedded one does).",
+        description="Idempotent producer: retries inside the client create no duplicates. Turn it off only for "
+        "brokers that refuse it (the local stack's does).",
     )
     read_committed: bool = Field(
         default=False,
-        description="Read only records of committed transactions. On where upstream producers are transactional.",
+        description="Read only records of committed transactions. Turn it on if upstream producers are "
+        "transactional.",
     )
     static_member: str | None = Field(
         None,
         pattern=NAME_PATTERN,
-        description="Static group membership id: a restart is then no rebalance. Off where replicas are scaled.",
+        description="Static group membership id: a restart then causes no rebalance. Leave it unset where replicas "
+        "are scaled.",
     )
     session_timeout_seconds: Annotated[float, Field(ge=6, le=300)] = Field(
         45.0,
-        description="Seconds without heartbeat after which the group gives this worker's partitions away. "
-        "Default: Kafka's own.",
+        description="Seconds without a heartbeat after which the group reassigns this worker's partitions. "
+        "Default: Kafka's.",
     )
     commit_interval_seconds: Seconds = Field(
-        1.0, description="Seconds between offset commits: bounds the duplicates after a crash."
+        1.0, description="Seconds between offset commits; bounds the duplicates after a crash."
     )
     produce_timeout_seconds: Seconds = Field(
-        30.0, description="Seconds to wait for a delivery before the worker exits and starts over."
+        30.0, description="Seconds to wait for the confirmation of a delivery before the worker exits."
     )
     producer_linger_seconds: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0,
-        description="Seconds the producer waits to fill a request. 0: a batch's outputs are handed over together "
-        "anyway, and the next batch waits for their confirmation.",
+        description="Seconds the producer waits to fill a request. Default 0: the outputs of a batch are sent "
+        "together anyway, and the next batch waits for their confirmation.",
     )
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
-        "lz4", description="Compression of produced batches. lz4: cheap, and every client reads it."
+        "lz4", description="Compression of produced batches. lz4 is cheap, and every client reads it."
     )
 
     # -- Redis -------------------------------------------------------------------------------------
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis that holds adapters and label sets: redis://, rediss:// (TLS) or unix://.",
+        description="Redis that holds adapters, label sets and epochs: redis://, rediss:// (TLS) or unix://.",
     )
     redis_username: str | None = Field(None, description="Redis ACL user.")
     redis_password: SecretStr | None = Field(None, description="Redis password (or redis_password_file).")
@@ -127,11 +129,11 @@ class Settings(BaseSettings):
     redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for rediss://.")
     redis_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = Field(
         5.0,
-        description="Seconds between looks at the registry's pointers, give or take 20 %. "
-        "Hints by pub/sub make a swap faster.",
+        description="Seconds between polls of the registry, plus or minus 20 %. Pub/sub hints make a swap faster.",
     )
     redis_timeout_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
-        0.5, description="Seconds for one Redis call; the library's default can block for a minute."
+        0.5,
+        description="Timeout of one Redis call, in seconds; the library's default can block for a minute.",
     )
 
     # -- encoder and adapter -----------------------------------------------------------------------
@@ -142,78 +144,83 @@ class Settings(BaseSettings):
     adapter: str = Field(
         "default",
         pattern=NAME_PATTERN,
-        description="Adapter used where a message names none; 'identity' leaves vectors as encoded.",
+        description="Adapter for messages that name none; 'identity' leaves vectors as encoded.",
     )
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Threads of one inference. 0: the cores this process may use."
+        0, description="Threads per inference. 0: the cores that this process may use."
     )
     max_batch_tokens: Annotated[int, Field(ge=512, le=262_144)] = Field(
         2048,
-        description="Padded tokens in one run of the graph: more gains no speed on CPUs and costs memory.",
+        description="Padded tokens per inference. More gains no speed on CPUs and costs memory.",
     )
 
     # -- following the stream ----------------------------------------------------------------------
     follow: Literal["epochs", "live", "off"] = Field(
         "epochs",
-        description="How query vectors follow the stream. epochs: when a tenant's texts have doubled, when its stream "
-        "changes, and after feedback. live: besides, every epoch_interval_seconds. off: not at all, and nothing is "
-        "observed.",
+        description="How query vectors follow the stream. epochs: a new epoch when a tenant's texts have doubled, "
+        "when its stream changes, and after feedback. live: also every epoch_interval_seconds. off: no query vectors, "
+        "and workers publish no observations.",
     )
     epoch_interval_seconds: Annotated[float, Field(ge=0.5, le=3600)] = Field(
-        2.0, description="Seconds between epochs where follow is live; by doubling, quality is the same."
+        2.0,
+        description="Seconds between epochs when follow is live. Quality is the same as with follow=epochs.",
     )
     max_tenants: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        10_000, description="Tenants that the learner keeps a state of; texts of further ones teach nothing."
+        10_000,
+        description="Tenants the learner keeps state for, per encoder; it learns nothing from further ones.",
     )
     checkpoint_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
         10.0,
-        description="Seconds between what the learner writes down: bounds what it reads again after a crash.",
+        description="Seconds between the learner's checkpoints; bounds what it reads again after a crash.",
     )
     learner_group: str = Field(
         "alignstream-learner",
         pattern=NAME_PATTERN,
-        description="Consumer group of the learner; of several learners one works and the others wait.",
+        description="Consumer group of the learner. Of several learners, one is active and the others wait.",
     )
 
     # -- zero-shot labels --------------------------------------------------------------------------
     label_set: str | None = Field(
         None,
         pattern=NAME_PATTERN,
-        description="Label set used where a message names no labels. None: no label record then.",
+        description="Label set for messages that name no labels. Default: none, so they get no label record.",
     )
     template: str = Field(
         "This text is about {label}.",
-        description="Sentence in which a label is embedded; holds {label} once.",
+        description="Sentence in which each label is embedded; must contain {label} exactly once.",
     )
 
     # -- admission ---------------------------------------------------------------------------------
     max_document_bytes: Bytes = Field(
         900_000,
-        description="Bytes of one input value; larger ones are dead-lettered before they are parsed.",
+        description="Largest input value, in bytes; larger ones are dead-lettered before they are parsed.",
     )
     max_output_bytes: Bytes = Field(
         1_000_000,
-        description="Bytes of one output value; at most what the output topics accept (asked at the start).",
+        description="Largest output record with key and headers, in bytes. Lowered at start-up to what the output "
+        "topics accept.",
     )
     max_depth: Annotated[int, Field(ge=4, le=500)] = Field(
-        64, description="Nesting depth of an input value; deeper ones are dead-lettered."
+        64, description="Deepest nesting of an input value; deeper ones are dead-lettered."
     )
-    tenants: tuple[str, ...] | None = Field(None, description="Tenants allowed, as a JSON list. None: all.")
+    tenants: tuple[str, ...] | None = Field(
+        None, description="Allowed tenants, as a JSON list. Default: all."
+    )
     vector_encoding: Literal["base64-f32le", "json"] = Field(
-        "base64-f32le", description="How a vector is written. base64: a third of the size of JSON numbers."
+        "base64-f32le", description="Encoding of vectors. base64 takes a third of the space of JSON numbers."
     )
     raw_vector: bool = Field(
         default=False,
-        description="Also write the vector as encoded, in float16, so that 'alignstream realign' can move it to "
-        "another adapter. Off: it adds 40 % to a record.",
+        description="Also publish the vector as encoded, in float16, so that 'alignstream realign' can move it to "
+        "another adapter. Off by default: it adds 40 % to a record.",
     )
 
     # -- batching ----------------------------------------------------------------------------------
     batch_records: Annotated[int, Field(ge=1, le=4096)] = Field(
-        64, description="Records taken at once; bounds the duplicates after a crash."
+        64, description="Records per batch; bounds the duplicates after a crash."
     )
     linger_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
-        0.05, description="Seconds to wait for a batch to fill; adds to the latency of a quiet stream."
+        0.05, description="Seconds to wait for a batch to fill; adds to the latency on a quiet stream."
     )
     buffer_records: Annotated[int, Field(ge=16, le=65_536)] = Field(
         256, description="Records held in memory before fetching pauses."
@@ -222,16 +229,16 @@ class Settings(BaseSettings):
     # -- running -----------------------------------------------------------------------------------
     metrics_host: str = Field(
         "127.0.0.1",
-        description="Address of /livez, /readyz and /metrics. Loopback by default: no login there.",
+        description="Address of /livez, /readyz and /metrics. Default: loopback, because they need no login.",
     )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464, description="Port of /livez, /readyz and /metrics; 0 takes a free one and logs it."
     )
     stall_seconds: Seconds = Field(
-        120.0, description="Seconds without progress, while records wait, after which the worker exits."
+        120.0, description="Seconds without progress, while records wait, before the worker exits."
     )
     crash_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
-        3, description="Times a record may kill the worker while alone before it is dead-lettered."
+        3, description="Times a record may kill the worker when processed alone before it is dead-lettered."
     )
     cache_dir: Path = Field(
         Path(platformdirs.user_cache_dir("alignstream")),
@@ -239,11 +246,13 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(
         Path(platformdirs.user_state_dir("alignstream")),
-        description="Folder for the crash journal. Default: the user's state folder.",
+        description="Folder for the crash journal and the learner's name. Default: the user's state folder.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level to log."
+    )
     log_format: Literal["json", "text"] = Field(
-        "json", description="json: one object a line, for collectors. text: for people."
+        "json", description="json: one object per line, for log collectors. text: for people."
     )
 
     @classmethod
@@ -295,14 +304,16 @@ class Settings(BaseSettings):
         if self.broker_security.startswith("SASL") and not self.broker_username:
             raise ValueError("broker_security is SASL_*: set broker_username and broker_password")
         if self.broker_security == "SASL_PLAINTEXT" and not self.insecure:
-            raise ValueError("SASL_PLAINTEXT sends the password in clear: use SASL_SSL, or set insecure=true")
+            raise ValueError(
+                "SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set insecure=true"
+            )
         has_password = self.broker_password is not None or self.broker_password_file is not None
         if self.broker_security.startswith("SASL") and not has_password:
             raise ValueError("broker_security is SASL_*: set broker_password or broker_password_file")
         if self.broker_username and self.broker_security in {"PLAINTEXT", "SSL"}:
             raise ValueError("broker_username is set, but broker_security is not SASL_SSL")
         if (self.broker_cert_file is None) != (self.broker_key_file is None):
-            raise ValueError("broker_cert_file and broker_key_file go together")
+            raise ValueError("set both broker_cert_file and broker_key_file, or neither")
         for name in ("broker", "redis"):
             if getattr(self, f"{name}_password") and getattr(self, f"{name}_password_file"):
                 raise ValueError(f"set {name}_password or {name}_password_file, not both")
@@ -334,7 +345,7 @@ class Settings(BaseSettings):
 
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the TOML file to read, or None where there is none."""
+    """Return the TOML file to read, or None if there is none."""
     named = (os.environ if environ is None else environ).get("ALIGNSTREAM_CONFIG")
     if named:
         return Path(named)
@@ -342,17 +353,17 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return here if here.is_file() else None
 
 
-#: What to do where a TLS connection to the broker fails.
+#: What to do when a TLS connection to the broker fails.
 TLS_REMEDY = (
     "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
     "ALIGNSTREAM_BROKER_KEY_FILE"
 )
-#: Where pydantic's own words would not help.
+#: Replacements for pydantic messages that would not help.
 _MESSAGES = {"extra_forbidden": "unknown setting", "tuple_type": 'must be a JSON list, such as ["acme"]'}
 
 
 def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
-    """Read the settings, with explicit values on top.
+    """Read the settings; explicit values take precedence.
 
     Raises
     ------
@@ -367,7 +378,7 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
         )
     path = config_file()
     if path is not None and not path.is_file():
-        raise SettingsError(f"ALIGNSTREAM_CONFIG: there is no file {path}")
+        raise SettingsError(f"ALIGNSTREAM_CONFIG: file {path} does not exist")
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -382,7 +393,7 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
 
 
 def origins() -> dict[str, str]:
-    """Say for each setting where its value comes from: ``environment``, the TOML file's path, ``default``."""
+    """Return where each setting's value comes from: ``environment``, the TOML file's path, or ``default``."""
     path = config_file()
     in_file = set(TomlConfigSettingsSource(Settings, toml_file=path)()) if path is not None else set()
     environment = {key.upper() for key in os.environ}

@@ -1,6 +1,6 @@
-"""What the worker asks the broker before it starts: are the topics there, and how large may records be.
+"""Checks of the broker before Faust starts: that the topics exist, and how large a record each accepts.
 
-Also the credentials that Faust takes.
+Also Faust's credentials.
 """
 
 import ssl
@@ -27,7 +27,7 @@ from alignstream.streams.wire.topics import (
     specs,
 )
 
-#: Milliseconds for one question to the broker, before the start tries again.
+#: Milliseconds to wait for each reply of the broker; the service then retries.
 ASK_TIMEOUT_MS: Final = 5000
 
 
@@ -45,9 +45,9 @@ def credentials(settings: Settings) -> CredentialsT | None:
 
 
 async def record_limits(settings: Settings) -> dict[str, int]:
-    """Return the largest record of each topic of the service (names without prefix), in bytes.
+    """Return the largest record that each topic accepts, in bytes, by topic name without prefix.
 
-    A broker that does not tell (the embedded one) gets what ``topics create`` asks for.
+    Where the broker does not tell (the local stack's does not), the value that ``topics create`` sets.
 
     Raises
     ------
@@ -75,10 +75,10 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             missing = sorted(set(names.values()) - present)
             if missing:
                 raise BrokerNotReady(
-                    f"topics are missing on {settings.broker}: {', '.join(missing)}; make them with "
+                    f"topics are missing on {settings.broker}: {', '.join(missing)}; create them with "
                     "'alignstream topics create'"
                 )
-            return {name: await _max_message_bytes(admin, full, name) for name, full in names.items()}
+            return {name: await _max_message_bytes(admin, topic, name) for name, topic in names.items()}
         except (TimeoutError, KafkaError, OSError) as error:
             raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
         finally:
@@ -86,24 +86,24 @@ async def record_limits(settings: Settings) -> dict[str, int]:
 
 
 def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> str:
-    """Say why the broker cannot be used; the library itself only says that it cannot, and logs why."""
+    """Return why the broker cannot be used; the library's exception does not say why, only its log does."""
     refused = heard.about(AuthenticationFailedError, SaslAuthenticationFailed)
     if refused:
-        return f"the broker {settings.broker} refuses user name or password: {refused}"
+        return f"the broker {settings.broker} refuses the user name or password: {refused}"
     insecure = heard.about(ssl.SSLError)
     if insecure:
         return f"no TLS connection to the broker {settings.broker}: {insecure}; {TLS_REMEDY}"
-    said = heard.about(Exception) or str(error) or type(error).__name__
+    reason = heard.about(Exception) or str(error) or type(error).__name__
     return (
-        f"the broker {settings.broker} does not answer: {said}; is it running, and are ALIGNSTREAM_BROKER and "
-        f"ALIGNSTREAM_BROKER_SECURITY={settings.broker_security} right?"
+        f"the broker {settings.broker} does not answer: {reason}; check that it is running, and that "
+        f"ALIGNSTREAM_BROKER and ALIGNSTREAM_BROKER_SECURITY={settings.broker_security} are right"
     )
 
 
-async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -> int:
+async def _max_message_bytes(admin: AIOKafkaAdminClient, topic: str, name: str) -> int:
     fallback = DEFAULT_MAX_MESSAGE_BYTES + (DEAD_LETTER_EXTRA_BYTES if name == DEAD_LETTERS else 0)
     try:
-        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, full)])
+        replies = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     except (TimeoutError, KafkaError, OSError, ValueError):
         return fallback
     for reply in replies:
@@ -115,10 +115,10 @@ async def _max_message_bytes(admin: AIOKafkaAdminClient, full: str, name: str) -
 
 
 def output_limit(settings: Settings, limits: dict[str, int]) -> int:
-    """Return the largest output value, in bytes: the setting, or less where a topic accepts less."""
+    """Return the largest output record, in bytes: the setting, or less where a topic accepts less."""
     return min(settings.max_output_bytes, limits[VECTORS], limits[LABELS], limits[PAIRS_SCORED])
 
 
 def input_limit_exceeds_dead_letters(limits: dict[str, int]) -> bool:
-    """Say whether a record may arrive that the dead-letter topic would refuse."""
+    """Return whether an input record can be too large for the dead-letter topic."""
     return limits[DEAD_LETTERS] < max(limits[topic] for topic in INPUTS) + DEAD_LETTER_EXTRA_BYTES

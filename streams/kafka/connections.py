@@ -1,4 +1,4 @@
-"""Connections that the settings describe: TLS to the broker, the registry. Nothing is connected yet."""
+"""The TLS context and the registry store that the settings describe. Nothing connects here."""
 
 import ssl
 
@@ -8,7 +8,7 @@ from alignstream.streams.settings import Settings
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS context for the broker, or None where the connection is not encrypted.
+    """Return the TLS context for the broker, or None if the connection is not encrypted.
 
     Raises
     ------
@@ -24,13 +24,13 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.broker_cert_file, settings.broker_key_file)
     except (OSError, ssl.SSLError) as error:
         files = (settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
-        named = ", ".join(str(path) for path in files if path is not None)
-        raise SettingsError(f"the TLS files for the broker cannot be used ({named}): {error}") from error
+        names = ", ".join(str(path) for path in files if path is not None)
+        raise SettingsError(f"the TLS files for the broker cannot be used ({names}): {error}") from error
     return context
 
 
 def open_store(settings: Settings) -> RedisStore:
-    """Return the registry that the settings name."""
+    """Return the registry store that the settings name."""
     return RedisStore(
         settings.redis_url,
         username=settings.redis_username,

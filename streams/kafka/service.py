@@ -1,7 +1,7 @@
-"""What a worker and a learner have in common: probes, the wait for a broker, one Faust app, and a watchdog.
+"""What a worker and a learner share: probes, waiting for the broker, one Faust app and a watchdog.
 
-Every exception that nobody decided about ends the process with a code that is not 0, and whoever supervises it
-starts it again: nothing was committed that was not done.
+An unhandled exception ends the process with a non-zero exit code. Run it under a supervisor that restarts it: only
+finished records were committed.
 """
 
 import abc
@@ -34,17 +34,17 @@ from alignstream.streams.wire.topics import Headers
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks while something is missing at the start.
+#: Seconds between attempts while something is missing at start-up.
 WAIT_SECONDS: Final = 1.0
-#: Above any of our batches: Faust's own livelock warnings compare two different clocks.
+#: Longer than any batch, to silence Faust's livelock warnings: they compare two different clocks.
 NEVER_SECONDS: Final = 10 * 365 * 24 * 3600.0
-#: A batch of 64 texts at the length limit takes half of it on two slow cores.
+#: A batch of 64 texts at the length limit takes half of this on two slow cores.
 REBALANCE_SECONDS: Final = 60.0
-#: A request holds one record at least, whatever its topic accepts.
+#: Added to the largest record of any topic, so that a request always has room for one record.
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
 
-#: What a service has before it asks the broker.
+#: What a service loads before it contacts the broker.
 Prepared = TypeVar("Prepared")
 
 
@@ -53,7 +53,7 @@ class _Stopped(Exception):
 
 
 class FaustService(abc.ABC, Generic[Prepared]):
-    """One process around one Faust app; a subclass says what runs in it.
+    """A process that runs one Faust app; subclasses define the app.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ class FaustService(abc.ABC, Generic[Prepared]):
         self._stop = threading.Event()
         self._was_assigned = False
         self._is_watched = threading.Event()
-        #: Called before each scrape with the seconds since 1970: metrics that are a matter of the moment.
+        #: Called before each scrape with the Unix time in seconds, to refresh gauges.
         self._before_scrape: list[Callable[[float], None]] = []
 
     @abc.abstractmethod
     def _prepare(self) -> Prepared:
-        """Load what has to be there before the broker is asked; say in ``health`` what is waited for."""
+        """Load what is needed before the broker is contacted; report in ``health`` what is missing."""
 
     @abc.abstractmethod
     def _app(self, prepared: Prepared, limits: dict[str, int]) -> App:
-        """Make the app with its agents; ``limits`` is the largest record of each topic, in bytes."""
+        """Build the app with its agents; ``limits`` holds the largest record of each topic, in bytes."""
 
     def run(self) -> int:
         """Run until told to stop; return the exit code."""
@@ -107,15 +107,15 @@ class FaustService(abc.ABC, Generic[Prepared]):
             bring_up_to_date(time.time())
 
     def _await_broker(self) -> dict[str, int]:
-        said: str | None = None
+        logged: str | None = None
         while True:
             try:
                 limits = asyncio.run(record_limits(self._settings))
             except BrokerNotReady as error:
                 self.health.set("broker", str(error))
-                if str(error) != said:
+                if str(error) != logged:
                     logger.warning("waiting: %s", error)
-                    said = str(error)
+                    logged = str(error)
                 self._sleep()
             else:
                 self.health.set("broker", "joining the group")
@@ -126,13 +126,13 @@ class FaustService(abc.ABC, Generic[Prepared]):
             raise _Stopped
 
     def _watch(self, app: App, *, n_progress: Callable[[], int]) -> None:
-        """Have the watchdog run in an app, and its first assignment noted.
+        """Run the watchdog in an app, and note the app's first assignment.
 
         Parameters
         ----------
         app : App
         n_progress : callable
-            Counts what was done besides offsets: a sign of life.
+            Returns a count that rises while work is done, even if no offset moves.
         """
 
         async def assigned(*_: object, **__: object) -> None:
@@ -181,10 +181,10 @@ class FaustService(abc.ABC, Generic[Prepared]):
             return error.code if isinstance(error.code, int) else int(error.code is not None)
 
     def _watch_the_start(self) -> None:
-        """End a process that the group lets wait for ever: Faust runs our watchdog only after the first join."""
+        """End the process if the group never answers: Faust starts the watchdog only after the first join."""
         if self._is_watched.wait(self._settings.stall_seconds) or self._stop.is_set():
             return
-        self.health.stalled = f"the group gave no answer for {self._settings.stall_seconds:.0f} s"
+        self.health.stalled = f"the consumer group did not answer for {self._settings.stall_seconds:.0f} s"
         logger.critical("stalled: %s; ending the process", self.health.stalled)
         logging.shutdown()
         os._exit(EXIT_STALLED)
@@ -193,7 +193,7 @@ class FaustService(abc.ABC, Generic[Prepared]):
 def make_app(
     settings: Settings, *, group: str, max_fetch_bytes: int, max_record_bytes: int, sensor: faust.Sensor
 ) -> App:
-    """Return a Faust app that loses nothing: our transport, raw bytes, and a supervisor that ends the process.
+    """Return a Faust app that loses no record: it has our transport, and any failure ends the process.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def make_app(
     group : str
         Consumer group.
     max_fetch_bytes, max_record_bytes : int
-        Largest record that may come, and that may be sent.
+        Largest record that may be received, and largest that may be sent.
     sensor : Sensor
     """
     app = App(
@@ -212,11 +212,11 @@ def make_app(
         broker_max_poll_records=settings.buffer_records,
         broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=min(3.0, settings.session_timeout_seconds / 3),
-        # How long the group waits for the batch in hand when a member joins or leaves.
+        # How long the group waits for the current batch when a member joins or leaves.
         broker_rebalance_timeout=REBALANCE_SECONDS,
         # aiokafka refuses less than the session timeout.
         broker_request_timeout=max(60.0, settings.session_timeout_seconds),
-        # A full buffer stops polling: leave the group only long after the watchdog would have ended it.
+        # A full buffer stops polling. The watchdog must act long before the group removes this member.
         broker_max_poll_interval=max(1000.0, 2 * settings.stall_seconds),
         broker_commit_livelock_soft_timeout=NEVER_SECONDS,
         stream_processing_timeout=NEVER_SECONDS,
@@ -245,16 +245,16 @@ def make_app(
 def raw_topic(app: App, name: str) -> faust.TopicT:
     """Return a topic whose keys and values stay bytes.
 
-    Faust must not decode: one undecodable record silences the agent and loses its neighbour.
+    Faust must not decode: one undecodable record silently stops the agent and loses the record next to it.
     """
     return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
 def sender(app: App, prefix: str, *, timeout_seconds: float) -> Send:
-    """Return what starts a delivery to a topic, its name without prefix."""
+    """Return a function that starts a delivery to a topic, named without its prefix."""
 
     async def send(topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> Awaitable[Any]:
-        # Not Topic.send: a failure there is only logged, with the payload.
+        # Not Topic.send: it only logs a failure, and logs the payload with it.
         try:
             confirmed = await app.producer.send(
                 prefix + topic, key, value, None, None, cast(Any, list(headers))
@@ -262,18 +262,18 @@ def sender(app: App, prefix: str, *, timeout_seconds: float) -> Send:
         except ProducerSendError as error:
             if not isinstance(error.__cause__, MessageSizeTooLargeError):
                 raise
-            # Refused by the client already: to the agent the same as a refusal of the broker's.
+            # Already refused by the client: report it as the broker's refusal would be.
             refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             refused.set_exception(error.__cause__)
             return refused
-        # An idempotent producer would try for ever.
+        # An idempotent producer would retry forever.
         return asyncio.ensure_future(asyncio.wait_for(confirmed, timeout_seconds))
 
     return send
 
 
 def require_compiled_faust() -> None:
-    """Refuse to run on a Faust that loses records.
+    """Refuse to run on a build of Faust that loses records.
 
     Raises
     ------
@@ -282,6 +282,6 @@ def require_compiled_faust() -> None:
     """
     if getattr(faust.streams, "_CStreamIterator", None) is None:
         raise AlignstreamError(
-            "Faust runs without its compiled stream iterator, which loses records in a rebalance; install the "
-            "faust-streaming wheel for this platform, and do not set NO_CYTHON"
+            "Faust lacks its compiled stream iterator, and would lose records in a rebalance; install the "
+            "faust-streaming wheel for this platform, and unset NO_CYTHON"
         )

@@ -1,14 +1,14 @@
-"""Faust's Kafka transport, hardened: nothing is committed that was not acknowledged, nothing done is forgotten.
+"""Faust's Kafka transport, hardened: it commits only acknowledged records, and forgets no acknowledgement.
 
-What is wrong in faust-streaming 0.15.3, and mended here (each has a test in ``tests/contract``):
+It fixes these defects of faust-streaming 0.15.3 (each has a test in ``tests/contract``):
 
-1. ``Consumer._new_offset`` lets a commit jump over a record in flight, by one, and by any number while
-   nothing was committed yet (its issue 606). Here a commit is the low-water mark of what was handed out.
-2. ``Consumer._commit_offsets`` notes an offset as committed although the commit failed (its issue 316).
-3. ``Consumer.on_partitions_revoked`` forgets what was acknowledged since the last commit before it commits,
-   so every join or leave repeats up to a commit interval of records; and a commit that is already under way
-   makes ``wait_empty`` skip its last one.
-4. Idempotent producing and ``read_committed`` exist only together with transactions.
+1. ``Consumer._new_offset`` lets a commit skip a record in flight: by one, and by any number while
+   nothing has been committed yet (issue 606 there). Here a commit is the low-water mark of the records handed out.
+2. ``Consumer._commit_offsets`` records an offset as committed even if the commit failed (issue 316 there).
+3. ``Consumer.on_partitions_revoked`` forgets the acknowledgements since the last commit before it commits,
+   so every join or leave repeats up to a commit interval of records. If a commit is already under way,
+   ``wait_empty`` also skips its own last commit.
+4. Idempotent producing and ``read_committed`` are available only with transactions.
 """
 
 import dataclasses
@@ -32,42 +32,42 @@ SCHEME: Final = "alignstream"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """What Faust has no settings for."""
+    """Options of the transport for which Faust has no settings."""
 
     idempotence: bool
     read_committed: bool
 
 
 class App(faust.App):
-    """A Faust app that knows the options of its transport."""
+    """A Faust app that carries the options of its transport."""
 
     transport_options: TransportOptions
 
 
 class LowWater:
-    """What was handed out and not yet acknowledged, in one partition.
+    """The low-water mark of one partition: what was handed out and is not yet acknowledged.
 
-    ``offset`` is the next offset to commit: everything below it is acknowledged, or was never there
-    (compacted away, a transaction's marker). None until the first acknowledgement.
+    ``offset`` is the next offset to commit: everything below it is acknowledged or holds no record
+    (compacted away, or a transaction marker). None until the first acknowledgement.
     """
 
     def __init__(self) -> None:
         self._pending: deque[int] = deque()
-        #: Acknowledged, while something below is not.
+        #: Acknowledged offsets above one that is not.
         self._acked: set[int] = set()
         self._last_seen = -1
         self.offset: int | None = None
 
     def handed_out(self, offset: int) -> None:
-        """Note a record on its way to the agent; the same record again (after a seek) changes nothing."""
+        """Record that an offset was handed out; the same offset again, after a seek, changes nothing."""
         if offset > self._last_seen:
             self._pending.append(offset)
             self._last_seen = offset
 
     def acked(self, offset: int) -> None:
-        """Note a record as done, and move the mark as far as it goes."""
+        """Record that an offset was acknowledged, and advance the mark as far as possible."""
         if not self._pending or offset < self._pending[0]:
-            return  # done before, and delivered again by a seek
+            return  # acknowledged before, and delivered again after a seek
         self._acked.add(offset)
         while self._pending and self._pending[0] in self._acked:
             first = self._pending.popleft()
@@ -76,12 +76,12 @@ class LowWater:
 
     @property
     def first_pending(self) -> int | None:
-        """Return the lowest offset that is not acknowledged, or None where nothing is in hand."""
+        """The lowest offset handed out and not yet acknowledged, or None if there is none."""
         return self._pending[0] if self._pending else None
 
     @property
     def n_pending(self) -> int:
-        """Count the records handed out and not yet acknowledged."""
+        """The number of records handed out and not yet acknowledged."""
         return len(self._pending)
 
 
@@ -91,7 +91,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:  # noqa: ANN401 (untyped library)
         consumer = super()._create_worker_consumer(transport)
         if cast(App, self.app).transport_options.read_committed:
-            # Read when the consumer starts; the constructor's argument is hard-wired in Faust.
+            # Read when the consumer starts; Faust hard-wires the constructor's argument.
             consumer._isolation_level = "read_committed"  # noqa: SLF001 (see above)
         return consumer
 
@@ -100,10 +100,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return await super()._fetch_records(consumer, *args, **kwargs)
         except (KafkaError, ConsumerStoppedError) as error:
             if isinstance(error, CorruptRecordException | UnsupportedCodecError):
-                _say_unreadable(consumer, error)
+                _log_unreadable(consumer, error)
             raise
         except Exception as error:
-            _say_unreadable(consumer, error)
+            _log_unreadable(consumer, error)
             raise
 
     def _state(self, tp: TP) -> Any:  # noqa: ANN401 (untyped library)
@@ -113,9 +113,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return None if assignment is None else assignment.state_value(tp)
 
     def highwater(self, tp: TP) -> int:
-        """Return the end of what may be read now; None, whatever Faust's annotation says, while it is unknown.
+        """Return the end offset of what may be read now, or None (despite Faust's annotation) while unknown.
 
-        With ``read_committed`` an open transaction hides what lies behind it.
+        With ``read_committed``, an open transaction hides the records after it.
         """
         state = self._state(tp)
         if state is None:
@@ -129,23 +129,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return state.position if state is not None and state.has_valid_position else None
 
 
-def _say_unreadable(consumer: Any, error: Exception) -> None:  # noqa: ANN401 (untyped library)
-    """Say where the bytes lie that end the process now, and will at every start: only a person can help."""
-    fetched = consumer._fetcher._records  # noqa: SLF001 (nothing public knows what was fetched and not yet read)
-    places = [
+def _log_unreadable(consumer: Any, error: Exception) -> None:  # noqa: ANN401 (untyped library)
+    """Log where the unreadable record is: it ends the process at every start until an operator skips it."""
+    fetched = consumer._fetcher._records  # noqa: SLF001 (no public API knows what was fetched and not yet read)
+    positions = [
         f"{tp.topic} {tp.partition} {result._partition_records.next_fetch_offset}"  # noqa: SLF001 (likewise)
         for tp, result in fetched.items()
         if getattr(result, "_partition_records", None) is not None
     ]
     logger.critical(
-        "a record cannot be unpacked (%s: %s), at or after %s. No worker gets past it: stop the workers, then pass "
-        "over it with 'alignstream skip TOPIC PARTITION OFFSET'",
-        type(error).__name__, error, "; or ".join(places) or "an unknown place",
+        "a record cannot be unpacked (%s: %s), at or after %s. No worker can get past it: stop the workers, then "
+        "skip it with 'alignstream skip TOPIC PARTITION OFFSET'",
+        type(error).__name__, error, "; or ".join(positions) or "an unknown offset",
     )  # fmt: skip
 
 
 class Consumer(driver.Consumer):
-    """A consumer whose commits can be trusted."""
+    """A consumer that commits the low-water mark of each partition, and nothing above it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (whatever the parent takes)
         super().__init__(*args, **kwargs)
@@ -155,14 +155,14 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:  # noqa: ANN401 (untyped library)
-        # The last step before a record is handed to the conductor: from here on it is in our hands.
+        # The last step before the conductor gets the record: from here on we must track it.
         self.low_water[tp].handed_out(record.offset)
         message = super()._to_message(tp, record)
         message.time_in = time.monotonic()
         return message
 
     def ack(self, message: Message) -> bool:
-        """Mark a record as done."""
+        """Acknowledge a record."""
         tp = message.tp
         if super().ack(message):
             self.low_water[tp].acked(message.offset)
@@ -170,63 +170,63 @@ class Consumer(driver.Consumer):
         return False
 
     def abandon(self, message: Message) -> None:
-        """Let go of a record without acknowledging it: whoever has its partition next gets it again.
+        """Drop a record without acknowledging it; the partition's next owner reads it again.
 
-        Without this a rebalance, and a stop, would wait for its acknowledgement for ever.
+        Otherwise a rebalance or a shutdown would wait forever for its acknowledgement.
         """
         self._unacked_messages.discard(message)
 
     def done(self, tp: TP) -> int | None:
-        """Return the next offset to finish in a partition, or None where nothing is known yet.
+        """Return the next offset to finish in a partition, or None while unknown.
 
-        With nothing in hand that is where fetching stands: what lies between was expired, compacted away, or
-        a transaction's marker, and will never come.
+        With no record pending, this is the next offset to fetch: the offsets before it are expired, compacted
+        away or transaction markers, and will never be delivered.
         """
         first = self.low_water[tp].first_pending
         return cast(ConsumerThread, self._thread).fetched(tp) if first is None else first
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Do nothing: the low-water mark does not care for offsets that do not exist."""
+        """Do nothing: the low-water mark ignores offsets that do not exist."""
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Return the low-water mark, if it is above what was committed."""
+        """Return the low-water mark if it is above the committed offset, else None."""
         offset = self.low_water[tp].offset
         if offset is None:
             return None
-        # The parent's own lists of acknowledged offsets are only a trigger here; keep them short.
+        # Here the parent's lists of acknowledged offsets only trigger commits; keep them short.
         self._acked[tp] = [acked for acked in self._acked[tp] if acked >= offset]
         self._acked_index[tp] = set(self._acked[tp])
         committed = self._committed_offset[tp]
         return offset if committed is None or offset > committed else None
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002 (the parent's signature)
-        """Commit, and note as committed only what was."""
+        """Commit, and record offsets as committed only if the commit succeeded."""
         assignment = self.assignment()
-        mine = {tp: offset for tp, offset in offsets.items() if tp in assignment}
-        if not mine:
+        owned = {tp: offset for tp, offset in offsets.items() if tp in assignment}
+        if not owned:
             return False
         await self.app.producer.flush()
-        if not await self._commit(mine):
+        if not await self._commit(owned):
             return False
-        self._committed_offset.update(mine)
-        self.app.monitor.on_tp_commit(mine)
+        self._committed_offset.update(owned)
+        self.app.monitor.on_tp_commit(owned)
         return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit what is in flight, then let go."""
+        """Finish and commit the records in flight, then give up the partitions."""
         if not self.app.should_stop and self.assignment():
             self.stop_flow()
             self.app.flow_control.suspend()
             self.app.flow_control.clear()
             await self.wait_empty()
-            # If a commit was under way, wait_empty waited for that one, which may be older than the last
-            # acknowledgement, and made none of its own.
+            # If a commit was already under way, wait_empty only waited for that one, which may predate the
+            # last acknowledgement.
             await self.commit()
         await super().on_partitions_revoked(revoked)
         self._forget(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Start afresh: reading goes on where the group committed."""
+        """Start afresh: reading resumes where the group committed."""
         self._forget(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -235,11 +235,11 @@ class Consumer(driver.Consumer):
             self.low_water.pop(tp, None)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Do nothing: Faust's stall check compares two different clocks; ``watchdog`` watches instead."""
+        """Do nothing: Faust's stall check compares two different clocks. ``watchdog`` replaces it."""
 
 
 class Producer(driver.Producer):
-    """A producer that may be idempotent without transactions."""
+    """A producer that can be idempotent without transactions."""
 
     def _settings_extra(self) -> Mapping[str, Any]:
         if cast(App, self.app).transport_options.idempotence:
@@ -248,7 +248,7 @@ class Producer(driver.Producer):
 
 
 class Transport(driver.Transport):
-    """The pair of them, under the URL scheme ``alignstream://``."""
+    """The hardened consumer and producer, under the URL scheme ``alignstream://``."""
 
     Consumer = Consumer
     Producer = Producer

@@ -1,4 +1,4 @@
-"""Sees that records wait and nothing moves, which no error says: then the process ends, and is started anew."""
+"""End a stalled process, in which records wait and nothing moves but nothing fails. The supervisor restarts it."""
 
 import asyncio
 import logging
@@ -12,31 +12,31 @@ from alignstream.streams.observe.sensors import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: EX_SOFTWARE: the supervisor restarts on any code; this one says who ended it.
+#: EX_SOFTWARE. A supervisor restarts on any code; this one says that the watchdog ended the process.
 EXIT_STALLED: Final = 70
 LOOK_SECONDS: Final = 1.0
 
 
 class Position(NamedTuple):
-    """Where a partition stands: next offset to finish, next offset to be written; None where unknown."""
+    """Progress in a partition: the next offset to finish and the end offset; None where unknown."""
 
     done: int | None
     end: int | None
 
 
 class Watchdog:
-    """Compares progress with what waits.
+    """A watchdog that ends the process when records wait and nothing progresses.
 
     Parameters
     ----------
     positions : callable
-        Returns (topic, partition) → Position of what is assigned; None before the first assignment.
+        Returns the Position of each assigned (topic, partition); None before the first assignment.
     n_progress : callable
-        A number that rises with every group of texts encoded, so that a long batch counts as progress.
+        Returns a count that rises while work is done, so that a long batch counts as progress.
     metrics, health
-        Told what is seen.
+        Updated by every check.
     stall_seconds : float
-        Without progress for so long, while records wait: the end.
+        Seconds without progress, while records wait, after which the process ends.
     end : callable
         Ends the process; it does not return.
     """
@@ -62,7 +62,7 @@ class Watchdog:
         self._shown: set[tuple[str, int]] = set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check every ``LOOK_SECONDS`` until cancelled."""
         while True:
             expected = time.monotonic() + LOOK_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
@@ -71,16 +71,16 @@ class Watchdog:
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """Take one look; ``now`` in monotonic seconds."""
+        """Check once; ``now`` is in monotonic seconds."""
         positions = self._positions()
         waiting = {
-            place: position.end - (position.done or 0)
-            for place, position in (positions or {}).items()
+            tp: position.end - (position.done or 0)
+            for tp, position in (positions or {}).items()
             if position.end is not None and position.end > (position.done or 0)
         }
         self._show(positions or {}, waiting)
-        # Not the ends: records that go on arriving are no progress.
-        done = None if positions is None else {place: position.done for place, position in positions.items()}
+        # End offsets are left out: newly arriving records are not progress.
+        done = None if positions is None else {tp: position.done for tp, position in positions.items()}
         mark = (done, self._n_progress())
         if mark != self._mark or (positions is not None and not waiting):
             self._mark = mark
@@ -89,12 +89,12 @@ class Watchdog:
         still_seconds = now - self._moved_at
         if still_seconds < self._stall_seconds:
             return
-        what = (
+        problem = (
             f"{sum(waiting.values())} records wait"
             if positions is not None
             else "no partitions were assigned"
         )
-        self._health.stalled = f"{what} and nothing moved for {still_seconds:.0f} s"
+        self._health.stalled = f"{problem} and nothing moved for {still_seconds:.0f} s"
         logger.critical("stalled: %s; ending the process. Positions: %s", self._health.stalled, positions)
         logging.shutdown()
         self._end(EXIT_STALLED)
@@ -102,7 +102,7 @@ class Watchdog:
     def _show(
         self, positions: Mapping[tuple[str, int], Position], waiting: Mapping[tuple[str, int], int]
     ) -> None:
-        for place in self._shown - set(positions):
-            self._metrics.forget_lag(place)
+        for tp in self._shown - set(positions):
+            self._metrics.forget_lag(tp)
         self._shown = set(positions)
-        self._metrics.show_lag({place: waiting.get(place, 0) for place in positions}, now=time.time())
+        self._metrics.show_lag({tp: waiting.get(tp, 0) for tp in positions}, now=time.time())

@@ -1,1 +1,1 @@
-"""The learner: from observations to epochs."""
+"""The learner: observations in, epochs out."""

@@ -1,4 +1,4 @@
-"""The adapter that the learner judges with: as workers have it, by encoder."""
+"""The adapter that the learner judges epochs with, by encoder: the one that workers use."""
 
 import logging
 import time
@@ -13,12 +13,12 @@ from alignstream.models.registry.store import Store
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at the adapter that canaries are judged with.
+#: Seconds between look-ups of the adapter in the registry.
 ADAPTER_SECONDS: Final = 5.0
 
 
 class AdapterSource:
-    """The adapter that canaries and pairs are judged with: as workers have it, by encoder. Used from one thread.
+    """The adapter for regression checks and maps from pairs, by encoder. Used from one thread.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ class AdapterSource:
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
         self._name = name
-        self._found: dict[str, Adapter | None] = {}
+        self._adapters: dict[str, Adapter | None] = {}
         self._pointers: dict[str, Pointer] = {}
         self._looked_at: dict[str, float] = {}
 
     def find(self, encoder: str, dim: int) -> Adapter | None:
-        """Return the adapter of an encoder; None where there is none."""
+        """Return the adapter of an encoder, or None if there is none."""
         now = time.monotonic()
         if now - self._looked_at.get(encoder, -ADAPTER_SECONDS) >= ADAPTER_SECONDS:
             self._looked_at[encoder] = now
@@ -43,15 +43,15 @@ class AdapterSource:
                 self._look(encoder, dim)
             except (RegistryError, AdapterError) as error:
                 logger.warning(
-                    "the adapter %r cannot be looked up, the last one goes on: %s", self._name, error
+                    "adapter %r cannot be looked up; the last one stays in use: %s", self._name, error
                 )
-        if encoder not in self._found and self._name == "default":
-            self._found[encoder] = packaged_adapter(encoder)
-        return self._found.get(encoder)
+        if encoder not in self._adapters and self._name == "default":
+            self._adapters[encoder] = packaged_adapter(encoder)
+        return self._adapters.get(encoder)
 
     def _look(self, encoder: str, dim: int) -> None:
         if self._name == IDENTITY:
-            self._found[encoder] = adapters.identity(encoder, dim)
+            self._adapters[encoder] = adapters.identity(encoder, dim)
             return
         pointer = self._store.pointer("adapter", self._name)
         if (
@@ -61,5 +61,5 @@ class AdapterSource:
         ):
             return
         blob = self._store.blob("adapter", self._name, pointer.sha256)
-        self._found[encoder] = adapters.from_bytes(blob, encoder=encoder)
+        self._adapters[encoder] = adapters.from_bytes(blob, encoder=encoder)
         self._pointers[encoder] = pointer

@@ -1,8 +1,8 @@
-"""The learner at work: takes observations, writes what they decide, and only then acknowledges.
+"""The learner's agent: takes observations, writes the resulting decisions, and only then acknowledges.
 
-It is in one of two states. It **waits** while the partition of the observations is another learner's, or nothing was
-read under the present assignment. It is **active** once it has claimed the log of epochs and read it to its end. Every
-assignment ends the state before it: what was begun in it is not finished.
+It has two states. It is **waiting** while another learner has the partition of the observations, or until it has read
+the epoch log under the current assignment. It is **active** once it has claimed the epoch log and read it to its end.
+A new assignment ends the previous state: work begun in it is dropped.
 """
 
 import asyncio
@@ -33,47 +33,48 @@ from alignstream.streams.wire.topics import OBSERVATIONS
 
 logger = logging.getLogger(__name__)
 
-#: Records of observations taken at once.
+#: Observation records taken at once.
 TAKE_RECORDS: Final = 16
-#: Seconds between the learner's own looks: at its claim, at what waits, and at Redis.
+#: Seconds between the turns of the learner's clock, which renew the claim, write checkpoints and send ticks.
 TURN_SECONDS: Final = 0.5
+#: Seconds between comparisons of Redis with the epoch log.
 LOOK_SECONDS: Final = 2.0
-#: Feedback that no epoch has yet waits so long for more of it.
+#: Seconds that feedback without an epoch waits for more feedback.
 FEEDBACK_SECONDS: Final = 1.0
-#: Texts after which the state is written, whatever the clock says.
+#: Texts after which a checkpoint is written, whatever the clock says.
 CHECKPOINT_TEXTS: Final = 20_000
-#: What is in hand is written down at the end, unless that takes longer, seconds.
+#: Seconds allowed for the last checkpoint at shutdown.
 LEAVE_SECONDS: Final = 20.0
 
 
 @dataclasses.dataclass(eq=False)
 class Waiting:
-    """Another learner has the partition, or this one has not read the log of epochs yet."""
+    """Another learner has the partition, or this one has not read the epoch log yet."""
 
     is_ours: bool
 
 
 @dataclasses.dataclass(eq=False)
 class Active:
-    """The partition is ours, the log of epochs is claimed, and what it says is in memory."""
+    """The partition is ours, and the epoch log is claimed and in memory."""
 
     learning: Learning
     checkpointed_at: float
-    #: Taken, and not yet in the log of epochs.
+    #: Events taken since the last checkpoint, not yet acknowledged.
     pending: list[tuple[Stream, Event]] = dataclasses.field(default_factory=list)
-    #: Texts learned, and requests of people carried out, when the state was last written.
+    #: Texts learned, and operators' requests carried out, at the last checkpoint.
     n_at_checkpoint: int = 0
     n_asked: int = 0
 
 
 class LearnerAgent:
-    """From observations to epochs. One turn at a time: a batch, a look around, or the end.
+    """The agent from observations to epochs. It does one thing at a time: a batch, a clock turn or the shutdown.
 
     Parameters
     ----------
     settings : Settings
     app : App
-        Whose consumer the observations come from.
+        Its consumer reads the observations.
     adapters : AdapterSource
         The adapters that epochs are judged with.
     topic : EpochTopic
@@ -81,7 +82,7 @@ class LearnerAgent:
     send : Send
         Starts a delivery.
     executor : Executor
-        For what computes or blocks.
+        Runs what computes or blocks.
     health : Health
     metrics : Metrics
     learner_metrics : LearnerMetrics
@@ -115,37 +116,37 @@ class LearnerAgent:
         self._turn = asyncio.Lock()
         self._looked_at = 0.0
         self._ticked_at = 0.0
-        #: Records taken, and looks at a claim that is waited for: a sign of life.
+        #: Counts records taken, and checks while waiting for the claim: a sign of life.
         self.n_progress = 0
 
     # -- what Faust calls ----------------------------------------------------------------------------
 
     async def run(self, stream: Stream) -> None:
-        """Work through the observations until they end. Any exception ends the process."""
+        """Process the observations until they end. Any exception ends the process."""
         async for events in stream.noack_take(TAKE_RECORDS, within=self._settings.linger_seconds):
             async with self._one_turn():
                 await self._take(stream, events)
 
     async def look_around(self) -> None:
-        """Do what the clock asks for, for ever."""
+        """Take a turn of the clock every ``TURN_SECONDS``, forever."""
         while True:
             await asyncio.sleep(TURN_SECONDS)
             async with self._one_turn():
                 await self._look()
 
     async def assigned(self, *, is_ours: bool) -> None:
-        """Begin anew from the log of epochs: another learner may have written since the partition was ours."""
+        """Start over from the epoch log: another learner may have written since the partition was last ours."""
         was_active = isinstance(self._state, Active)
         self._wait(is_ours=is_ours)
         self._health.set("learner", None)
         if not is_ours:
-            logger.info("another learner of the group works; this one waits")
+            logger.info("another learner of the group has the partition; this one waits")
             if was_active:
-                with contextlib.suppress(Fenced):  # it has the log already
+                with contextlib.suppress(Fenced):  # the other one has the log already
                     await self._topic.release()
 
     async def leave(self) -> None:
-        """Write down what is in hand, let the next learner begin at once, and stop reading."""
+        """Write a last checkpoint, release the claim for the next learner, and stop reading."""
         async with asyncio.timeout(LEAVE_SECONDS), self._one_turn():
             await self._let_go()
         await self._topic.close()
@@ -154,7 +155,7 @@ class LearnerAgent:
 
     @contextlib.asynccontextmanager
     async def _one_turn(self) -> AsyncIterator[None]:
-        """Write nothing down of a turn that was broken off half-way: the next start begins from the log."""
+        """Run one turn alone. If it fails half-way, drop the state: the next turn starts from the epoch log."""
         async with self._turn:
             try:
                 yield
@@ -169,13 +170,13 @@ class LearnerAgent:
         self._learner_metrics.active.set(0)
 
     async def _activate(self) -> Active | None:
-        """Return the active state, after claiming the log and reading it if need be; None where it is not ours."""
+        """Return the active state, claiming and reading the epoch log if needed; None if the log is not ours."""
         if isinstance(self._state, Active):
             return self._state
         waiting = self._state
 
         def still_wanted() -> bool:
-            self.n_progress += 1  # asked all the time, also while another learner is at work for days
+            self.n_progress += 1  # called repeatedly, even while another learner is active for days
             return self._state is waiting and self._app.flow_control.is_active()
 
         await self._topic.open()
@@ -187,8 +188,8 @@ class LearnerAgent:
             lambda: Learning.restored(log, self._adapters.find, max_tenants=self._settings.max_tenants),
         )
         logger.info(
-            "the log of epochs was read: %d tenants, %d epochs, observations up to %d (%d records could not be read, "
-            "%d of former learners do not count)",
+            "read the epoch log: %d tenants, %d epochs, observations up to %d (%d records could not be read, "
+            "%d were fenced)",
             len(learning.tenancies), len(log.epochs), learning.position, log.n_unreadable, log.n_fenced,
         )  # fmt: skip
         await self._writer.look()
@@ -238,7 +239,7 @@ class LearnerAgent:
             await self._checkpoint(active)
 
     def _abandon(self, events: Sequence[Event]) -> None:
-        """Leave records to whoever has the partition next."""
+        """Leave records to the partition's next owner."""
         for event in events:
             cast(Consumer, self._app.consumer).abandon(event.message)
 
@@ -248,18 +249,20 @@ class LearnerAgent:
             self._learner_metrics.opened(decision.epoch.reason)
         elif isinstance(decision, Withheld):
             logger.error(
-                "epoch %d of a tenant was refused, the last one serves: %s", decision.number, decision.reason
+                "epoch %d of a tenant was refused; the last one stays live: %s",
+                decision.number,
+                decision.reason,
             )
             self._learner_metrics.refused()
         else:
             await self._writer.freeze(decision)
 
     async def _checkpoint(self, active: Active) -> None:
-        """Write what was learned, then acknowledge what it was learned from."""
+        """Write what was learned, then acknowledge the records that it was learned from."""
         pending, active.pending = active.pending, []
         await self._writer.checkpoint(active.learning)
         if self._state is not active:
-            return  # the same records come again, and are others in the eyes of Faust
+            return  # the same records are delivered again, as new events
         for stream, event in pending:
             await stream.ack(event)
         active.checkpointed_at = time.monotonic()
@@ -268,13 +271,13 @@ class LearnerAgent:
     # -- the clock -----------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        """Keep the claim, write, tick, and compare Redis with the log."""
+        """Renew the claim, write a checkpoint, tick, and compare Redis with the log, where each is due."""
         if not self._app.flow_control.is_active():
             await self._let_go()
             return
         active = self._state
         if isinstance(active, Waiting):
-            # Not only with the first record: Redis may lack what was learned long ago.
+            # Without waiting for a record: Redis may lack epochs from long ago.
             if active.is_ours:
                 await self._activate()
             return
@@ -291,7 +294,7 @@ class LearnerAgent:
                 self._learner_metrics.show(active.learning)
 
     async def _tick(self, learning: Learning, now: float) -> None:
-        """Put the time into the log where something waits for it: a replay then opens the same epochs."""
+        """Write a tick to the log if a tenant waits for one. In the log, so that a replay opens the same epochs."""
         is_live = self._settings.follow == "live"
         wait_seconds = self._settings.epoch_interval_seconds if is_live else FEEDBACK_SECONDS
         if now - self._ticked_at < wait_seconds or not learning.is_waiting(is_live=is_live):

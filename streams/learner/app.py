@@ -1,7 +1,7 @@
-"""The learner's composition root: observations in, epochs out. One works at a time; others wait.
+"""The learner's composition root: observations in, epochs out. One learner is active at a time; others wait.
 
-Start: probes answer → broker asked → the partition of the observations assigned → the log of epochs claimed and read →
-observations from where it stops. Nothing is acknowledged before it is in the log of epochs.
+Start-up: probes answer → broker checked → partition of the observations assigned → epoch log claimed and read →
+observations read from where the log stops. Nothing is acknowledged before it is in the epoch log.
 """
 
 import concurrent.futures
@@ -39,16 +39,16 @@ from alignstream.streams.wire.topics import OBSERVATIONS
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a learner has before it asks the broker."""
+    """What a learner loads before it contacts the broker."""
 
     owner: str
-    #: Held for as long as the process lives.
+    #: Held for the lifetime of the process.
     lock: IO[str]
     store: Store
 
 
 class LearnerService(FaustService[Prepared]):
-    """One learner: its parts, and the order in which they live.
+    """One learner: its parts, and the order in which they start.
 
     Parameters
     ----------
@@ -110,19 +110,19 @@ class LearnerService(FaustService[Prepared]):
         app.task(look_around)
 
         async def leaving(*_: object, **__: object) -> None:
-            # Faust cancels tasks after this, and commits after it what was acknowledged.
+            # After this, Faust cancels tasks and commits what was acknowledged.
             await agent.leave()
 
         app.on_before_shutdown.connect(leaving)
 
 
 def claim_folder(folder: Path) -> tuple[str, IO[str]]:
-    """Return a learner's name, kept in its state folder, and the lock that keeps others out of it.
+    """Return a learner's name, kept in its state folder, and the lock that it holds on the folder.
 
     Raises
     ------
     AlignstreamError
-        Another learner runs on the folder, or it cannot be used.
+        Another learner uses the folder, or the folder cannot be used.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,10 +135,12 @@ def claim_folder(folder: Path) -> tuple[str, IO[str]]:
         replace_file(path, name.encode())
     except BlockingIOError:
         raise AlignstreamError(
-            f"another learner runs on {folder}; end it, or set ALIGNSTREAM_STATE_DIR for this one"
+            f"another learner uses {folder}; stop it, or set ALIGNSTREAM_STATE_DIR to another folder for this one"
         ) from None
     except OSError as error:
-        raise AlignstreamError(f"cannot use {folder}: {error.strerror}; set ALIGNSTREAM_STATE_DIR") from error
+        raise AlignstreamError(
+            f"cannot use {folder}: {error.strerror}; set ALIGNSTREAM_STATE_DIR to a writable folder"
+        ) from error
     return name, lock
 
 
@@ -148,7 +150,7 @@ def run(settings: Settings) -> int:
     Raises
     ------
     AlignstreamError
-        A setting cannot be used, or another learner runs on the same state folder.
+        A setting cannot be used, or another learner uses the same state folder.
     """
     logs.configure(settings.log_level, settings.log_format)
     require_compiled_faust()

@@ -1,9 +1,10 @@
 """``epochs.v1`` on the broker: read from its beginning, followed, and written under a claim.
 
-A log on one partition orders all writers. Whoever wants to write first writes a claim with the next term, and reads
-up to it: what stands before counts, what a former owner writes behind it does not. The claim is renewed while its
-owner lives, so that another learner knows that it has to wait. An owner that was held up for long looks before it
-writes anything; what one wrote all the same is written over by its successor, before compaction takes it for the truth.
+The log has one partition, which orders all writers. To write, a learner first writes a claim with the next term and
+reads up to it: records before the claim are valid; what a former owner writes after it is fenced. The owner renews its
+claim while it lives, so that other learners know that they must wait. An owner that was delayed reads the log before
+it writes. If it writes after losing its claim all the same, its successor restores the valid records before compaction
+can remove them.
 """
 
 import asyncio
@@ -35,18 +36,18 @@ from alignstream.streams.wire.topics import EPOCHS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds without a renewal after which a claim is over, at least; a group notices a dead member as late.
+#: Shortest lease: seconds without a renewal after which a claim expires. A group notices a dead member no sooner.
 LEASE_SECONDS: Final = 6.0
-#: Renewals in the time of a lease.
+#: Renewals per lease.
 RENEWALS: Final = 4
-#: Share of a lease for which a look is believed: less than others wait before they take over.
+#: Share of a lease for which a look at the log is trusted: less than others wait before they take over.
 SURE_SHARE: Final = 0.5
-#: Milliseconds of one poll.
+#: Milliseconds per poll.
 _POLL_MS: Final = 200
 
 
 class EpochTopic:
-    """The topic as its owner sees it.
+    """The topic as read and written by one learner.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ class EpochTopic:
     send : Send
         Starts a delivery.
     owner : str
-        Name of this learner, the same after a restart on the same state folder.
+        Name of this learner, kept across restarts on the same state folder.
     """
 
     def __init__(self, settings: Settings, send: Send, *, owner: str) -> None:
@@ -64,7 +65,7 @@ class EpochTopic:
         self._partition = TopicPartition(settings.topic_prefix + EPOCHS, 0)
         self._consumer: AIOKafkaConsumer | None = None
         self._renewed_at = 0.0
-        #: When the log was last known to be ours, to its end; and under which term it was claimed.
+        #: When the log was last known to be ours to its end, and the term of our claim.
         self._sure_at = 0.0
         self._claimed = 0
         self.lease_seconds = max(LEASE_SECONDS, settings.session_timeout_seconds)
@@ -72,14 +73,14 @@ class EpochTopic:
 
     @property
     def term(self) -> int:
-        """The term under which this learner writes; 0 before it has claimed, and after it has lost its claim."""
+        """The term under which this learner writes; 0 before it has a claim and after it has lost it."""
         claim = self.log.claim
-        # The name alone does not tell: a copied state folder gives two learners the same.
+        # The name alone is not enough: a copied state folder gives two learners the same name.
         is_ours = claim is not None and claim.owner == self._owner and claim.term == self._claimed
         return self._claimed if is_ours else 0
 
     async def open(self) -> None:
-        """Begin to read from the first record."""
+        """Start reading from the first record."""
         await self.close()
         self.log = EpochLog()
         self._consumer = await open_reader(self._settings)
@@ -93,14 +94,14 @@ class EpochTopic:
             self._consumer = None
 
     async def claim(self, on_wait: Callable[[str | None], None], is_wanted: Callable[[], bool]) -> bool:
-        """Wait until nobody else works, claim the log, and read all that counts.
+        """Wait until no other learner is active, claim the log, and read it up to the claim.
 
         Parameters
         ----------
         on_wait : callable
-            Told, again and again, whom this learner waits for; None: for nobody.
+            Called repeatedly with the reason for waiting; None: there is none.
         is_wanted : callable
-            Whether there is still a reason to wait.
+            Returns whether the claim is still wanted.
 
         Returns
         -------
@@ -111,28 +112,28 @@ class EpochTopic:
         while is_wanted():
             now = time.monotonic()
             await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
-            other = self.log.claim
-            if not (other is None or other.is_released or other.owner == self._owner):
-                on_wait(f"another learner ({other.owner}) is at work")
-                if await self._is_renewed(other, is_wanted):
+            current = self.log.claim
+            if not (current is None or current.is_released or current.owner == self._owner):
+                on_wait(f"another learner ({current.owner}) is active")
+                if await self._is_renewed(current, is_wanted):
                     continue
-                logger.warning("the learner %s has not renewed its claim; taking over", other.owner)
+                logger.warning("learner %s has not renewed its claim; taking over", current.owner)
             term = self.log.highest_term + 1
             await self._read_up_to(await self._write(CLAIM_KEY, encode(Claim(term=term, owner=self._owner))))
             claim = self.log.claim
             if claim is None or (claim.term, claim.owner) != (term, self._owner):
-                continue  # another one came first
+                continue  # another learner was first
             self._claimed = term
             self._renewed_at = self._sure_at = now
             on_wait(None)
-            logger.info("claimed the log of epochs under term %d", term)
+            logger.info("claimed the epoch log with term %d", term)
             await self.mend()
             return True
         on_wait(None)
         return False
 
-    async def _is_renewed(self, other: Claim, is_wanted: Callable[[], bool]) -> bool:
-        """Watch for the time of a lease whether somebody else's claim lives; where nobody wants to know, it does."""
+    async def _is_renewed(self, current: Claim, is_wanted: Callable[[], bool]) -> bool:
+        """Watch a claim for one lease; return whether it was renewed, or True if waiting is no longer wanted."""
         deadline = time.monotonic() + self.lease_seconds
         while time.monotonic() < deadline:
             async for manifest in self._poll():
@@ -140,44 +141,44 @@ class EpochTopic:
                     return True
             if not is_wanted():
                 return True
-        return self.log.claim is not other
+        return self.log.claim is not current
 
     async def _write(self, key: bytes, value: bytes | None) -> int:
-        """Write one record, wait until it is confirmed, and return its offset."""
+        """Write one record, wait for its confirmation, and return its offset."""
         headers = PART_HEADERS if key.startswith(PART_PREFIX) else HEADERS
         confirmed = await self._send(EPOCHS, key, value, (*headers, *term_header(self._claimed)))
         return int((await confirmed).offset)
 
     async def write(self, key: bytes, value: bytes) -> None:
-        """Write a manifest, and wait until it is confirmed.
+        """Write a manifest and wait for its confirmation.
 
         Raises
         ------
         Fenced
-            Somebody else has claimed the log.
+            Another learner has claimed the log.
         """
         await self._make_sure()
         await self._write(key, value)
 
     async def put(self, key: bytes, value: bytes) -> None:
-        """Write a manifest, and read the log up to it.
+        """Write a manifest and read the log up to it.
 
         Raises
         ------
         Fenced
-            Somebody else has claimed the log before it: it counts for nothing.
+            Another learner claimed the log first; the manifest is not valid.
         """
         await self._make_sure()
         await self._read_up_to(await self._write(key, value))
         self._stay_owner()
 
     async def write_parts(self, parts: Mapping[str, bytes | None]) -> None:
-        """Write parts, or remove those that are None, and wait until all is confirmed.
+        """Write parts, or tombstones for those that are None, and wait for all confirmations.
 
         Raises
         ------
         Fenced
-            Somebody else has claimed the log.
+            Another learner has claimed the log.
         """
         if not parts:
             return
@@ -187,16 +188,16 @@ class EpochTopic:
         await asyncio.gather(*confirmed)
         for name, part in parts.items():
             if part is None:
-                # Not only when it is read: until then somebody could take it for something that is there.
+                # At once, not when the tombstone is read: until then the part would seem to be in the log.
                 self.log.parts.pop(name, None)
 
     async def renew(self) -> None:
-        """Say that this learner lives, if it is time to, and look whether somebody else has claimed the log.
+        """Renew the claim if it is time, and check that no other learner has claimed the log.
 
         Raises
         ------
         Fenced
-            Somebody has.
+            Another learner has claimed the log.
         """
         async for _ in self._poll(timeout_ms=0):
             pass
@@ -208,18 +209,16 @@ class EpochTopic:
         await self.mend()
 
     async def mend(self) -> None:
-        """Write again what records that do not count were written over."""
+        """Write again the valid records that fenced ones replaced."""
         for key in sorted(self.log.spoiled):
-            logger.warning(
-                "a former learner wrote after its claim had ended; putting right what it wrote over"
-            )
+            logger.warning("a former learner wrote after losing its claim; restoring the valid record")
             await self._make_sure()
             await self._read_up_to(await self._write(key, self.log.mended(key, term=self.term)))
             self._stay_owner()
             self.log.spoiled.discard(key)
 
     async def _make_sure(self) -> None:
-        """Before a write: look at the end of the log, unless a look was made a moment ago."""
+        """Before a write, read the log to its end, unless that was done a moment ago."""
         now = time.monotonic()
         if now - self._sure_at > SURE_SHARE * self.lease_seconds:
             await self._read_up_to(await self._write(LOOK_KEY, b"{}"))
@@ -229,17 +228,15 @@ class EpochTopic:
     def _stay_owner(self) -> None:
         if not self.term:
             owner = "nobody" if self.log.claim is None else self.log.claim.owner
-            raise Fenced(
-                f"the learner {owner} has claimed the log of epochs; this one must not write any more"
-            )
+            raise Fenced(f"learner {owner} has claimed the epoch log; this one must no longer write to it")
 
     async def release(self) -> None:
-        """Say that this learner has ended, so that the next need not wait.
+        """Release the claim, so that the next learner need not wait.
 
         Raises
         ------
         Fenced
-            Somebody else has claimed the log.
+            Another learner has claimed the log.
         """
         if self.term:
             await self._make_sure()
@@ -247,7 +244,7 @@ class EpochTopic:
             self._claimed = 0
 
     async def _read_up_to(self, offset: int) -> None:
-        """Read on until the record at an offset was applied."""
+        """Read until the record at an offset has been applied."""
         consumer = self._reader
         while await consumer.position(self._partition) <= offset:
             async for _ in self._poll():
@@ -256,7 +253,7 @@ class EpochTopic:
     @property
     def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            raise AlignstreamError("the log of epochs was not opened")
+            raise AlignstreamError("the epoch log is not open")
         return self._consumer
 
     async def _poll(self, timeout_ms: int = _POLL_MS) -> AsyncIterator[Manifest]:
@@ -270,7 +267,7 @@ class EpochTopic:
 
 
 async def open_reader(settings: Settings) -> AIOKafkaConsumer:
-    """Return a started consumer without a group, for topics that are read by assignment."""
+    """Return a started consumer without a group, for reading topics by assignment."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker,
         "security_protocol": settings.broker_security,

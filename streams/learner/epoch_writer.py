@@ -1,4 +1,4 @@
-"""The learner's decisions to the log of epochs, which is the truth, and then to Redis, which serves them."""
+"""Write the learner's decisions to the epoch log, which is the truth, and then to Redis, which serves them."""
 
 import asyncio
 import concurrent.futures
@@ -31,14 +31,14 @@ from alignstream.streams.wire.epoch_log import (
 
 logger = logging.getLogger(__name__)
 
-#: Blobs of epochs that stay in Redis: the current one, and those that a worker may be fetching.
+#: Epochs kept in Redis per tenant: the current one, and those that a worker may be fetching.
 KEPT_BLOBS: Final = 3
-#: Names that are published anew in one look, so that a look after a flush of many tenants stays short.
+#: Epochs published again per look, so that a look after a flush of many tenants stays short.
 REPUBLISHED_AT_ONCE: Final = 64
 
 
 class EpochWriter:
-    """Writes states, epochs and progress; keeps Redis equal to the log.
+    """A writer of states, epochs and progress to the log, which keeps Redis equal to it.
 
     Parameters
     ----------
@@ -47,25 +47,25 @@ class EpochWriter:
     store : Store
         Redis.
     executor : Executor
-        For calls of the store: they block.
+        Runs calls of the store, which block.
     """
 
     def __init__(self, topic: EpochTopic, store: Store, executor: concurrent.futures.Executor) -> None:
         self._topic = topic
         self._store = store
         self._executor = executor
-        #: Whether the last look found Redis as it should be: said once, not every two seconds.
+        #: Whether the last look succeeded: a failure is logged once, not every two seconds.
         self._is_up = True
 
     # -- the log ---------------------------------------------------------------------------------------
 
     async def open(self, decision: Opened) -> EpochV1:
-        """Write an epoch to the log, then serve it. One that the log has already is only served."""
+        """Write an epoch to the log, then publish it to Redis. An epoch that the log already has is skipped."""
         epoch = decision.epoch
         tenant_key = TenantKey(epoch.encoder, epoch.tenant)
         before = self._topic.log.epochs.get(tenant_key)
         if before is not None and any(version.number >= epoch.number for version in before.versions):
-            return before  # decided on before a crash, and again after it
+            return before  # decided before a crash, and again after it
         parts = split(epoch.blob)
         version = Version(
             number=epoch.number,
@@ -88,22 +88,22 @@ class EpochWriter:
         await self._announce(record)
         await self._serve(tenant_key, record)
         logger.info(
-            "epoch %d of a tenant serves (%s, %d languages, %d texts in the bank, %d pairs%s)",
+            "epoch %d of a tenant is live (%s, %d languages, %d texts in the bank, %d pairs%s)",
             epoch.number, epoch.reason, len(epoch.languages), len(epoch.bank), len(epoch.memory.ids),
             "; maps: " + "; ".join(decision.maps) if decision.maps else "",
         )  # fmt: skip
         return record
 
     async def freeze(self, decision: Frozen) -> EpochV1 | None:
-        """Write that a tenant is frozen or thawed, and go back to an older epoch where one is named.
+        """Write that a tenant is frozen or thawed, and roll back to an older epoch if one is named.
 
         Returns
         -------
         EpochV1 or None
-            What serves now; None where the tenant has no epoch, or where this was carried out before a crash.
+            The current epoch; None if the tenant has none, or if this was carried out before a crash.
         """
         before = self._topic.log.epochs.get(decision.tenant_key)
-        # Behind it others may have been carried out: done again alone, it would undo them.
+        # Later requests may have been carried out already. Repeating this one would undo them.
         if before is None or decision.moment < before.moment:
             return None
         current = before.current
@@ -111,7 +111,8 @@ class EpochWriter:
             target = next((version for version in before.versions if version.number == decision.number), None)
             if target is None:
                 logger.warning(
-                    "a tenant has no epoch %d to go back to: it is frozen as it is", decision.number
+                    "a tenant has no epoch %d to roll back to; it is frozen at its current one",
+                    decision.number,
                 )
             current = target or current
         record = EpochV1(
@@ -132,9 +133,9 @@ class EpochWriter:
         await self._sweep()
 
     async def checkpoint(self, learning: Learning) -> None:
-        """Write every state that changed, then how far the observations were read: in this order.
+        """Write every changed state, then how far the observations were read, in this order.
 
-        A crash between the two costs nothing: each state says itself which observations are in it.
+        A crash between the two costs nothing: each state says which observations it includes.
         """
         position, marks = learning.position, dict(learning.marks)
         for (encoder, tenant), tenancy in learning.dirty():
@@ -166,13 +167,13 @@ class EpochWriter:
         await self._sweep()
 
     async def _write_parts(self, parts: dict[str, bytes]) -> None:
-        held = self._topic.log.parts
-        await self._topic.write_parts({name: part for name, part in parts.items() if name not in held})
+        known_parts = self._topic.log.parts
+        await self._topic.write_parts({name: part for name, part in parts.items() if name not in known_parts})
 
     async def _sweep(self) -> None:
-        """Remove the parts that no manifest names any more; all that was written has been read."""
-        gone = self._topic.log.parts.keys() - self._topic.log.referenced
-        await self._topic.write_parts(dict.fromkeys(sorted(gone)))
+        """Remove the parts that no manifest names any more. By now every manifest written has been read."""
+        unreferenced = self._topic.log.parts.keys() - self._topic.log.referenced
+        await self._topic.write_parts(dict.fromkeys(sorted(unreferenced)))
 
     # -- Redis -----------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class EpochWriter:
         try:
             await self._call(lambda: self._publish(tenant_key, record))
         except RegistryError as error:
-            logger.warning("Redis does not take an epoch now, the next look will: %s", error)
+            logger.warning("an epoch cannot be published to Redis now and will be later: %s", error)
 
     async def _call(self, function: Callable[[], object]) -> object:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
@@ -188,7 +189,7 @@ class EpochWriter:
     def _publish(self, tenant_key: TenantKey, record: EpochV1) -> None:
         blob = self._topic.log.joined(record.current.parts)
         if blob is None or hashlib.sha256(blob).hexdigest() != record.current.sha256:
-            logger.error("the log of epochs lacks parts of an epoch: it cannot be served")
+            logger.error("parts of an epoch are missing or damaged in the epoch log; it cannot be published")
             return
         encoder, tenant = tenant_key
         name = epoch_name(encoder, tenant)
@@ -196,7 +197,7 @@ class EpochWriter:
         self._store.prune("epoch", name, keep=KEPT_BLOBS)
 
     async def look(self) -> None:
-        """Make Redis equal to the log: after a flush, a time without Redis, or a change by another hand."""
+        """Make Redis equal to the log, after a flush, an outage or a change from outside."""
         try:
             pointers = await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._store.pointers, "epoch"
@@ -214,10 +215,10 @@ class EpochWriter:
                 if n_published == REPUBLISHED_AT_ONCE:
                     break
             if n_published:
-                logger.info("%d epochs were published to Redis anew", n_published)
+                logger.info("published %d epochs to Redis again", n_published)
         except RegistryError as error:
             if self._is_up:
-                logger.warning("epochs wait in the log, Redis does not take them: %s", error)
+                logger.warning("epochs cannot be published to Redis and wait in the epoch log: %s", error)
             self._is_up = False
         else:
             self._is_up = True

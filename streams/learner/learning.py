@@ -1,7 +1,7 @@
-"""From observations to epochs: the learner without its I/O and its clock.
+"""From observations to epochs: the learner without I/O and clock.
 
-A function of the log and of the adapter that judges: the same records in give the same epochs out, whatever batches
-they came in, and a replay counts once. Tenants never see each other's state.
+A function of the log and of the judging adapter: the same records give the same epochs, whatever their batches, and a
+replay counts once. Tenants never see each other's state.
 """
 
 import dataclasses
@@ -29,15 +29,15 @@ from alignstream.streams.wire.observations import (
 
 logger = logging.getLogger(__name__)
 
-#: Tenants that keep a bank of recent texts, what is usual for their keys, and a test for drift. Those that were seen
-#: longest ago keep their means, pairs and examples alone.
+#: Tenants that keep a bank of recent texts, key quotas and a drift test. Those seen longest ago keep only their means,
+#: pairs and examples.
 MAX_ACTIVE: Final = 256
-#: A record that stands below what was read, and is so much younger, is in a topic that was made anew. Milliseconds.
+#: Milliseconds. A record at an offset already read, but younger by more than this, shows that the topic was recreated.
 ANEW_MS: Final = 60_000
 
 
-#: A place in the log of observations, also where the topic was made anew: highest timestamp so far, milliseconds since
-#: 1970, and next offset.
+#: A position in the observations that is comparable even if the topic was recreated: highest timestamp so far, in
+#: milliseconds since 1970, and next offset.
 Moment = tuple[int, int]
 
 
@@ -47,13 +47,13 @@ class Opened:
 
     epoch: Epoch
     moment: Moment
-    #: What became of each language's pairs, in words.
+    #: For each language, the outcome of fitting a map on its pairs, in words.
     maps: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Withheld:
-    """An epoch that the gate refused."""
+    """An epoch that was refused, and why."""
 
     tenant_key: TenantKey
     number: int
@@ -62,7 +62,7 @@ class Withheld:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frozen:
-    """A tenant that a person froze or thawed, ``number`` the epoch to go back to, if one was named."""
+    """A tenant that an operator froze or thawed; ``number`` is the epoch to roll back to, if one was named."""
 
     tenant_key: TenantKey
     moment: Moment
@@ -74,24 +74,25 @@ Decision = Opened | Withheld | Frozen
 
 
 class Learning:
-    """All tenants of a log. Used from one thread.
+    """The state of all tenants of a log. Used from one thread.
 
     Parameters
     ----------
     adapter_of : callable
-        Encoder fingerprint and size to the adapter that canaries and pairs are judged with; None: there is none.
+        Returns the adapter for an encoder's fingerprint and dimension, for regression checks and maps; None: there is
+        none.
     max_tenants : int
-        Texts of further ones teach nothing.
+        Tenants kept per encoder; observations of further ones are ignored.
     """
 
     def __init__(self, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int) -> None:
         self._adapter_of = adapter_of
         self._max_tenants = max_tenants
         self.tenancies: dict[TenantKey, Tenancy] = {}
-        #: Those that keep a bank, in the order in which they were seen last.
+        #: Tenants that keep a bank, in the order in which they were last seen.
         self._active: OrderedDict[TenantKey, None] = OrderedDict()
         self._n_by_encoder: Counter[str] = Counter()
-        #: By encoder, topic and partition: another encoder's workers see the same records.
+        #: Highest offset seen in each source partition, by encoder: each encoder's workers read the same records.
         self.marks: dict[SourcePartition, int] = {}
         self.position = 0
         self.timestamp = 0
@@ -99,16 +100,16 @@ class Learning:
         self.n_replayed = 0
         self.n_unreadable = 0
         self.n_crowded_out = 0
-        #: What people asked for: they wait until it is in the log of epochs.
+        #: Requests of operators, who wait until they are in the epoch log.
         self.n_asked = 0
 
-    # -- from and to the log of epochs -----------------------------------------------------------------
+    # -- from and to the epoch log ---------------------------------------------------------------------
 
     @classmethod
     def restored(
         cls, log: EpochLog, adapter_of: Callable[[str, int], Adapter | None], *, max_tenants: int
     ) -> "Learning":
-        """Go on from what a log says. What is damaged there begins anew, and the log of the process says so."""
+        """Resume from an epoch log. A damaged state starts empty, with a warning."""
         learning = cls(adapter_of, max_tenants=max_tenants)
         learning.marks = marks_of(log.progress)
         if log.progress is not None:
@@ -116,8 +117,8 @@ class Learning:
         for tenant_key, stored in log.states.items():
             learning.tenancies[tenant_key] = restored(tenant_key, stored, log)
             learning._n_by_encoder[tenant_key[0]] += 1
-        # As they were seen, not as they were written: who rests next must not depend on a restart.
-        by_age = sorted(learning.tenancies.items(), key=lambda item: item[1].seen)
+        # In the order seen, not written: which tenant is evicted next must not depend on a restart.
+        by_age = sorted(learning.tenancies.items(), key=lambda entry: entry[1].seen)
         learning._active = OrderedDict(
             (tenant_key, None) for tenant_key, tenancy in by_age if tenancy.is_active
         )
@@ -125,35 +126,35 @@ class Learning:
         return learning
 
     def dirty(self) -> list[tuple[TenantKey, Tenancy]]:
-        """Return the tenants whose state was not written since it changed."""
+        """Return the tenants whose state has changed since it was last written."""
         return [(tenant_key, tenancy) for tenant_key, tenancy in self.tenancies.items() if tenancy.is_dirty]
 
     def is_waiting(self, *, is_live: bool) -> bool:
-        """Say whether some tenant waits for time to pass: with feedback that no epoch has, or for the next interval."""
+        """Return whether any tenant waits for a tick: for an epoch of its feedback, or for the next interval."""
         return any(
             _is_waiting(tenancy, is_live=is_live) and not tenancy.state.is_frozen
             for tenancy in self.tenancies.values()
         )
 
-    # -- the log of observations -----------------------------------------------------------------------
+    # -- observations ----------------------------------------------------------------------------------
 
     def take(self, offset: int, timestamp: int, value: bytes | None) -> list[Decision]:
-        """Take in one record of ``observations.v1``.
+        """Process one record of ``observations.v1``.
 
         Parameters
         ----------
         offset : int
         timestamp : int
-            Milliseconds since 1970; 0 where there is none.
+            Milliseconds since 1970; 0 if there is none.
         value : bytes or None
 
         Returns
         -------
         list of Decision
-            What to publish, in order.
+            What to carry out, in order.
         """
         if offset < self.position and timestamp > self.timestamp + ANEW_MS and self.timestamp:
-            logger.warning("the topic of observations was made anew: it is read from its first record")
+            logger.warning("the observations topic was recreated; reading it from its first record")
             self.position = 0
             for tenancy in self.tenancies.values():
                 tenancy.position, tenancy.is_dirty = 0, True
@@ -163,9 +164,7 @@ class Learning:
         decisions: list[Decision] = []
         if isinstance(record, str):
             self.n_unreadable += 1
-            logger.error(
-                "record %d of the observations cannot be read, and teaches nothing: %s", offset, record
-            )
+            logger.error("observations record %d cannot be read and is skipped: %s", offset, record)
         elif record.control is not None:
             decisions = self._control(record.control, offset)
         else:
@@ -175,14 +174,14 @@ class Learning:
     def _observe(self, record: ObservationsV1, offset: int) -> list[Decision]:
         touched: dict[TenantKey, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
-        for index, item in enumerate(items):
-            source = SourcePartition(record.encoder, item.source.topic, item.source.partition)
-            if item.source.offset <= self.marks.get(source, -1):
+        for index, observed in enumerate(items):
+            source = SourcePartition(record.encoder, observed.source.topic, observed.source.partition)
+            if observed.source.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
-            tenant_key = TenantKey(record.encoder, item.tenant)
-            # Before a state is made: what cannot be read takes no tenant's place, and its size no memory.
-            taken = _taken(item, record.dim)
+            tenant_key = TenantKey(record.encoder, observed.tenant)
+            # Before a state is created: an unreadable item must not use up a tenant's place or memory.
+            taken = _taken(observed, record.dim)
             if taken is None or self._dim_of(tenant_key, record.dim) != record.dim:
                 self.n_unreadable += 1
                 continue
@@ -193,10 +192,10 @@ class Learning:
                 _learn(tenancy, taken)
                 self.n_learned += 1
                 touched[tenant_key] = tenancy
-        # After the loop: a batch may hold several texts of one partition, and a record all of a batch.
-        for item in items:
-            source = SourcePartition(record.encoder, item.source.topic, item.source.partition)
-            self.marks[source] = max(self.marks.get(source, -1), item.source.offset)
+        # After the loop, because one record may hold several texts of one partition.
+        for observed in items:
+            source = SourcePartition(record.encoder, observed.source.topic, observed.source.partition)
+            self.marks[source] = max(self.marks.get(source, -1), observed.source.offset)
         return self._close(touched, offset)
 
     def _dim_of(self, tenant_key: TenantKey, default: int) -> int:
@@ -206,7 +205,7 @@ class Learning:
     def _tenancy(self, tenant_key: TenantKey, dim: int, seen: tuple[int, int]) -> Tenancy | None:
         tenancy = self.tenancies.get(tenant_key)
         if tenancy is None:
-            # By encoder: states of a former one must not crowd out who comes with the next.
+            # Per encoder: states of a former encoder must not crowd out tenants of the next.
             if self._n_by_encoder[tenant_key[0]] >= self._max_tenants:
                 return None
             tenancy = self.tenancies[tenant_key] = Tenancy(TenantState(dim))
@@ -218,7 +217,7 @@ class Learning:
         return tenancy
 
     def _evict(self) -> None:
-        """Let the tenants seen longest ago keep only what takes little room."""
+        """Reduce the tenants seen longest ago to what takes little memory."""
         while len(self._active) > MAX_ACTIVE:
             tenant_key, _ = self._active.popitem(last=False)
             tenancy = self.tenancies[tenant_key]
@@ -227,7 +226,7 @@ class Learning:
             tenancy.is_active, tenancy.is_dirty = False, True
 
     def _close(self, touched: dict[TenantKey, Tenancy], offset: int) -> list[Decision]:
-        """Open what is due, at the end of a record."""
+        """Open the epochs that are due at the end of a record."""
         decisions: list[Decision] = []
         for tenant_key, tenancy in touched.items():
             tenancy.position, tenancy.is_dirty = offset + 1, True
@@ -244,7 +243,7 @@ class Learning:
         adapter = self._adapter_of(encoder, state.dim)
         refusal = None
         if adapter is not None and adapter.dim != state.dim:
-            refusal = f"its vectors have {state.dim} numbers, those of the adapter {adapter.dim}"
+            refusal = f"its vectors have {state.dim} numbers, the adapter's have {adapter.dim}"
         elif adapter is not None and not adapter.is_identity:
             if tenancy.map_of != adapter.version:
                 tenancy.tenant_map, judged = fit_tenant_map(candidate.memory, candidate.bank, adapter)
@@ -252,16 +251,16 @@ class Learning:
             candidate = dataclasses.replace(candidate, tenant_map=tenancy.tenant_map)
             refusal = judge_epoch(candidate, tenancy.last, adapter)
         if refusal is None and len(candidate.blob) > MAX_EPOCH_BYTES:
-            refusal = f"it has {len(candidate.blob)} bytes, {MAX_EPOCH_BYTES} can be published"
+            refusal = f"it has {len(candidate.blob)} bytes; the limit is {MAX_EPOCH_BYTES}"
         state.opened()
         if refusal is not None:
             tenancy.refusal = Refusal(candidate.number, refusal)
             return Withheld(tenant_key, candidate.number, refusal)
-        # A copy, so that its bytes, as large again, are let go once they are written.
+        # A copy without the cached bytes, so that their memory is freed once they are written.
         tenancy.last, tenancy.refusal = dataclasses.replace(candidate), None
         return Opened(candidate, (self.timestamp, tenancy.position), tenancy.judged)
 
-    # -- what people and clocks ask for ----------------------------------------------------------------
+    # -- control requests ------------------------------------------------------------------------------
 
     def _control(self, control: Control, offset: int) -> list[Decision]:
         self.n_asked += control.action != "tick"
@@ -273,7 +272,7 @@ class Learning:
             if offset < tenancy.position:
                 continue
             if control.action == "tick" and not _is_waiting(tenancy, is_live=control.is_live):
-                continue  # ticks are many, and to most tenants they mean nothing
+                continue  # ticks are frequent, and most tenants do not wait for them
             touched[tenant_key] = tenancy
             decisions += self._apply(control, tenant_key, tenancy, (self.timestamp, offset + 1))
         return decisions + self._close(touched, offset)
@@ -301,7 +300,7 @@ class Learning:
                 state.reset(language)
             case "rollback":
                 state.is_frozen = True
-                # Which epoch that is, is known where they are kept. What the person goes back from is no measure.
+                # The writer finds the epoch. The one rolled back must not be the baseline of later checks.
                 tenancy.last = None
                 return [Frozen(tenant_key, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
@@ -314,14 +313,14 @@ def _is_waiting(tenancy: Tenancy, *, is_live: bool) -> bool:
     return tenancy.state.is_behind or (is_live and tenancy.state.n_since > 0)
 
 
-def _taken(item: Observed, dim: int) -> Text | Pair | Example | None:
-    """Return what a state takes in; None where its vectors are none of this size."""
+def _taken(observed: Observed, dim: int) -> Text | Pair | Example | None:
+    """Convert an observation for a state; None if a vector is damaged or does not have ``dim`` numbers."""
     try:
-        if isinstance(item, ObservedText):
-            return observations.text_of(item, dim)
-        if isinstance(item, ObservedPair):
-            return observations.pair_of(item, dim)
-        return observations.example_of(item, dim)
+        if isinstance(observed, ObservedText):
+            return observations.text_of(observed, dim)
+        if isinstance(observed, ObservedPair):
+            return observations.pair_of(observed, dim)
+        return observations.example_of(observed, dim)
     except ValueError:
         return None
 

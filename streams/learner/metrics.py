@@ -1,4 +1,4 @@
-"""What the learner measures: base units, bounded labels; a tenant is never a label."""
+"""The learner's metrics: base units, bounded labels; a tenant is never a label."""
 
 from typing import Any, Final, get_args
 
@@ -11,7 +11,7 @@ FATES: Final = ("learned", "replayed", "unreadable", "crowded-out", "capped", "d
 
 
 class LearnerMetrics:
-    """The learner's own metrics, beside those of every process around Faust.
+    """The learner's own metrics, beside those of every service.
 
     Parameters
     ----------
@@ -19,46 +19,48 @@ class LearnerMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        own: dict[str, Any] = {"registry": registry, "namespace": "alignstream"}
-        self.active = Gauge("learner_active", "Whether this learner works; of several one does", **own)
-        self._opened = Counter("epochs_opened", "Epochs that were published", ["reason"], **own)
-        self._refused = Counter("epochs_refused", "Epochs that their canaries refused", **own)
+        common: dict[str, Any] = {"registry": registry, "namespace": "alignstream"}
+        self.active = Gauge("learner_active", "Whether this learner is active; others wait", **common)
+        self._opened = Counter("epochs_opened", "Epochs published", ["reason"], **common)
+        self._refused = Counter(
+            "epochs_refused", "Epochs refused by their regression checks or for their size", **common
+        )
         self._opened_at = Gauge(
             "epoch_last_opened_timestamp_seconds",
-            "When an epoch was last published; 0: not since the start",
-            **own,
+            "Time of the last published epoch; 0: none since the start",
+            **common,
         )
         self._observations = Gauge(
-            "learner_observations", "What became of the observations since the start", ["fate"], **own
+            "learner_observations", "Observations since the start, by fate", ["fate"], **common
         )
-        self._tenants = Gauge("learner_tenants", "Tenants with a state", **own)
+        self._tenants = Gauge("learner_tenants", "Tenants with a state", **common)
         self._suspended = Gauge(
             "learner_tenants_suspended",
-            "Tenants from whose stream nothing is learned: a change of it is odd",
-            **own,
+            "Tenants whose texts are not learned from, because their stream changed suspiciously",
+            **common,
         )
-        self._frozen = Gauge("learner_tenants_frozen", "Tenants that a person froze", **own)
-        self._withheld = Gauge("learner_tenants_refused", "Tenants whose last epoch was refused", **own)
+        self._frozen = Gauge("learner_tenants_frozen", "Tenants frozen by an operator", **common)
+        self._withheld = Gauge("learner_tenants_refused", "Tenants whose last epoch was refused", **common)
         self._drift = Gauge(
             "drift_ratio",
-            "Of the tenant whose stream changes most: the test's last statistic over its threshold",
-            **own,
+            "Latest drift statistic over its threshold, highest of all tenants",
+            **common,
         )
-        self._drifts = Gauge("drifts_confirmed", "Confirmed changes of streams, all tenants", **own)
+        self._drifts = Gauge("drifts_confirmed", "Confirmed drifts, all tenants", **common)
         for reason in get_args(Reason):
             self._opened.labels(reason=reason)
 
     def opened(self, reason: str) -> None:
-        """Count an epoch that was published."""
+        """Count a published epoch."""
         self._opened.labels(reason=reason).inc()
         self._opened_at.set_to_current_time()
 
     def refused(self) -> None:
-        """Count an epoch that the gate refused."""
+        """Count a refused epoch."""
         self._refused.inc()
 
     def show(self, learning: Learning) -> None:
-        """Show where all tenants stand."""
+        """Set the gauges from the state of all tenants."""
         states = [tenancy.state for tenancy in learning.tenancies.values()]
         fates = {
             "learned": learning.n_learned,
@@ -75,5 +77,5 @@ class LearnerMetrics:
         self._frozen.set(sum(state.is_frozen for state in states))
         self._withheld.set(sum(tenancy.refusal is not None for tenancy in learning.tenancies.values()))
         findings = [state.last_finding for state in states if state.last_finding is not None]
-        self._drift.set(max((found.statistic / found.threshold for found in findings), default=0.0))
+        self._drift.set(max((finding.statistic / finding.threshold for finding in findings), default=0.0))
         self._drifts.set(sum(state.n_drifts for state in states))

@@ -1,4 +1,4 @@
-"""One tenant under one encoder as the learner holds it, and its bytes in the log of epochs."""
+"""The learner's view of one tenant under one encoder, and its bytes in the epoch log."""
 
 import dataclasses
 import logging
@@ -26,27 +26,27 @@ _STANDING_SECTION: Final = "standing"
 
 @dataclasses.dataclass(slots=True)
 class Tenancy:
-    """One tenant under one encoder, and where it stands."""
+    """One tenant under one encoder: its state, and where it stands in the logs."""
 
     state: TenantState
     #: Observations below this offset are in the state.
     position: int = 0
     is_dirty: bool = False
     is_active: bool = True
-    #: Where in the log it was seen last: offset of the record, and place in it.
+    #: Where it was last seen: offset of the observations record, and index in it.
     seen: tuple[int, int] = (0, 0)
-    #: What serves, for the canaries; None where it is not held, or a person went back from it.
+    #: The last epoch opened, baseline of the regression checks; None if not in memory, or rolled back.
     last: Epoch | None = None
     refusal: Refusal | None = None
-    #: The map of the pairs as they are now, and the adapter under which it was fitted.
+    #: The map fitted on the current pairs, and the version of the adapter that it was fitted for.
     tenant_map: TenantMap | None = None
     map_of: str | None = None
-    #: What became of each language's pairs, in words.
+    #: For each language, the outcome of fitting a map on its pairs, in words.
     judged: tuple[str, ...] = ()
 
 
 def summary_of(tenancy: Tenancy) -> Summary:
-    """Return a tenant's state in numbers."""
+    """Return a summary of a tenant's state."""
     state, finding = tenancy.state, tenancy.state.last_finding
     return Summary(
         n_seen=state.n_seen,
@@ -72,7 +72,7 @@ def summary_of(tenancy: Tenancy) -> Summary:
 
 
 def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
-    """Return a tenant's state as bytes by section, the map of its pairs included."""
+    """Return a tenant's state as bytes by section, including the map fitted on its pairs."""
     sections = to_sections(tenancy.state)
     values: dict[str, Any] = {"map_of": tenancy.map_of, "judged": tenancy.judged}
     arrays = {}
@@ -89,7 +89,7 @@ def sections_of(tenancy: Tenancy) -> dict[str, bytes]:
 
 
 def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
-    """Return a tenant as a log has it; one whose state is damaged begins anew, behind its last epoch."""
+    """Restore a tenant from an epoch log. A damaged state starts empty; its epoch numbering continues."""
     serving = log.epochs.get(tenant_key)
     versions = [] if serving is None else serving.versions
     blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
@@ -99,39 +99,40 @@ def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
         _restore_map(tenancy, sections)
         number = _restore_standing(tenancy, sections)
     except PackedCorrupt as error:
-        logger.warning("the state of a tenant cannot be read, and begins anew: %s", error)
+        logger.warning("the state of a tenant cannot be read and starts empty: %s", error)
         tenancy = Tenancy(TenantState(stored.dim), stored.position, is_dirty=True)
-        # Workers and the log know epochs by their numbers: none is used twice.
+        # Workers and the log identify epochs by number, so no number is used twice.
         tenancy.state.number = max((version.number for version in versions), default=0)
         tenancy.state.is_frozen = serving is not None and serving.is_frozen
         return tenancy
-    # Not what serves now: that may have been decided on behind this state, and is decided on again.
+    # Not the current epoch: it may come from observations after this state, which are processed again.
     version = next((version for version in versions if version.number == number), None)
     blob = None if version is None else log.joined(version.parts)
     if blob is not None:
         try:
             tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=tenant_key[0]))
         except PackedCorrupt as error:
-            logger.warning("an epoch cannot be read, and is not compared with: %s", error)
+            logger.warning("an epoch cannot be read; the next regression check has no baseline: %s", error)
     return tenancy
 
 
 def _restore_standing(tenancy: Tenancy, sections: Mapping[str, bytes]) -> int | None:
-    """Read where a tenant stands; return the number of the epoch that its canaries are compared with."""
+    """Restore a tenant's standing; return the number of the epoch that its regression checks compare with."""
     values, _ = _section(sections, _STANDING_SECTION)
     try:
         offset, index = values["seen"]
         tenancy.seen, tenancy.is_active = (int(offset), int(index)), bool(values["is_active"])
         return None if values["last"] is None else int(values["last"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise PackedCorrupt(f"where a tenant stands is damaged: {error}") from error
+        raise PackedCorrupt(f"a tenant's standing is damaged: {error}") from error
 
 
 def _section(sections: Mapping[str, bytes], name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     if name not in sections:
         raise PackedCorrupt(f"a tenant's state lacks its section {name!r}")
-    what = f"the section {name!r} of a tenant's state"
-    return unpack(sections[name], what=what, max_bytes=MAX_SECTION_BYTES)
+    return unpack(
+        sections[name], what=f"the section {name!r} of a tenant's state", max_bytes=MAX_SECTION_BYTES
+    )
 
 
 def _restore_map(tenancy: Tenancy, sections: Mapping[str, bytes]) -> None:

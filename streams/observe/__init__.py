@@ -1,1 +1,1 @@
-"""What is seen from outside: metrics, probes, logs."""
+"""Observability: metrics, health probes and logs."""

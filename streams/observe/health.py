@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` on a thread of their own, so that they answer while the loop does not."""
+"""``/livez``, ``/readyz`` and ``/metrics`` on their own thread: they answer even if the event loop is blocked."""
 
 import http.server
 import json
@@ -15,23 +15,23 @@ from alignstream.streams.observe.sensors import Metrics
 
 logger = logging.getLogger(__name__)
 
-#: An event loop that did not turn for so long is not alive, seconds.
+#: Seconds without a turn of the event loop after which the process counts as dead.
 MAX_LOOP_AGE_SECONDS: Final = 15.0
-#: What a worker needs before it is ready.
+#: What a worker needs before it is ready, and the initial problem of each.
 WORKER_CONDITIONS: Final[Mapping[str, str]] = {
     "encoder": "loading",
-    "adapter": "looking for one",
+    "adapter": "loading",
     "broker": "not connected",
 }
 
 
 class Health:
-    """What the probes tell; written by the worker, read by the server's threads.
+    """The state behind the probes. The service writes it; the server's threads read it.
 
     Parameters
     ----------
     conditions : mapping of str to str
-        What has to be there first, and what is true of it now.
+        Conditions for being ready, and the initial problem of each.
     """
 
     def __init__(self, conditions: Mapping[str, str] = WORKER_CONDITIONS) -> None:
@@ -41,50 +41,50 @@ class Health:
         self.stalled: str | None = None
 
     def set(self, condition: str, problem: str | None) -> None:
-        """State what keeps the worker from being ready under this heading; None: nothing does."""
+        """Set the problem that keeps a condition from being met; None: it is met."""
         with self._lock:
             self._conditions[condition] = problem
 
     def loop_turned(self) -> None:
-        """Take note that the event loop is running."""
+        """Record that the event loop is running."""
         self._loop_turned_at = time.monotonic()
 
     def problems(self) -> dict[str, str]:
-        """Return what keeps the worker from being ready."""
+        """Return the conditions that are not met, and the problem of each."""
         with self._lock:
             return {name: problem for name, problem in self._conditions.items() if problem is not None}
 
     @property
     def is_ready(self) -> bool:
-        """Whether the worker takes and publishes records."""
+        """Whether all conditions are met."""
         return not self.problems()
 
     def death(self) -> str | None:
-        """Say why the worker should be restarted, or None."""
+        """Return why the process should be restarted, or None."""
         if self.stalled is not None:
             return self.stalled
         turned_at = self._loop_turned_at
         if turned_at is not None and time.monotonic() - turned_at > MAX_LOOP_AGE_SECONDS:
-            return f"the event loop has not turned for {time.monotonic() - turned_at:.0f} s"
+            return f"the event loop has been blocked for {time.monotonic() - turned_at:.0f} s"
         return None
 
 
 class HealthServer:
-    """Serves the probes until closed.
+    """An HTTP server for the probes and metrics; it runs until closed.
 
     Parameters
     ----------
     host, port
-        Where to listen; port 0 takes a free one (see ``port``).
+        Address to listen on; port 0 takes a free one (see ``port``).
     health, metrics
-        What to tell.
+        What to serve.
     before_scrape : callable
-        Called before metrics are written, to bring gauges up to date.
+        Called before each scrape, to refresh gauges.
 
     Raises
     ------
     AlignstreamError
-        The address is in use or not ours.
+        The address is in use, or does not belong to this machine.
     """
 
     def __init__(
@@ -114,16 +114,16 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Log what broke an answer: mostly a client that left before it came."""
+        """Log a failed request, usually from a client that disconnected early."""
         del request
-        logger.debug("probe of %s broken off", client_address)
+        logger.debug("request from %s failed", client_address)
 
 
 def _handler(
     health: Health, metrics: Metrics, before_scrape: Callable[[], None]
 ) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        #: A client that sends nothing must not hold a thread for ever.
+        #: Seconds. A client that sends nothing must not hold a thread forever.
         timeout = 5.0
 
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or text for people. Never a text, a key or a vector of the stream."""
+"""Logs: one JSON object per line, or plain text. They never contain a text, a key or a vector from the stream."""
 
 import collections
 import contextlib
@@ -9,15 +9,15 @@ import sys
 from collections.abc import Iterator
 from typing import Final, Literal
 
-#: Enough for the attempts of one connection.
+#: Messages kept: enough for all attempts to make one connection.
 MAX_OVERHEARD: Final = 50
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the exception if there is one."""
+    """A formatter that writes one JSON object per line: time, level, logger, message and any exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record as JSON; line breaks in messages cannot forge another line."""
+        """Format a record as JSON; a line break in a message cannot forge a log line."""
         body = {
             "time": dt.datetime.fromtimestamp(record.created, tz=dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, format: Literal["json", "text"]) -> None:  # noqa: A002 (as the setting is named)
-    """Set up logging of the process, on standard error."""
+    """Set up logging for the process, on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     if format == "json":
         handler.setFormatter(JsonFormatter())
@@ -39,7 +39,7 @@ def configure(level: str, format: Literal["json", "text"]) -> None:  # noqa: A00
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Faust writes payloads into warnings of failed sends and into debug messages of topics and agents.
+    # Faust puts payloads into warnings about failed sends and into debug messages of topics and agents.
     for name in ("faust.topics", "faust.agents.agent"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name in ("aiokafka", "faust", "mode"):
@@ -48,30 +48,30 @@ def configure(level: str, format: Literal["json", "text"]) -> None:  # noqa: A00
 
 
 class Overheard(logging.Handler):
-    """Keeps what a library logged as warnings and errors, and the kind of exception that each was about."""
+    """A handler that keeps a library's warnings and errors, with the type of exception that each reports."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        #: Message and kind, the last ones; not the exceptions themselves, on which sockets may hang.
+        #: The latest messages and their exception types. The exceptions themselves may hold sockets.
         self.said: collections.deque[tuple[str, type[BaseException]]] = collections.deque(
             maxlen=MAX_OVERHEARD
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a record."""
+        """Keep a record."""
         arguments = record.args if isinstance(record.args, tuple) else ()
-        kind = next((type(item) for item in arguments if isinstance(item, BaseException)), Exception)
+        kind = next((type(error) for error in arguments if isinstance(error, BaseException)), Exception)
         self.said.append((" ".join(record.getMessage().split()), kind))
 
     def about(self, *kinds: type[BaseException], naming: str = "\n") -> str | None:
-        """Return the last message that was about one of these exceptions, or names a word; or None."""
+        """Return the latest message that reports one of these exceptions or contains ``naming``, or None."""
         messages = [message for message, kind in self.said if issubclass(kind, kinds) or naming in message]
         return messages[-1] if messages else None
 
 
 @contextlib.contextmanager
 def overheard(name: str) -> Iterator[Overheard]:
-    """Listen to a library's logger meanwhile: some say only there why they could not connect."""
+    """Listen to a library's logger: some libraries say only there why they could not connect."""
     handler = Overheard()
     logging.getLogger(name).addHandler(handler)
     try:

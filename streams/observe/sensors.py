@@ -1,4 +1,4 @@
-"""What the worker measures, in Prometheus' own terms: base units, bounded labels, never a payload."""
+"""Metrics that follow Prometheus conventions: base units, bounded labels, never a payload."""
 
 import contextlib
 import logging
@@ -26,69 +26,75 @@ from alignstream.streams.wire.topics import REASONS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds: from a registry look-up to a batch of long texts on one core.
+#: Buckets in seconds, from a registry look-up to a batch of long texts on one core.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 STAGES: Final = ("queue", "decode", "tokenize", "encode", "align", "classify", "publish")
 
 
-# A second series for every counter, with the time of its birth: nobody asks for it.
+# Drop the second series of every counter, which holds its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """All metrics of one worker, in a registry of their own; safe to use from any thread."""
+    """All metrics of one process, in their own registry. Thread-safe."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        own: dict[str, Any] = {"registry": self.registry, "namespace": "alignstream"}
-        self.consumed = Counter("records_consumed", "Records taken from the input topic", **own)
-        self.published = Counter("records_published", "Records confirmed by the broker", ["topic"], **own)
-        self.dead = Counter("records_dead_lettered", "Records sent to the dead letters", ["reason"], **own)
-        self.truncated = Counter("records_truncated", "Texts cut at the encoder's limit", **own)
-        self.tombstones = Counter("tombstones", "Null values passed on", **own)
-        self.batch_records = Histogram("batch_records", "Records of a batch", buckets=_COUNTS, **own)
-        self.batch_tokens = Histogram("batch_tokens", "Tokens of a batch", buckets=_TOKENS, **own)
+        common: dict[str, Any] = {"registry": self.registry, "namespace": "alignstream"}
+        self.consumed = Counter("records_consumed", "Records consumed from the input topics", **common)
+        self.published = Counter("records_published", "Records confirmed by the broker", ["topic"], **common)
+        self.dead = Counter("records_dead_lettered", "Records sent to the dead letters", ["reason"], **common)
+        self.truncated = Counter("records_truncated", "Texts truncated at the encoder's limit", **common)
+        self.tombstones = Counter("tombstones", "Tombstones received", **common)
+        self.batch_records = Histogram("batch_records", "Records per batch", buckets=_COUNTS, **common)
+        self.batch_tokens = Histogram("batch_tokens", "Tokens per batch", buckets=_TOKENS, **common)
         self.stages = Histogram(
-            "stage_duration_seconds", "Time of a stage for a batch", ["stage"], buckets=_SECONDS, **own
+            "stage_duration_seconds",
+            "Duration of a stage for one batch",
+            ["stage"],
+            buckets=_SECONDS,
+            **common,
         )
         self.latency = Histogram(
             "end_to_end_latency_seconds",
-            "From a record's timestamp to the confirmation of its outputs",
+            "Time from a record's timestamp to the confirmation of its outputs",
             buckets=_SECONDS,
-            **own,
+            **common,
         )
-        self.inflight = Gauge("inflight_records", "Records of the batch in hand", **own)
-        self.buffered = Gauge("buffer_records", "Records handed out and not yet acknowledged", **own)
-        self.lag = Gauge("consumer_lag_records", "Records waiting", ["topic", "partition"], **own)
+        self.inflight = Gauge("inflight_records", "Records in the current batch", **common)
+        self.buffered = Gauge("buffer_records", "Records fetched and not yet acknowledged", **common)
+        self.lag = Gauge(
+            "consumer_lag_records", "Records waiting in the partition", ["topic", "partition"], **common
+        )
         self.lag_seconds = Gauge(
             "consumer_lag_seconds",
-            "Age of the record finished last, while records wait",
+            "Age of the last finished record while others wait",
             ["topic", "partition"],
-            **own,
+            **common,
         )
         self._finished_at: dict[tuple[str, int], float] = {}
-        self.progress = Gauge("last_progress_timestamp_seconds", "When anything was last finished", **own)
-        self.commit_age = Gauge("commit_age_seconds", "Time since the last offset commit", **own)
-        self.rebalances = Counter("rebalances", "Rebalances of the group that this worker saw", **own)
-        self.produce_errors = Counter("produce_errors", "Deliveries that failed", ["error"], **own)
-        self.loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke the watchdog", **own)
-        self.adapter_info = Gauge("adapter_info", "Adapter in use", ["name", "version", "source"], **own)
+        self.progress = Gauge("last_progress_timestamp_seconds", "Time of the last progress", **common)
+        self.commit_age = Gauge("commit_age_seconds", "Time since the last offset commit", **common)
+        self.rebalances = Counter("rebalances", "Rebalances of the consumer group", **common)
+        self.produce_errors = Counter("produce_errors", "Failed deliveries", ["error"], **common)
+        self.loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke the watchdog", **common)
+        self.adapter_info = Gauge("adapter_info", "Adapter in use", ["name", "version", "source"], **common)
         self.adapter_age = Gauge(
-            "adapter_age_seconds", "Time since the adapter began to serve", ["name"], **own
+            "adapter_age_seconds", "Time since the adapter went live", ["name"], **common
         )
         self.adapter_stale = Gauge(
-            "adapter_stale_seconds", "Time since what serves was last confirmed by the registry", **own
+            "adapter_stale_seconds", "Time since the registry last confirmed the values in use", **common
         )
         self.registry_rejected = Counter(
-            "registry_rejected", "Registry values refused", ["kind", "reason"], **own
+            "registry_rejected", "Registry values rejected", ["kind", "reason"], **common
         )
-        self.registry_up = Gauge("registry_up", "Whether the registry answered last time", **own)
-        self.registry_swaps = Counter("registry_swaps", "Values that began to serve", ["kind"], **own)
-        self.encoder_info = Gauge("encoder_info", "Encoder in use", ["fingerprint", "dim"], **own)
-        self.ready = Gauge("worker_ready", "Whether the worker is ready", **own)
+        self.registry_up = Gauge("registry_up", "Whether the registry answered the last look-up", **common)
+        self.registry_swaps = Counter("registry_swaps", "Registry values that went live", ["kind"], **common)
+        self.encoder_info = Gauge("encoder_info", "Encoder in use", ["fingerprint", "dim"], **common)
+        self.ready = Gauge("worker_ready", "Whether the worker is ready", **common)
         # A series that exists only after the first failure cannot be alerted on.
         for reason in REASONS:
             self.dead.labels(reason=reason)
@@ -98,18 +104,18 @@ class Metrics:
     # -- the pipeline's observer -------------------------------------------------------------------
 
     def stage(self, name: StageName, seconds: float) -> None:
-        """Take note of the time that a stage took for one batch."""
+        """Record how long a stage took for one batch, in seconds."""
         self.stages.labels(stage=name).observe(seconds)
 
     def tokens(self, count: int) -> None:
-        """Take note of the tokens of one batch."""
+        """Record the number of tokens in one batch."""
         self.batch_tokens.observe(count)
 
     # -- the agent ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def batch(self, n_records: int) -> Iterator[None]:
-        """Count the records of a batch as in hand while it is."""
+        """Count the records of a batch as in flight while the block runs."""
         self.consumed.inc(n_records)
         self.batch_records.observe(n_records)
         self.inflight.inc(n_records)
@@ -119,7 +125,7 @@ class Metrics:
             self.inflight.dec(n_records)
 
     def finished(self, outcomes: Sequence[Outcome], *, now: float) -> None:
-        """Count what became of a batch, once the broker confirmed all of it."""
+        """Count the outcomes of a batch, once the broker has confirmed all of it."""
         for outcome in outcomes:
             for output in outcome.outputs:
                 self.published.labels(topic=output.topic).inc()
@@ -133,21 +139,22 @@ class Metrics:
         self.progress.set(now)
 
     def show_lag(self, waiting: Mapping[tuple[str, int], int], *, now: float) -> None:
-        """Show how many records wait in each partition (0: none), and how far behind it is."""
-        for place, n_records in waiting.items():
-            labels = (place[0], str(place[1]))
+        """Set the lag of each partition from its number of waiting records (0: none)."""
+        for (topic, partition), n_records in waiting.items():
+            labels = (topic, str(partition))
             self.lag.labels(*labels).set(n_records)
-            behind = now - self._finished_at.get(place, now) if n_records else 0.0
+            behind = now - self._finished_at.get((topic, partition), now) if n_records else 0.0
             self.lag_seconds.labels(*labels).set(max(behind, 0.0))
 
-    def forget_lag(self, place: tuple[str, int]) -> None:
-        """Stop showing a partition that is another worker's now."""
+    def forget_lag(self, tp: tuple[str, int]) -> None:
+        """Stop showing a partition that now belongs to another worker."""
+        topic, partition = tp
         for gauge in (self.lag, self.lag_seconds):
-            gauge.remove(place[0], str(place[1]))
+            gauge.remove(topic, str(partition))
 
 
 class RegistryMetrics:
-    """The registry follower's listener: counts, and writes to the log what a person should know."""
+    """The registry follower's listener: it updates metrics and logs what an operator should know."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -156,25 +163,27 @@ class RegistryMetrics:
         self._lock = threading.Lock()
 
     def looked(self, *, registry_is_up: bool) -> None:
-        """Take note of one look at the registry."""
+        """Record one look at the registry."""
         if registry_is_up != self._was_up:
             level = logging.INFO if registry_is_up else logging.WARNING
             logger.log(
-                level, "Redis %s", "answers" if registry_is_up else "is away; the last good values serve"
+                level,
+                "Redis %s",
+                "answers" if registry_is_up else "does not answer; the last good values stay in use",
             )
         self._was_up = registry_is_up
         self._metrics.registry_up.set(int(registry_is_up))
 
     def swapped(self, kind: Kind, name: str, served: Served) -> None:
-        """Take note of a value that serves from now on."""
-        logger.info("%s %s %s serves", kind, name, getattr(served.value, "version", "?"))
+        """Record that a value went live."""
+        logger.info("%s %s %s is live", kind, name, getattr(served.value, "version", "?"))
         self._metrics.registry_swaps.labels(kind=kind).inc()
         if kind == "adapter":
             self.show(name, served)
 
     def rejected(self, kind: Kind, name: str, reason: str, message: str) -> None:
-        """Take note of a value that was refused."""
-        logger.error("%s %s refused (%s): %s", kind, name, reason, message)
+        """Record that a value was rejected."""
+        logger.error("%s %s rejected (%s): %s", kind, name, reason, message)
         # No label for the name: names are unbounded.
         self._metrics.registry_rejected.labels(kind=kind, reason=reason).inc()
 
@@ -192,7 +201,7 @@ class RegistryMetrics:
 
 
 class FaustSensor(faust.Sensor):
-    """What only Faust sees: rebalances and commits."""
+    """A sensor for what only Faust sees: rebalances and commits."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -206,6 +215,6 @@ class FaustSensor(faust.Sensor):
         return {**state, "started": time.monotonic()}
 
     def on_commit_completed(self, consumer: Any, state: Any) -> None:  # noqa: ANN401 (untyped library)
-        """Note the time of a commit."""
+        """Record the time of a commit."""
         super().on_commit_completed(consumer, state)
         self.committed_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The stages of a batch, and who is told how long each took."""
+"""The stages of a batch, and the observer that records how long each takes."""
 
 from typing import Literal, Protocol
 
@@ -6,10 +6,10 @@ StageName = Literal["decode", "tokenize", "encode", "align", "classify"]
 
 
 class Observer(Protocol):
-    """Told what the pipeline does; called from the thread that runs it, must return at once."""
+    """A receiver of the pipeline's timings. Called from the pipeline's thread; must return immediately."""
 
     def stage(self, name: StageName, seconds: float) -> None:
-        """Take note of the time that a stage took for one batch."""
+        """Record how long a stage took for one batch, in seconds."""
 
     def tokens(self, count: int) -> None:
-        """Take note of the tokens of one batch."""
+        """Record the number of tokens in one batch."""

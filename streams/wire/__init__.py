@@ -1,1 +1,1 @@
-"""Bytes and records: the topics, what they carry, and how it is read and written."""
+"""The wire format: topics, records, and how they are encoded and decoded."""

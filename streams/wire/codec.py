@@ -1,6 +1,6 @@
-"""Bytes to ``DocumentV1`` and results to bytes: the only place that knows JSON.
+"""Decode the input records of workers and encode their output records.
 
-Whatever cannot be decoded is a value (``Rejected``), never an exception: one bad record must not touch its
+What cannot be decoded becomes a value (``Rejected``), never an exception: one bad record must not affect its
 neighbours.
 """
 
@@ -25,7 +25,7 @@ from alignstream.streams.wire.records import (
 )
 from alignstream.streams.wire.topics import HEADER_SCHEMA, Headers, Reason, header
 
-#: Rounding a unit vector to float16 changes its length by at most 2⁻¹¹; what is further off is damaged.
+#: Rounding a unit vector to float16 changes its length by at most 2⁻¹¹; a vector further off is damaged.
 MAX_LENGTH_ERROR: Final = 1e-3
 
 T = TypeVar("T")
@@ -33,14 +33,14 @@ Stage = Literal["decode", "admit", "encode", "publish"]
 
 SCHEMA_MAJOR: Final = 1
 _SCHEMA = re.compile(rb"([a-z][a-z.-]*)/([0-9]{1,6})(\.[0-9]+)*")
-#: A whole string, escapes included, closed or not; or a bracket. Possessive, and the closing quote is optional,
-#: so that no byte is looked at twice: forty kilobytes of escaped quotes took ten seconds otherwise.
+#: A whole string with its escapes, closed or not; or a bracket. Possessive, with an optional closing quote, so
+#: that no byte is scanned twice: otherwise 40 kB of escaped quotes took ten seconds.
 _STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """One record as the broker gave it; ``timestamp`` in seconds since 1970."""
+    """One record as read from the broker; ``timestamp`` in seconds since 1970."""
 
     topic: str
     partition: int
@@ -52,13 +52,13 @@ class SourceRecord:
 
     @property
     def default_id(self) -> str:
-        """The id of a document that brings none."""
+        """The id of a message that has none."""
         return f"{self.topic}-{self.partition}-{self.offset}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record goes to the dead letters: a reason of the closed list, the stage, and no payload."""
+    """Why a record is dead-lettered: a reason from the closed list, the stage, and a message without payload."""
 
     reason: Reason
     stage: Stage
@@ -103,25 +103,25 @@ def decode(
     Parameters
     ----------
     record : SourceRecord
-        Its value is not None (that would be a tombstone).
+        Not a tombstone: a null value is rejected.
     decoder : Decoder
-        Of the topic's type.
+        Decodes the topic's record type.
     schema : str
-        The topic's name in the schema header.
+        Expected name in the schema header.
     max_bytes : int
-        Largest value that is looked into.
+        Largest value accepted.
     max_depth : int
-        Deepest nesting of arrays and objects.
+        Deepest nesting of arrays and objects accepted.
 
     Notes
     -----
-    Checks run from the cheapest to the dearest: size, header, UTF-8, depth, then JSON and types.
+    Checks run from the cheapest to the most expensive: size, header, UTF-8, depth, then JSON and types.
     """
     value = record.value
     if value is None:
         return Rejected("bad-json", "decode", "a null value is a tombstone, not a message")
     if len(value) > max_bytes:
-        return Rejected("too-large", "decode", f"{len(value)} bytes are more than {max_bytes}")
+        return Rejected("too-large", "decode", f"the value has {len(value)} bytes; the limit is {max_bytes}")
     unknown = _unknown_schema(header(record.headers, HEADER_SCHEMA), schema)
     if unknown is not None:
         return Rejected("unknown-schema", "decode", unknown)
@@ -148,25 +148,24 @@ def _unknown_schema(value: bytes | None, schema: str) -> str | None:
     if match and match[1].decode() == schema and int(match[2]) == SCHEMA_MAJOR:
         return None
     shown = value[:40].decode("ascii", errors="replace")
-    return f"header {HEADER_SCHEMA} says {shown!r}; this worker reads {schema}/{SCHEMA_MAJOR} here"
+    return f"header {HEADER_SCHEMA} is {shown!r}; this topic carries {schema}/{SCHEMA_MAJOR}"
 
 
 def _too_many_labels(value: bytes) -> Rejected | None:
-    """Say so if the labels are simply too many, whatever else is wrong with the first of them."""
+    """Return a rejection if there are too many labels, whatever else is wrong with them."""
     try:
         labels = _LABEL_COUNT.decode(value).labels
     except (msgspec.DecodeError, RecursionError):
         return None
     if labels is not None and len(labels) > MAX_LABELS:
-        return Rejected("too-many-labels", "decode", f"{len(labels)} labels are more than {MAX_LABELS}")
+        return Rejected("too-many-labels", "decode", f"{len(labels)} labels; the limit is {MAX_LABELS}")
     return None
 
 
 def is_deeper(value: bytes, max_depth: int) -> bool:
-    """Say whether JSON nests deeper than allowed, without parsing it.
+    """Return whether JSON nests deeper than allowed, without parsing it.
 
-    Brackets inside strings do not count. Values with few brackets are not scanned at all. O(bytes), whatever
-    they are.
+    Brackets inside strings do not count. Values with few brackets are not scanned. O(bytes) for any input.
     """
     if value.count(b"[") + value.count(b"{") <= max_depth:
         return False
@@ -183,36 +182,36 @@ def is_deeper(value: bytes, max_depth: int) -> bool:
 
 
 def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json"]) -> str | list[float]:
-    """Write a vector of shape (dim,) as the wire wants it."""
+    """Encode a vector of shape (dim,) for the wire."""
     if encoding == "json":
         return [float(number) for number in y]
     return encode_vector(y)
 
 
 def half_vector_field(x: NDArray[np.float32]) -> str:
-    """Write a unit vector of shape (dim,) as base64 of little-endian float16."""
+    """Encode a unit vector of shape (dim,) as base64 of little-endian float16."""
     return base64.b64encode(np.ascontiguousarray(x, dtype="<f2").tobytes()).decode("ascii")
 
 
 def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
-    """Read a vector that ``half_vector_field`` wrote.
+    """Decode a vector that ``half_vector_field`` encoded.
 
     Parameters
     ----------
     text : str
         Base64 of little-endian float16.
     dim : int
-        How many numbers it must hold.
+        Expected embedding dimension.
 
     Returns
     -------
     ndarray of shape (dim,), float32
-        Brought back to length 1: rounding changed it a little.
+        Scaled back to length 1, which rounding changed slightly.
 
     Raises
     ------
     ValueError
-        It is not base64, does not hold ``dim`` numbers, or these are no unit vector.
+        The text is not base64, does not hold ``dim`` numbers, or they are not a unit vector.
     """
     numbers = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2").astype(np.float64)
     if numbers.shape != (dim,):
@@ -225,5 +224,5 @@ def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
 
 
 def encode_record(record: VectorAlignedV1 | LabelsZeroShotV1 | PairScoredV1) -> bytes:
-    """Write an output record as JSON, UTF-8."""
+    """Encode an output record as JSON in UTF-8."""
     return _ENCODER.encode(record)

@@ -1,4 +1,4 @@
-"""Which record each topic carries, and the JSON Schemas that follow from that."""
+"""The record type of each topic, and the JSON Schemas generated from these types."""
 
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from alignstream.streams.wire.topics import (
     VECTORS,
 )
 
-#: Of ``epochs.v1``, what consumers may read: the records whose keys begin with ``epoch/``.
+#: For ``epochs.v1``, only the records that consumers may read: those whose keys begin with ``epoch/``.
 RECORDS: Final[dict[str, type[msgspec.Struct]]] = {
     DOCUMENTS: DocumentV1,
     VECTORS: VectorAlignedV1,

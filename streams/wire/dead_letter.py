@@ -1,4 +1,4 @@
-"""What a dead letter looks like: the original bytes, untouched, and headers that say why."""
+"""Dead letters: the original bytes, untouched, with headers that say why."""
 
 import datetime as dt
 import hashlib
@@ -15,7 +15,7 @@ from alignstream.streams.wire.topics import (
     Headers,
 )
 
-#: Room in a dead letter for our own headers, of the 64 KiB that its topic has above the input topic.
+#: Bytes for our headers, out of the 64 KiB that the dead-letter topic accepts beyond the input topic.
 _OWN_HEADER_BYTES: Final = 4 * 1024
 _VERSION: Final = importlib.metadata.version("alignstream").encode()
 
@@ -26,9 +26,9 @@ def dead_letter_headers(record: SourceRecord, rejected: Rejected, *, now: float)
     Parameters
     ----------
     record : SourceRecord
-        What was refused.
+        The rejected record.
     rejected : Rejected
-        Why.
+        Why it was rejected.
     now : float
         Seconds since 1970.
     """
@@ -36,7 +36,7 @@ def dead_letter_headers(record: SourceRecord, rejected: Rejected, *, now: float)
     fields = {
         "reason": rejected.reason.encode(),
         "stage": rejected.stage.encode(),
-        # A cut may have split a character.
+        # The cut may have split a character.
         "message": message.decode("utf-8", errors="ignore").encode(),
         "topic": record.topic.encode(),
         "partition": str(record.partition).encode(),
@@ -45,16 +45,19 @@ def dead_letter_headers(record: SourceRecord, rejected: Rejected, *, now: float)
         "version": _VERSION,
         "time": dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="milliseconds").encode(),
     }
-    own = tuple((HEADER_ERROR_PREFIX + name, value) for name, value in fields.items())
+    error_headers = tuple((HEADER_ERROR_PREFIX + name, value) for name, value in fields.items())
     size_bytes = sum(len(name) + len(value or b"") + 10 for name, value in record.headers)
     kept = record.headers if size_bytes <= DEAD_LETTER_EXTRA_BYTES - _OWN_HEADER_BYTES else ()
-    return tuple(item for item in kept if not item[0].startswith(HEADER_ERROR_PREFIX)) + own
+    return (
+        tuple((name, value) for name, value in kept if not name.startswith(HEADER_ERROR_PREFIX))
+        + error_headers
+    )
 
 
 def replacement(record: SourceRecord) -> tuple[bytes, tuple[str, bytes]]:
-    """Return value and extra header for a record that even the dead-letter topic refuses.
+    """Return the value and extra header that replace a value too large even for the dead-letter topic.
 
-    The value is JSON with the sha256 and length of the original, and where the original lies.
+    The new value is JSON with the sha256, the length and the position of the original.
     """
     value = record.value or b""
     body = {

@@ -1,10 +1,12 @@
-"""``epochs.v1``: what the learner decided and what it needs to go on, as records of one compacted topic.
+"""``epochs.v1``: the learner's decisions and its state, as records of one compacted topic.
 
 Keys: ``claim`` (who may write), ``progress`` (what was read), ``state/{encoder}/{tenant}``,
-``epoch/{encoder}/{tenant}`` and ``part/{sha256}``. A manifest is written after its parts, and names them; parts are
-content-addressed. A record of a learner that lost its claim stands behind the claim of its successor, names an older
-term, and counts for nothing; but compaction would keep it, as the last of its key, so that the successor writes what
-counts again.
+``epoch/{encoder}/{tenant}`` and ``part/{sha256}``. Parts are content-addressed. A manifest names its parts, and is
+written after them.
+
+A learner that lost its claim may still write. Such a record follows its successor's claim but names an older term, so
+readers ignore it: it is fenced. Compaction would keep it as the latest record of its key, so the successor writes the
+valid record again.
 """
 
 import hashlib
@@ -20,16 +22,16 @@ from alignstream.streams.wire.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, 
 SCHEMA: Final = b"epochs/1"
 HEADERS: Final[Headers] = ((HEADER_SCHEMA, SCHEMA), (HEADER_CONTENT_TYPE, b"application/json"))
 PART_HEADERS: Final[Headers] = ((HEADER_SCHEMA, SCHEMA), (HEADER_CONTENT_TYPE, b"application/octet-stream"))
-#: On every record: the term of its writer. The removal of a part has no value that could say it.
+#: On every record: the term of its writer. The tombstone of a part has no value to hold it.
 HEADER_TERM: Final = "alignstream.term"
-#: Bytes of one part: with key and headers far below what a broker refuses.
+#: Largest part: with key and headers, far below what a broker refuses.
 PART_BYTES: Final = 700_000
-#: Former epochs of a tenant that can be gone back to.
+#: Former epochs of a tenant that are kept for rollback.
 HISTORY: Final = 5
 
 CLAIM_KEY: Final = b"claim"
 PROGRESS_KEY: Final = b"progress"
-#: Written to learn where the log ends: an end that a broker tells may fall short.
+#: Written to find the end of the log: the end offset that a broker reports may fall short.
 LOOK_KEY: Final = b"look"
 PART_PREFIX: Final = b"part/"
 
@@ -37,14 +39,14 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class TenantKey(NamedTuple):
-    """One tenant under one encoder: what the learner keeps a state and epochs of."""
+    """One tenant under one encoder; the learner keeps a state and epochs for each."""
 
     encoder: str
     tenant: str
 
 
 class SourcePartition(NamedTuple):
-    """One partition of what an encoder's workers read: what the learner keeps a mark of."""
+    """One partition read by the workers of one encoder; the learner keeps a mark for each."""
 
     encoder: str
     topic: str
@@ -52,7 +54,7 @@ class SourcePartition(NamedTuple):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may write from here on, and that it still does (key ``claim``)."""
+    """The exclusive right to write from here on, or its renewal or release (key ``claim``)."""
 
     term: int
     owner: str
@@ -60,24 +62,24 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far ``observations.v1`` was read, and the highest offset seen of each source partition, by encoder."""
+    """How far ``observations.v1`` was read, and the highest offset seen in each source partition, by encoder."""
 
     term: int
     position: int
-    #: Of the last record read, milliseconds since 1970: a topic that was made anew starts at offset 0, later.
+    #: Highest timestamp read, in milliseconds since 1970. It reveals a recreated topic, which restarts at offset 0.
     timestamp: int = 0
     marks: dict[str, dict[str, dict[str, int]]] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An epoch that was not published: its number and why."""
+    """An epoch that was not published: its number and the reason."""
 
     number: int
     reason: str
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant's state in numbers, for people."""
+    """A summary of a tenant's state, for people."""
 
     n_seen: int = 0
     n_texts: int = 0
@@ -99,13 +101,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateV1(msgspec.Struct, frozen=True, kw_only=True):
-    """What the learner knows of one tenant (key ``state/{encoder}/{tenant}``)."""
+    """The learner's state of one tenant (key ``state/{encoder}/{tenant}``)."""
 
     term: int
     encoder: str
     tenant: Name
     dim: int
-    #: Observations below this offset are in it.
+    #: Observations below this offset are included.
     position: int
     #: Parts of each section, in order.
     sections: dict[str, list[Sha256]]
@@ -113,12 +115,12 @@ class StateV1(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tenant_key(self) -> TenantKey:
-        """Whose it is."""
+        """The tenant and encoder of this state."""
         return TenantKey(self.encoder, self.tenant)
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One epoch and where its bytes are."""
+    """One epoch and the parts that hold its bytes."""
 
     number: int
     reason: str
@@ -126,31 +128,31 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Sha256
     size_bytes: int
     parts: list[Sha256]
-    #: Version of the tenant's map from pairs, a part of ``space``.
+    #: Version of the tenant's map, fitted on its pairs; it is part of ``space``.
     tenant_map: str | None = None
 
 
 class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
-    """The epoch that serves a tenant, announced before it does (key ``epoch/{encoder}/{tenant}``)."""
+    """The current epoch of a tenant, written before it goes live (key ``epoch/{encoder}/{tenant}``)."""
 
     term: int
     encoder: str
     tenant: Name
     current: Version
     is_frozen: bool = False
-    #: What was decided on last: highest timestamp of the observations up to there, and their next offset.
+    #: Position in the observations of the latest decision: highest timestamp up to there, and next offset.
     moment: tuple[int, int] = (0, 0)
-    #: Newest first, the current one not among them.
+    #: Former epochs, newest first, without the current one.
     history: list[Version] = []
 
     @property
     def tenant_key(self) -> TenantKey:
-        """Whose it is."""
+        """The tenant and encoder of this epoch."""
         return TenantKey(self.encoder, self.tenant)
 
     @property
     def versions(self) -> list[Version]:
-        """The current epoch and those that can be gone back to."""
+        """The current epoch and those kept for rollback."""
         return [self.current, *self.history]
 
 
@@ -173,23 +175,23 @@ def part_key(sha256: str) -> bytes:
 
 
 def encode(record: Manifest) -> bytes:
-    """Write a manifest as JSON, UTF-8."""
+    """Encode a manifest as JSON in UTF-8."""
     return msgspec.json.encode(record)
 
 
 def split(blob: bytes) -> dict[str, bytes]:
-    """Cut bytes into parts by their sha256, in order."""
+    """Split bytes into parts, in order; the keys are their sha256."""
     parts = [blob[start : start + PART_BYTES] for start in range(0, len(blob), PART_BYTES)] or [b""]
     return {hashlib.sha256(part).hexdigest(): part for part in parts}
 
 
 class EpochLog:
-    """What the records of ``epochs.v1`` say together, applied one by one in the order of the log.
+    """The state that the records of ``epochs.v1`` add up to, applied one by one in the order of the log.
 
     Parameters
     ----------
     keeps_parts : bool
-        Hold the bytes of parts; else only manifests.
+        Keep the bytes of parts; otherwise only manifests.
     """
 
     def __init__(self, *, keeps_parts: bool = True) -> None:
@@ -199,16 +201,16 @@ class EpochLog:
         self.states: dict[TenantKey, StateV1] = {}
         self.epochs: dict[TenantKey, EpochV1] = {}
         self.parts: dict[str, bytes] = {}
-        #: The highest of all that counts: a record of it was written after its claim, wherever that claim stands now.
+        #: Highest term of a valid record. Any record of a term proves its claim, which compaction may have removed.
         self.highest_term = 0
-        #: Keys whose last record is one that does not count: compaction would keep it, and remove what counts.
+        #: Keys whose latest record is fenced: compaction would keep it and remove the valid one.
         self.spoiled: set[bytes] = set()
-        #: Records that are none of this format, and records of learners that had lost their claim.
+        #: Records that are not in this format, and records of learners that had lost their claim.
         self.n_unreadable = 0
         self.n_fenced = 0
 
     def apply(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> Manifest | None:
-        """Take in one record; return the manifest that counts from here on, or None."""
+        """Apply one record; return its manifest if it is valid, else None."""
         if key is None:
             self.n_unreadable += 1
             return None
@@ -220,7 +222,7 @@ class EpochLog:
             self.n_unreadable += key != LOOK_KEY
             return None
         if value is None:
-            # What was put in the place of a record that does not count, where none does.
+            # A tombstone that replaced a fenced record whose key has no valid record.
             if _term_of(headers) >= self.highest_term:
                 self.spoiled.discard(key)
             return None
@@ -238,13 +240,13 @@ class EpochLog:
         return record
 
     def _accept(self, record: Manifest) -> bool:
-        """Take in a manifest if it counts."""
+        """Apply a manifest if it is not fenced; return whether it was applied."""
         if record.term < self.highest_term:
             return False
         if isinstance(record, Claim):
-            # Of two claims to one term the first counts; its owner may renew and release it.
-            known = self.claim
-            if known is not None and record.term == known.term and record.owner != known.owner:
+            # Of two claims to the same term, the first is valid; its owner may renew and release it.
+            current = self.claim
+            if current is not None and record.term == current.term and record.owner != current.owner:
                 return False
             self.claim = record
         elif isinstance(record, Progress):
@@ -261,7 +263,7 @@ class EpochLog:
             if self._keeps_parts:
                 self.parts[sha256] = value
         elif _term_of(headers) < self.highest_term:
-            # Removed by a learner that did not know what its successor needs.
+            # Removed by a fenced learner, which did not know what its successor needs.
             self.n_fenced += 1
             self.spoiled.add(key)
             return
@@ -270,21 +272,21 @@ class EpochLog:
         self.spoiled.discard(key)
 
     def mended(self, key: bytes, *, term: int) -> bytes | None:
-        """Return what a spoiled key should hold, under a term that counts; None: nothing."""
+        """Return the value to write over a spoiled key, under the current term; None: a tombstone."""
         if key.startswith(PART_PREFIX):
             sha256 = key.removeprefix(PART_PREFIX).decode("ascii", "replace")
             return self.parts.get(sha256) if sha256 in self.referenced else None
-        known: Sequence[tuple[bytes, Manifest | None]] = (
+        valid: Sequence[tuple[bytes, Manifest | None]] = (
             (CLAIM_KEY, self.claim),
             (PROGRESS_KEY, self.progress),
             *((state_key(*tenant_key), state) for tenant_key, state in self.states.items()),
             *((epoch_key(*tenant_key), epoch) for tenant_key, epoch in self.epochs.items()),
         )
-        record = next((record for name, record in known if name == key), None)
+        record = next((record for name, record in valid if name == key), None)
         return None if record is None else encode(msgspec.structs.replace(record, term=term))
 
     def joined(self, names: Iterable[str]) -> bytes | None:
-        """Return the bytes that parts make together; None where one is missing or damaged."""
+        """Return the joined bytes of parts, or None if one is missing or damaged."""
         parts = []
         for name in names:
             part = self.parts.get(name)
@@ -295,7 +297,7 @@ class EpochLog:
 
     @property
     def referenced(self) -> set[str]:
-        """The parts that some manifest names."""
+        """The parts that any manifest names."""
         return {
             *(name for state in self.states.values() for names in state.sections.values() for name in names),
             *(name for epoch in self.epochs.values() for version in epoch.versions for name in version.parts),
@@ -303,7 +305,7 @@ class EpochLog:
 
 
 def term_header(term: int) -> Headers:
-    """Return what says under which term a record was written."""
+    """Return the header that names the term of a record's writer."""
     return ((HEADER_TERM, str(term).encode()),)
 
 
@@ -322,7 +324,7 @@ def _kind(key: bytes) -> Any:  # noqa: ANN401 (a type of record, or None)
 
 
 def marks_of(progress: Progress | None) -> dict[SourcePartition, int]:
-    """Return the highest offset seen by encoder, source topic and partition."""
+    """Return the highest offset seen in each source partition."""
     if progress is None:
         return {}
     return {
@@ -334,7 +336,7 @@ def marks_of(progress: Progress | None) -> dict[SourcePartition, int]:
 
 
 def marks_to_store(marks: Mapping[SourcePartition, int]) -> dict[str, dict[str, dict[str, int]]]:
-    """Return marks as ``Progress`` holds them."""
+    """Return marks in the layout of ``Progress``."""
     stored: dict[str, dict[str, dict[str, int]]] = {}
     for (encoder, topic, partition), offset in sorted(marks.items()):
         stored.setdefault(encoder, {}).setdefault(topic, {})[str(partition)] = offset
@@ -342,7 +344,7 @@ def marks_to_store(marks: Mapping[SourcePartition, int]) -> dict[str, dict[str, 
 
 
 def with_version(epoch: EpochV1 | None, version: Version) -> Sequence[Version]:
-    """Return the history of an epoch that is followed by another: newest first, bounded."""
+    """Return the history once ``version`` replaces the current epoch: newest first, at most ``HISTORY``."""
     if epoch is None:
         return []
     return [old for old in epoch.versions if old.number != version.number][:HISTORY]

@@ -1,7 +1,7 @@
-"""``observations.v1``: what workers saw of each message, for the learner, and what people ask of it.
+"""``observations.v1``: what workers observed in each message, for the learner, and control requests to it.
 
-One record a batch. Every item names the source record that it comes from, so that a replay counts once, however the
-batches fall. Vectors are as encoded, float16: the learner encodes nothing.
+Workers write one record per batch, more if it is large. Every item names its source record, so that a replay counts
+once, whatever the batches. Vectors are as encoded, in float16: the learner runs no encoder.
 """
 
 import hashlib
@@ -19,20 +19,22 @@ from alignstream.streams.wire.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, 
 
 SCHEMA: Final = b"observations/1"
 HEADERS: Final[Headers] = ((HEADER_SCHEMA, SCHEMA), (HEADER_CONTENT_TYPE, b"application/json"))
-#: A record is filled up to this: far below what a broker refuses, and enough for a batch of 64 texts.
+#: Largest record: far below what a broker refuses, and enough for a batch of 64 texts.
 MAX_RECORD_BYTES: Final = 256 * 1024
-#: Characters of a text that a memory keeps for people to recognise it.
+#: Characters of a text kept in the memory, so that people can recognise it.
 EXCERPT_CHARACTERS: Final = 120
 
-#: Names and brackets of the three lists of a record.
+#: Bytes for the names and brackets of a record's three lists.
 _LISTS_BYTES: Final = 64
 
-Vector = Annotated[str, Meta(description="As encoded: base64 of little-endian 16-bit floats.")]
+Vector = Annotated[
+    str, Meta(description="The vector before alignment: base64 of little-endian 16-bit floats.")
+]
 Action = Literal["tick", "publish", "freeze", "thaw", "reset", "rollback", "forget-pair"]
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The source record that an item comes from."""
+    """The position of the source record of an item."""
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
@@ -40,14 +42,14 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class ObservedText(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A document's text."""
+    """The text of a document, as a vector."""
 
     source: Source
     tenant: Name
     vector: Vector
     language: LanguageTag | None = None
-    seen: Annotated[str, Meta(description="Language whose prototype lies nearest.")] | None = None
-    is_doubtful: Annotated[bool, Meta(description="The vector contradicts the tag.")] = False
+    seen: Annotated[str, Meta(description="Language of the nearest prototype.")] | None = None
+    is_doubtful: Annotated[bool, Meta(description="Whether the vector contradicts the language tag.")] = False
     key: (
         Annotated[
             str,
@@ -61,7 +63,7 @@ class ObservedText(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ObservedSide(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One side of a pair, with the start of its text for people who list the memory."""
+    """One side of a pair, with the start of its text for listings of the memory."""
 
     vector: Vector
     language: LanguageTag | None = None
@@ -69,7 +71,7 @@ class ObservedSide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ObservedPair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A pair that somebody vouches for."""
+    """A pair that its producer vouches for."""
 
     source: Source
     tenant: Name
@@ -79,7 +81,7 @@ class ObservedPair(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ObservedExample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text with the label that it has."""
+    """A text with its correct label."""
 
     source: Source
     tenant: Name
@@ -91,9 +93,9 @@ class ObservedExample(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Control(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a person, or the learner's own clock, asks for: part of the log, so that a replay does it again.
+    """A request by an operator or by the learner's clock. It is in the log, so that a replay repeats it.
 
-    Without ``encoder`` or ``tenant`` it holds for all.
+    Without ``encoder`` or ``tenant``, it applies to all of them.
     """
 
     id: Identifier
@@ -111,7 +113,7 @@ Observed = ObservedText | ObservedPair | ObservedExample
 
 
 class ObservationsV1(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one worker saw in one batch, or one control (topic ``observations.v1``)."""
+    """What one worker observed in one batch, or one control request (topic ``observations.v1``)."""
 
     encoder: str = ""
     dim: Annotated[int, Meta(ge=0)] = 0
@@ -126,14 +128,14 @@ _DECODER: Final = msgspec.json.Decoder(ObservationsV1, strict=True)
 
 
 def encode(record: ObservationsV1) -> bytes:
-    """Write a record as JSON, UTF-8."""
+    """Encode a record as JSON in UTF-8."""
     return _ENCODER.encode(record)
 
 
 def decode(value: bytes | None) -> ObservationsV1 | str:
-    """Read a record strictly; return what is wrong with one that is none."""
+    """Decode a record strictly; return a message if it cannot be decoded."""
     if value is None:
-        return "a null value"
+        return "its value is null"
     try:
         return _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -141,34 +143,34 @@ def decode(value: bytes | None) -> ObservationsV1 | str:
 
 
 def key_hash(key: bytes | None) -> str | None:
-    """Return a short name of a message key: equal keys, equal names. An empty key is none."""
+    """Return a short hash of a message key, or None if the key is null or empty."""
     return hashlib.blake2b(key, digest_size=8).hexdigest() if key else None
 
 
 def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
-    """Pack what a batch showed into as few records as fit, in order.
+    """Pack the observations of a batch into as few records as possible, in order.
 
     Parameters
     ----------
     items : sequence of Observed
     encoder, dim
-        Fingerprint and size of the encoder.
+        Fingerprint and embedding dimension of the encoder.
 
     Returns
     -------
     list of bytes
-        Values of records of at most ``MAX_RECORD_BYTES``, but for one item that is larger by itself.
+        Values of at most ``MAX_RECORD_BYTES``, unless a single item is larger.
     """
     envelope_bytes = len(encode(ObservationsV1(encoder=encoder, dim=dim))) + _LISTS_BYTES
     groups: list[list[Observed]] = []
     filled = MAX_RECORD_BYTES
-    for item in items:
-        # As written, not as estimated: an id of 512 characters may take six bytes each.
-        item_bytes = len(_ENCODER.encode(item)) + 1
+    for observed in items:
+        # The encoded size, not an estimate: each of the 512 characters of an id may take six bytes.
+        item_bytes = len(_ENCODER.encode(observed)) + 1
         if filled + item_bytes > MAX_RECORD_BYTES:
             groups.append([])
             filled = envelope_bytes
-        groups[-1].append(item)
+        groups[-1].append(observed)
         filled += item_bytes
     return [
         encode(
@@ -185,57 +187,61 @@ def packed(items: Sequence[Observed], *, encoder: str, dim: int) -> list[bytes]:
 
 
 def _only(kind: type, items: Iterable[Observed]) -> tuple:  # type: ignore[type-arg]
-    return tuple(item for item in items if isinstance(item, kind))
+    return tuple(observed for observed in items if isinstance(observed, kind))
 
 
-# -- from the wire to what the learner's state takes ---------------------------------------------------
+# -- from the wire to the learner's state --------------------------------------------------------------
 
 
-def text_of(item: ObservedText, dim: int) -> Text:
-    """Return a text as the learner's state takes it.
+def text_of(observed: ObservedText, dim: int) -> Text:
+    """Convert an observed text for the learner's state.
 
     Raises
     ------
     ValueError
-        Its vector is none of this encoder.
+        Its vector is damaged, or does not have ``dim`` numbers.
     """
     return Text(
-        vector=read_half_vector(item.vector, dim),
-        language=key_of(item.language),
-        seen=item.seen,
-        is_doubtful=item.is_doubtful,
-        key=None if item.key is None else int(item.key, 16),
+        vector=read_half_vector(observed.vector, dim),
+        language=key_of(observed.language),
+        seen=observed.seen,
+        is_doubtful=observed.is_doubtful,
+        key=None if observed.key is None else int(observed.key, 16),
     )
 
 
-def pair_of(item: ObservedPair, dim: int) -> Pair:
-    """Return a pair as the learner's state takes it.
+def pair_of(observed: ObservedPair, dim: int) -> Pair:
+    """Convert an observed pair for the learner's state.
 
     Raises
     ------
     ValueError
-        A vector is none of this encoder.
+        A vector is damaged, or does not have ``dim`` numbers.
     """
-    return Pair(item.id, _side(item.one, dim), _side(item.other, dim))
+    return Pair(observed.id, _side(observed.one, dim), _side(observed.other, dim))
 
 
 def _side(side: ObservedSide, dim: int) -> Side:
     return Side(read_half_vector(side.vector, dim), key_of(side.language), side.text[:EXCERPT_CHARACTERS])
 
 
-def example_of(item: ObservedExample, dim: int) -> Example:
-    """Return a labelled text as the learner's state takes it.
+def example_of(observed: ObservedExample, dim: int) -> Example:
+    """Convert an observed example for the learner's state.
 
     Raises
     ------
     ValueError
-        Its vector is none of this encoder.
+        Its vector is damaged, or does not have ``dim`` numbers.
     """
     return Example(
-        item.id, item.label_set, item.label, read_half_vector(item.vector, dim), key_of(item.language)
+        observed.id,
+        observed.label_set,
+        observed.label,
+        read_half_vector(observed.vector, dim),
+        key_of(observed.language),
     )
 
 
 def key_of(tag: str | None) -> str | None:
-    """Return the language's key; a tag that names no language counts as none."""
+    """Return the key of a tag's language, or None if there is no tag or it names no language."""
     return language_key(tag) if tag else None

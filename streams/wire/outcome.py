@@ -1,4 +1,4 @@
-"""What becomes of one source record: the records to publish, and what a learner may know of it."""
+"""The outcome of one source record: the records to publish, and what the learner may see of it."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable
@@ -17,13 +17,13 @@ from alignstream.streams.wire.topics import (
     Headers,
 )
 
-#: Starts one delivery and returns a future of its confirmation: (topic, key, value, headers).
+#: Starts one delivery of (topic, key, value, headers), and returns a future of its confirmation.
 Send = Callable[[str, bytes | None, bytes | None, Headers], Awaitable[Awaitable[Any]]]
 
-#: Headers of other systems that travel from the input to every output.
+#: Headers of other systems that are copied from the input to every output.
 PASSED_HEADERS: Final = ("traceparent", "tracestate")
 CLOUD_EVENT_PREFIX: Final = "ce_"
-#: Kafka's and the record batch's own bytes around one record, generously.
+#: A generous bound on the bytes that Kafka and the record batch add to one record.
 RECORD_OVERHEAD_BYTES: Final = 512
 
 
@@ -39,7 +39,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one source record: what to publish, what to count, and what was observed."""
+    """The outcome of one source record: what to publish, what to count, and what was observed."""
 
     source: SourceRecord
     outputs: tuple[Output, ...]
@@ -50,7 +50,7 @@ class Outcome:
 
 
 def refused(record: SourceRecord, rejected: Rejected, *, now: float) -> Outcome:
-    """Return the outcome of a record that is refused: its original bytes as a dead letter; ``now`` since 1970."""
+    """Return the outcome of a rejected record: a dead letter with its original bytes; ``now`` as Unix time."""
     headers = dead_letter_headers(record, rejected, now=now)
     return Outcome(
         source=record,
@@ -68,7 +68,7 @@ def published(
     truncated: bool = False,
     observed: Observed | None = None,
 ) -> Outcome:
-    """Return the outcome of a record with outputs; a dead letter where one of them is too large.
+    """Return the outcome of a record with outputs, or a dead letter if one of them is too large.
 
     Parameters
     ----------
@@ -86,18 +86,21 @@ def published(
     for topic, value, schema in values:
         headers = output_headers(record, schema)
         if record_bytes(record.key, value, headers) > max_output_bytes:
-            message = f"the record for {topic} takes {len(value)} bytes, {max_output_bytes} are allowed"
+            message = (
+                f"the value for {topic} has {len(value)} bytes; with key and headers the limit is "
+                f"{max_output_bytes}"
+            )
             return refused(record, Rejected("output-too-large", "publish", message), now=now)
         outputs.append(Output(topic, record.key, value, headers))
     return Outcome(source=record, outputs=tuple(outputs), truncated=truncated, observed=observed)
 
 
 def output_headers(source: SourceRecord, schema: bytes) -> Headers:
-    """Return the headers of an output: where it came from, what it is, and what travels along."""
+    """Return the headers of an output: those passed on, then the source position, schema and content type."""
     passed = tuple(
-        item
-        for item in source.headers
-        if item[0] in PASSED_HEADERS or item[0].lower().startswith(CLOUD_EVENT_PREFIX)
+        (name, value)
+        for name, value in source.headers
+        if name in PASSED_HEADERS or name.lower().startswith(CLOUD_EVENT_PREFIX)
     )
     return (
         *passed,
@@ -110,6 +113,6 @@ def output_headers(source: SourceRecord, schema: bytes) -> Headers:
 
 
 def record_bytes(key: bytes | None, value: bytes, headers: Headers) -> int:
-    """Return about what a record takes on the wire, uncompressed, in bytes; never less than it does."""
-    own = sum(len(name) + len(content or b"") + 10 for name, content in headers)
-    return len(key or b"") + len(value) + own + RECORD_OVERHEAD_BYTES
+    """Return an upper bound on the uncompressed size of a record on the wire, in bytes."""
+    header_bytes = sum(len(name) + len(content or b"") + 10 for name, content in headers)
+    return len(key or b"") + len(value) + header_bytes + RECORD_OVERHEAD_BYTES

@@ -1,7 +1,7 @@
-"""A stored vector to another space: one value of ``vectors.aligned.v1`` in, a value or the reason against it out.
+"""Move a stored vector to another space: a value of ``vectors.aligned.v1`` in, a value or a refusal out.
 
-Pure: where vectors are moved to is passed in (``Destination``), files and topics are the caller's. What comes out
-is what the pipeline writes under the new adapter for an encoder that gives the vector in ``raw_vector``.
+Pure: the target space is passed in (``Destination``); files and topics are the caller's. The output is what the
+pipeline would write under the new adapter if the encoder returned the vector in ``raw_vector``.
 """
 
 import dataclasses
@@ -29,56 +29,55 @@ RefusalReason = Literal[
 ]
 REFUSAL_REASONS: Final[tuple[RefusalReason, ...]] = get_args(RefusalReason)
 
-#: Fields that belong to the old adapter, or to a moment of the stream under it: they would be untrue beside the
-#: new vector.
+#: Fields that describe the old adapter, or a moment of the stream under it. They would be wrong beside the new vector.
 DROPPED_FIELDS: Final = ("explain", "query_vector", "hubness", "epoch")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VectorSpace:
-    """What a record says about the space that its vector is in."""
+    """What a record says about the space of its vector."""
 
     adapter: str
     adapter_version: str
     space: str
-    #: Version of the tenant's own map that follows the adapter; None: there is none.
+    #: Version of the tenant's own map, applied after the adapter; None: there is none.
     tenant_map: str | None = None
 
 
 class Destination(Protocol):
-    """Where vectors are moved to. Called once a record, in order, from one thread; must not fail.
+    """The space that vectors move to. Called once per record, in order, from one thread; must not fail.
 
-    ``space_of`` is the only source of the name of a space, and ``align`` of the vector in it: whatever steps follow
-    the adapter (a map of the record's tenant) belong into both.
+    Only ``space_of`` names the space, and only ``align`` computes the vector in it. Steps after the adapter (the map
+    of the record's tenant) belong in both.
     """
 
     @property
     def encoder(self) -> str:
-        """Fingerprint of the encoder whose vectors are taken."""
+        """Fingerprint of the encoder whose vectors are accepted."""
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Embedding dimension."""
 
     def space_of(self, record: VectorAlignedV1) -> VectorSpace:
-        """Say where this record's vector goes."""
+        """Return the space that this record's vector moves to."""
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
-        """Map a unit vector of the encoder, shape (dim,), float32, to a unit vector there; x is not changed."""
+        """Map a unit vector of the encoder, shape (dim,), float32, to a unit vector of the space; keep x as it is."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AdapterSpace:
-    """The space of one adapter version and of the tenants' own maps, as a message reaches it that overrides nothing.
+    """The space of one adapter version and the tenants' own maps, for messages without overrides.
 
     Parameters
     ----------
     name : str
-        Name under which records know the adapter.
+        Name of the adapter in records.
     adapter : Adapter
-        What is applied.
+        Applied to every vector.
     tenant_maps : mapping of str to TenantMap
-        What follows it, by tenant; maps of other adapter versions are not applied, as a worker would not.
+        Map applied after the adapter, by tenant. As in a worker, maps for other adapter versions are skipped.
     """
 
     name: str
@@ -87,12 +86,12 @@ class AdapterSpace:
 
     @property
     def encoder(self) -> str:
-        """Fingerprint of the encoder whose vectors are taken."""
+        """Fingerprint of the encoder whose vectors are accepted."""
         return self.adapter.encoder
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Embedding dimension."""
         return self.adapter.dim
 
     def _map(self, record: VectorAlignedV1) -> TenantMap | None:
@@ -104,17 +103,17 @@ class AdapterSpace:
         )
 
     def space_of(self, record: VectorAlignedV1) -> VectorSpace:
-        """Say where this record's vector goes: the same for all of a tenant."""
-        version, own = self.adapter.version, self._map(record)
-        tenant_map = None if own is None else own.version
+        """Return the space that this record's vector moves to; it is the same for all records of a tenant."""
+        version, own_map = self.adapter.version, self._map(record)
+        tenant_map = None if own_map is None else own_map.version
         name = space(self.adapter.encoder, version, tenant_map=tenant_map)
         return VectorSpace(self.name, version, name, tenant_map)
 
     def align(self, x: Vector32, record: VectorAlignedV1) -> Vector32:
-        """Align with the context that the worker had: the language tag of the record."""
+        """Align with the context that the worker had: the record's language tag."""
         language = record.language if isinstance(record.language, str) else None
-        y, own = self.adapter.transform_one(x, Context(language=language)), self._map(record)
-        return y if own is None else own.moved(y, language)
+        y, own_map = self.adapter.transform_one(x, Context(language=language)), self._map(record)
+        return y if own_map is None else own_map.moved(y, language)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,14 +125,14 @@ class Realigned:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The vector is in the space already; the value stays as it is, to the byte."""
+    """The vector is already in the space; the value is unchanged, byte for byte."""
 
     value: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a record cannot be moved: a reason of the closed list, and a message without payload."""
+    """Why a record cannot be moved: a reason from the closed list, and a message without payload."""
 
     reason: RefusalReason
     message: str
@@ -146,27 +145,27 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | Refused:
     """Move one stored vector to another space.
 
-    ``vector``, ``adapter``, ``adapter_version`` and ``space`` are replaced, ``DROPPED_FIELDS`` go; every other
-    field stays byte for byte, those that this version does not know included. The new vector is written in the
-    encoding of the old one.
+    ``vector``, ``adapter``, ``adapter_version``, ``space`` and ``tenant_map`` are replaced, and ``DROPPED_FIELDS``
+    removed. Every other field stays byte for byte, including unknown ones. The new vector keeps the encoding of the
+    old one.
 
     Parameters
     ----------
     value : bytes
-        A value of ``vectors.aligned.v1``, as the worker, ``alignstream encode`` or this function wrote it.
+        A value of ``vectors.aligned.v1``, as written by the worker, ``alignstream encode`` or this function.
     destination : Destination
-        Where to.
+        The space to move to.
 
     Returns
     -------
     Realigned, Unchanged or Refused
-        Moving a value that was moved there before leaves it unchanged.
+        Moving a value a second time leaves it unchanged.
 
     Notes
     -----
-    The vector equals, byte for byte, what the worker writes for the vector that ``codec.read_half_vector`` reads
-    from ``raw_vector``; it differs a little from the one that the worker wrote from the float32 original. What a
-    message overrode is not in its record: such a record is known by its ``space``, and refused.
+    The vector equals, byte for byte, what the worker would write for the vector that ``codec.read_half_vector`` reads
+    from ``raw_vector``. It differs slightly from what the worker wrote for the float32 original. A record does not
+    hold the overrides of its message: it is recognised by its ``space``, and refused.
     """
     record = _decode(value)
     if isinstance(record, Refused):
@@ -174,8 +173,8 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     if record.encoder != destination.encoder:
         return Refused(
             "other-encoder",
-            f"made by encoder {record.encoder[:12]!r}, the adapter is for {destination.encoder[:12]!r}: choose an "
-            "adapter of that encoder, or encode the texts again with 'alignstream encode'",
+            f"its encoder is {record.encoder[:12]!r}, but the adapter is for {destination.encoder[:12]!r}; choose an "
+            "adapter for its encoder, or encode the text again with 'alignstream encode'",
         )
     damage = _damage(record, destination.dim)
     if damage is not None:
@@ -183,18 +182,17 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
     target = destination.space_of(record)
     if record.space == target.space:
         return Unchanged(value)
-    own = record.tenant_map if isinstance(record.tenant_map, str) else None
-    if record.space != space(record.encoder, record.adapter_version, tenant_map=own):
+    own_map = record.tenant_map if isinstance(record.tenant_map, str) else None
+    if record.space != space(record.encoder, record.adapter_version, tenant_map=own_map):
         return Refused(
             "overridden",
-            "its message overrode strength, shrinkage or temperature, and no record says how: encode the text "
-            "again with 'alignstream encode'",
+            "its message overrode strength, shrinkage or temperature, and the record does not hold the values; "
+            "encode the text again with 'alignstream encode'",
         )
     if not isinstance(record.raw_vector, str):
         return Refused(
             "no-raw-vector",
-            "it holds no raw_vector: set ALIGNSTREAM_RAW_VECTOR=true before texts are encoded; here, encode the "
-            "text again with 'alignstream encode'",
+            "it has no raw_vector; set ALIGNSTREAM_RAW_VECTOR=true and encode the text again with 'alignstream encode'",
         )
     try:
         x = codec.read_half_vector(record.raw_vector, record.dim)
@@ -211,24 +209,24 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
 
 def _decode(value: bytes) -> VectorAlignedV1 | Refused:
     try:
-        value.decode("utf-8")  # the decoder does not look into fields that it passes on
+        value.decode("utf-8")  # the decoder does not check fields that it passes on
         return _RECORD.decode(value)
     except msgspec.ValidationError as error:
-        return Refused("not-a-vector", f"no record of vectors.aligned.v1: {error}")
+        return Refused("not-a-vector", f"not a record of vectors.aligned.v1: {error}")
     except UnicodeDecodeError as error:
         return Refused("bad-json", f"byte {error.start} is not UTF-8")
     except RecursionError:
-        return Refused("bad-json", "nested too deep")
+        return Refused("bad-json", "nested too deeply")
     except msgspec.DecodeError as error:
         return Refused("bad-json", f"not JSON: {error}")
 
 
 def _damage(record: VectorAlignedV1, dim: int) -> str | None:
-    """Say what is wrong with the vector as it stands; None: nothing."""
+    """Return what is wrong with the stored vector, or None."""
     if record.dim != dim:
-        return f"it says dim={record.dim}, but vectors of this encoder have {dim} numbers"
+        return f"it has dim={record.dim}, but vectors of this encoder have {dim} numbers"
     if isinstance(record.vector, str) != (record.encoding == "base64-f32le"):
-        return f"its vector is not in the encoding {record.encoding!r} that it names"
+        return f"its vector does not match its encoding {record.encoding!r}"
     try:
         vector = np.asarray(
             decode_vector(record.vector) if isinstance(record.vector, str) else record.vector,

@@ -1,4 +1,4 @@
-"""The record types of the wire, version 1: what is read and written, field by field.
+"""Record types of the wire format, version 1, field by field.
 
 Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas are
 generated from these types (``contract``), and the examples in ``docs/records.md`` are tested against them.
@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from alignstream.models.adapter.context import MAX_TEMPERATURE, MIN_TEMPERATURE
 from alignstream.models.labels.label_set import MAX_LABEL_CHARACTERS, MAX_LABELS, MAX_TEMPLATE_CHARACTERS
 
-# In Python "$" also matches before a last line break, in JSON Schema it does not: hence "(?!\n)".
+# In Python, "$" also matches before a final line break; in JSON Schema it does not. Hence "(?!\n)".
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 LanguageTag = Annotated[
     str,
@@ -25,20 +25,28 @@ LanguageTag = Annotated[
 Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
 Template = Annotated[
-    str, Meta(max_length=MAX_TEMPLATE_CHARACTERS, description="Sentence that holds {label} exactly once.")
+    str, Meta(max_length=MAX_TEMPLATE_CHARACTERS, description="Sentence that contains {label} exactly once.")
 ]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
 class Align(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How one message asks to be aligned; each override changes ``space``."""
+    """Alignment options of one message; overriding strength, shrinkage or temperature changes ``space``."""
 
     adapter: Name | None = None
-    strength: Annotated[Fraction, Meta(description="0: as encoded; 1: the whole adapter.")] | None = None
+    strength: (
+        Annotated[
+            Fraction,
+            Meta(
+                description="How much of the adapter is applied: 0 leaves the vector as encoded, 1 is all of it."
+            ),
+        ]
+        | None
+    ) = None
     shrinkage: (
         Annotated[
             Fraction,
-            Meta(description="How far the tag of the language counts as evidence: 0 not at all, 1 wholly."),
+            Meta(description="How much the language tag counts as evidence: 0 not at all, 1 fully."),
         ]
         | None
     ) = None
@@ -48,7 +56,7 @@ class Align(msgspec.Struct, frozen=True, omit_defaults=True):
             Meta(
                 ge=MIN_TEMPERATURE,
                 le=MAX_TEMPERATURE,
-                description="Of the attention over language prototypes: small is sharp.",
+                description="Temperature of the attention over language prototypes; lower is sharper.",
             ),
         ]
         | None
@@ -56,25 +64,25 @@ class Align(msgspec.Struct, frozen=True, omit_defaults=True):
     follow: (
         Annotated[
             bool,
-            Meta(description="false: no query vector, and nothing is learned from this text."),
+            Meta(description="false: no query_vector, and nothing is learned from this text."),
         ]
         | None
     ) = None
 
 
 class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text to encode, align and, if labels are asked for, classify (topic ``documents.v1``)."""
+    """A text to encode, align and, if labels are requested, classify (topic ``documents.v1``)."""
 
     text: str
     id: Annotated[Identifier, Meta(description="Default: topic-partition-offset.")] | None = None
     language: LanguageTag | None = None
     tenant: Name = "default"
-    # The length is checked apart from the type, so that too many labels have a reason of their own.
+    # The length is checked separately, so that too many labels get their own reason.
     labels: (
         Annotated[
             list[Label],
             Meta(
-                description=f"At most {MAX_LABELS}, none of them twice.",
+                description=f"At most {MAX_LABELS}, without duplicates.",
                 extra_json_schema={"minItems": 1, "maxItems": MAX_LABELS, "uniqueItems": True},
             ),
         ]
@@ -89,14 +97,14 @@ class DocumentV1(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """The value of one hyper-parameter, and why it has that value."""
+    """The value of one hyper-parameter, and the reason for it."""
 
     value: float
     reason: str
 
 
 class LanguageWeight(msgspec.Struct, frozen=True):
-    """How much attention one language's prototype got."""
+    """The attention weight of one language's prototype."""
 
     language: str
     weight: Fraction
@@ -112,7 +120,7 @@ class Explanation(msgspec.Struct, frozen=True):
     strength_from: Literal["message", "worker"]
     #: By name: ``strength``, ``shrinkage`` and ``temperature``.
     hyper_parameters: dict[str, Applied]
-    #: The languages that the vector itself resembles most, by an adapter with prototypes; else empty.
+    #: The languages that the vector most resembles; empty if the adapter has no prototypes.
     languages: list[LanguageWeight]
     steps: list[str]
     #: Cosine between the vector as encoded and as aligned.
@@ -130,32 +138,32 @@ class VectorAlignedV1(msgspec.Struct, frozen=True, omit_defaults=True):
     encoder: Annotated[str, Meta(description="Fingerprint of the encoder.")]
     adapter: Name
     adapter_version: str
-    space: Annotated[str, Meta(description="Equal space = exactly comparable vectors.")]
-    tokens: Annotated[int, Meta(ge=0, description="Tokens encoded, special ones included.")]
+    space: Annotated[str, Meta(description="Vectors of equal space are exactly comparable.")]
+    tokens: Annotated[int, Meta(ge=0, description="Tokens encoded, including special tokens.")]
     tokens_dropped: Annotated[int, Meta(ge=0)]
     truncated: bool
     tenant_map: (
-        Annotated[str, Meta(description="Version of the tenant's own map, from its pairs.")] | UnsetType
+        Annotated[str, Meta(description="Version of the tenant's own map, fitted on its pairs.")] | UnsetType
     ) = UNSET
-    epoch: Annotated[
-        int, Meta(ge=0, description="What query_vector and hubness were made with; 0: none.")
-    ] = 0
+    epoch: Annotated[int, Meta(ge=0, description="Epoch behind query_vector and hubness; 0: none.")] = 0
     query_vector: (
         Annotated[
             str,
             Meta(
-                description="Look up stored vectors of this space with it: base64 of little-endian 16-bit floats, "
+                description="For looking up stored vectors of this space: base64 of little-endian 16-bit floats, "
                 "of length 1. Absent where it would equal vector."
             ),
         ]
         | UnsetType
     ) = UNSET
-    hubness: Annotated[float, Meta(description="Rank by cosine less half of this.")] | UnsetType = UNSET
+    hubness: Annotated[float, Meta(description="Rank by cosine minus half of this.")] | UnsetType = UNSET
     language: LanguageTag | UnsetType = UNSET
     explain: Explanation | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
     raw_vector: (
-        Annotated[str, Meta(description="The vector as encoded, unaligned: base64 of little-endian float16.")]
+        Annotated[
+            str, Meta(description="The vector before alignment: base64 of little-endian 16-bit floats.")
+        ]
         | UnsetType
     ) = UNSET
 
@@ -172,13 +180,13 @@ class LabelsZeroShotV1(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: Identifier
     tenant: Name
-    label: Annotated[str | None, Meta(description="The best label; null: abstained.")]
-    scores: Annotated[list[Score], Meta(description="In descending order.")]
-    label_set: Annotated[Name | None, Meta(description="null: the message brought its own labels.")]
+    label: Annotated[str | None, Meta(description="The best label; null: none applies.")]
+    scores: Annotated[list[Score], Meta(description="All labels, in descending order of score.")]
+    label_set: Annotated[Name | None, Meta(description="null: the message named its own labels.")]
     template: str
     multi_label: bool
     space: str
-    epoch: Annotated[int, Meta(ge=0, description="What the labels were scored with; 0: none.")] = 0
+    epoch: Annotated[int, Meta(ge=0, description="Epoch that moved the labels; 0: none.")] = 0
 
 
 class PairSide(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -189,7 +197,7 @@ class PairSide(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PairV1(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Two texts that may translate each other (topic ``pairs.v1``)."""
+    """Two texts that may be translations of each other (topic ``pairs.v1``)."""
 
     source: PairSide
     target: PairSide
@@ -198,25 +206,26 @@ class PairV1(msgspec.Struct, frozen=True, omit_defaults=True):
     learn: Annotated[
         bool,
         Meta(
-            description="true: you vouch for it. The tenant's alignment learns from it and remembers it under its id."
+            description="true: you vouch for the pair. The tenant's alignment learns from it and remembers it under "
+            "its id."
         ),
     ] = False
 
 
 class PairScoredV1(msgspec.Struct, frozen=True):
-    """How near the two texts of a pair are (topic ``pairs.scored.v1``)."""
+    """The similarity of the two texts of a pair (topic ``pairs.scored.v1``)."""
 
     id: Identifier
     tenant: Name
-    cosine: Annotated[float, Meta(ge=-1.0, le=1.0, description="Of the two aligned vectors.")]
-    is_learned: Annotated[bool, Meta(description="It was passed on to the learner.")]
+    cosine: Annotated[float, Meta(ge=-1.0, le=1.0, description="Cosine of the two aligned vectors.")]
+    is_learned: Annotated[bool, Meta(description="Whether the pair was passed on to the learner.")]
     adapter: Name
     adapter_version: str
     space: str
 
 
 class LabelFeedbackV1(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A text and the label that it has (topic ``label-feedback.v1``)."""
+    """A text and its correct label (topic ``label-feedback.v1``)."""
 
     text: str
     label_set: Name
@@ -224,7 +233,9 @@ class LabelFeedbackV1(msgspec.Struct, frozen=True, omit_defaults=True):
     id: (
         Annotated[
             Identifier,
-            Meta(description="Default: the text's own; a later one of the same id takes its place."),
+            Meta(
+                description="Default: a hash of label set and text. Later feedback with the same id replaces this."
+            ),
         ]
         | None
     ) = None

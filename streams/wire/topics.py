@@ -10,17 +10,17 @@ DEAD_LETTERS: Final = "documents.dead-letter.v1"
 PAIRS: Final = "pairs.v1"
 PAIRS_SCORED: Final = "pairs.scored.v1"
 FEEDBACK: Final = "label-feedback.v1"
-#: What workers saw, for the learner: one partition, so that all of it has one order.
+#: What workers observed, for the learner. One partition, so that all records have one order.
 OBSERVATIONS: Final = "observations.v1"
-#: What the learner decided, and what it needs to go on after a restart: one partition, compacted.
+#: What the learner decided, and its state for a restart. One partition, compacted.
 EPOCHS: Final = "epochs.v1"
 
-#: What workers read.
+#: The topics that workers read.
 INPUTS: Final = (DOCUMENTS, PAIRS, FEEDBACK)
 
 #: Kafka's own default for the largest record batch of a topic, in bytes.
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
-#: The dead letters must hold whatever the input topic held, plus our headers.
+#: Room for our headers: the dead-letter topic must accept the largest input record with them.
 DEAD_LETTER_EXTRA_BYTES: Final = 64 * 1024
 
 Reason = Literal[
@@ -46,20 +46,20 @@ HEADER_SOURCE_TOPIC: Final = "alignstream.source.topic"
 HEADER_SOURCE_PARTITION: Final = "alignstream.source.partition"
 HEADER_SOURCE_OFFSET: Final = "alignstream.source.offset"
 HEADER_ERROR_PREFIX: Final = "alignstream.error."
-#: ``alignstream.error.`` plus each of these stands on every dead letter.
+#: Every dead letter has a header ``alignstream.error.<field>`` for each of these.
 ERROR_FIELDS: Final = (
     "reason", "stage", "message", "topic", "partition", "offset", "attempts", "version", "time"
 )  # fmt: skip
-#: Set on a dead letter whose value was replaced, because even the dead-letter topic refused it.
+#: Set on a dead letter whose value was replaced because it is too large even for the dead-letter topic.
 HEADER_REPLACED: Final = "alignstream.error.value-replaced"
 MAX_ERROR_MESSAGE_BYTES: Final = 256
 
-#: A header may be null in Kafka.
+#: In Kafka, the value of a header may be null.
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class RecordId(NamedTuple):
-    """Where a record stands: the identity that its outputs carry."""
+    """The position of a record: the identity that its outputs carry."""
 
     topic: str
     partition: int
@@ -68,16 +68,16 @@ class RecordId(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is created: ``config`` holds Kafka's own names and values."""
+    """How to create a topic; ``config`` holds Kafka's setting names and values."""
 
     name: str
     config: dict[str, str]
-    #: None: as whoever makes the topics says.
+    #: None: chosen when the topics are created.
     n_partitions: int | None = None
 
 
 def specs() -> tuple[TopicSpec, ...]:
-    """Return the topics of the service, without prefix, and how to create them."""
+    """Return how to create each topic of the service; names are without prefix."""
     week, month = str(7 * 24 * 3600 * 1000), str(30 * 24 * 3600 * 1000)
     documents = {"max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES), "retention.ms": week}
     dead = {
@@ -87,7 +87,7 @@ def specs() -> tuple[TopicSpec, ...]:
     compacted = {
         "max.message.bytes": str(DEFAULT_MAX_MESSAGE_BYTES),
         "cleanup.policy": "compact",
-        # Parts of former epochs go soon: a restart reads the whole topic.
+        # Remove parts of former epochs soon: a restart of the learner reads the whole topic.
         "min.cleanable.dirty.ratio": "0.2",
         "segment.ms": str(3600 * 1000),
     }

@@ -1,1 +1,1 @@
-"""The worker: from documents to vectors, labels and dead letters."""
+"""The worker: documents in; vectors, labels and dead letters out."""

@@ -1,4 +1,4 @@
-"""``DocumentV1`` to ``Document``: everything a message asks for, resolved against what this worker serves.
+"""Resolve what a message asks for against what the worker serves: from ``DocumentV1`` to ``Document``.
 
 Pure: the catalogue and the policy are passed in.
 """
@@ -19,7 +19,7 @@ from alignstream.streams.wire.records import DocumentV1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
-    """What the worker's settings say about messages."""
+    """The settings that decide how messages are treated."""
 
     adapter: str
     label_set: str | None
@@ -30,12 +30,12 @@ class Policy:
     max_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
     raw_vector: bool = False
-    #: Whether workers observe for the learner, and serve with what it found.
+    #: Whether the worker publishes observations and query vectors.
     follows: bool = True
 
 
 def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
-    """Return what the settings say about messages."""
+    """Return the policy that the settings describe."""
     return Policy(
         adapter=settings.adapter,
         label_set=settings.label_set,
@@ -52,9 +52,9 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Labels to score, and where they came from (``label_set`` None: the message itself).
+    """Labels to score, and their label set (None: the message named them itself).
 
-    ``fitted`` may belong to another adapter or template than those of the message: ``FittedLabels.serves``.
+    ``fitted`` may belong to another adapter or template than the message's; ``FittedLabels.serves`` tells.
     """
 
     labels: tuple[str, ...]
@@ -67,7 +67,7 @@ class LabelRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """A document that will be encoded: nothing in it can be refused any more but by the encoder."""
+    """An admitted document: from here on, only the encoder or the size of an output can refuse it."""
 
     source: SourceRecord
     record: DocumentV1
@@ -93,13 +93,13 @@ def admit(
     if refusal := check_tenant(record.tenant, policy) or check_text(record.text, "the text"):
         return refusal
     align = record.align
-    asked = align.adapter if align is not None else None
-    name = asked or policy.adapter
+    requested = align.adapter if align is not None else None
+    name = requested or policy.adapter
     adapter = catalogue.adapter(name)
     if adapter is None:
-        known = ", ".join(sorted(catalogue.adapters))
+        available = ", ".join(sorted(catalogue.adapters))
         return Rejected(
-            "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; there are: {known}"
+            "unknown-adapter", "admit", f"no adapter {name!r} for this encoder; available: {available}"
         )
     labels = _resolve_labels(record, catalogue=catalogue, policy=policy)
     if isinstance(labels, Rejected):
@@ -110,7 +110,7 @@ def admit(
         id=record.id or source.default_id,
         adapter_name=name,
         adapter=adapter,
-        adapter_from="worker" if asked is None else "message",
+        adapter_from="worker" if requested is None else "message",
         context=Context(
             language=record.language,
             strength=align.strength if align is not None else None,
@@ -122,22 +122,22 @@ def admit(
 
 
 def check_tenant(tenant: str, policy: Policy) -> Rejected | None:
-    """Refuse a tenant that is not on the allow-list, where there is one."""
+    """Refuse a tenant that is not on the allow-list, if there is one."""
     if policy.tenants is not None and tenant not in policy.tenants:
         return Rejected("tenant-not-allowed", "admit", f"tenant {tenant!r} is not on the allow-list")
     return None
 
 
-def check_text(text: str, what: str) -> Rejected | None:
-    """Refuse a blank text."""
-    return None if text.strip() else Rejected("empty-text", "admit", f"{what} is empty or blank")
+def check_text(text: str, name: str) -> Rejected | None:
+    """Refuse a blank text; ``name`` stands for it in the message."""
+    return None if text.strip() else Rejected("empty-text", "admit", f"{name} is empty or blank")
 
 
 def _resolve_labels(
     record: DocumentV1, *, catalogue: Catalogue, policy: Policy
 ) -> LabelRequest | Rejected | None:
     if record.labels is not None and record.label_set is not None:
-        return Rejected("bad-schema", "admit", "labels and label_set exclude each other")
+        return Rejected("bad-schema", "admit", "labels and label_set are mutually exclusive")
     if record.template is not None:
         try:
             check_template(record.template)
@@ -146,10 +146,10 @@ def _resolve_labels(
     if record.labels is not None:
         if len(record.labels) > MAX_LABELS:
             return Rejected(
-                "too-many-labels", "admit", f"{len(record.labels)} labels are more than {MAX_LABELS}"
+                "too-many-labels", "admit", f"{len(record.labels)} labels; the limit is {MAX_LABELS}"
             )
         if len(set(record.labels)) < len(record.labels):
-            return Rejected("bad-schema", "admit", "a label stands twice")  # which one is payload
+            return Rejected("bad-schema", "admit", "labels contain a duplicate")  # which one is payload
         try:
             check_labels(record.labels)
         except LabelsError as error:
@@ -165,8 +165,8 @@ def _resolve_labels(
         return None
     label_set = catalogue.label_set(name)
     if label_set is None:
-        known = ", ".join(sorted(catalogue.label_sets)) or "none"
-        return Rejected("unknown-label-set", "admit", f"no label set {name!r}; there are: {known}")
+        available = ", ".join(sorted(catalogue.label_sets)) or "none"
+        return Rejected("unknown-label-set", "admit", f"no label set {name!r}; available: {available}")
     multi_label = label_set.multi_label if record.multi_label is None else record.multi_label
     return LabelRequest(
         labels=label_set.labels,

@@ -1,6 +1,6 @@
-"""The agent: takes records, has them processed off the event loop, publishes, and only then acknowledges.
+"""The agent: takes records, runs the pipeline off the event loop, publishes, and only then acknowledges.
 
-It alone decides what a failure means: publish, dead-letter, or let the process end and be started again. It
+It alone decides what a failure means: publish, dead-letter, or end the process and be restarted. The agent
 does no arithmetic; the pipeline does no I/O.
 """
 
@@ -30,38 +30,38 @@ logger = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """What an agent runs in its executor: a pipeline of one kind of message."""
+    """A pipeline for one kind of message, which the agent runs in its executor."""
 
     def run(self, records: Sequence[SourceRecord], catalogue: Catalogue) -> Sequence[Outcome]:
-        """Process one batch: one outcome a record, in order."""
+        """Process one batch: one outcome per record, in order."""
 
     def reject(self, record: SourceRecord, rejected: Rejected) -> Outcome:
-        """Return the outcome of a record that is refused."""
+        """Return the outcome of a rejected record."""
 
 
 class BatchAgent:
-    """From one input topic to outputs, observations and dead letters.
+    """The agent of one input topic: records in; outputs, observations and dead letters out.
 
     Parameters
     ----------
     pipeline : Batches
         Run in ``executor``, one batch at a time.
     pack : callable
-        What was observed of a batch to values of ``observations.v1``.
+        Packs the observations of a batch into values of ``observations.v1``.
     executor : Executor
         One thread: the encoder's.
     catalogue : callable
-        Returns what serves at this moment; asked once per batch.
+        Returns the current catalogue; called once per batch.
     send : callable
         Starts a delivery.
     journal : CrashJournal
-        Where records in hand are noted.
+        Notes the records in flight.
     metrics : Metrics
-        Told what happens.
+        Updated for every batch.
     batch_records, linger_seconds
-        How much to take at once, and how long to wait for it.
+        Largest batch, and how long to wait for it to fill.
     crash_attempts : int
-        Times that a record may kill the worker while alone.
+        Times a record may kill the worker when processed alone.
     dead_letter_bytes : int
         Largest record that the dead-letter topic accepts.
     """
@@ -94,17 +94,17 @@ class BatchAgent:
         self._dead_letter_bytes = dead_letter_bytes
 
     async def run(self, stream: Stream) -> None:
-        """Work through a stream until it ends. Any exception ends the process: see ``app``."""
+        """Process a stream until it ends. Any exception ends the process: see ``app``."""
         async for events in stream.noack_take(self._batch_records, within=self._linger_seconds):
             with self._metrics.batch(len(events)):
                 await self._take(stream, events)
 
     async def _take(self, stream: Stream, events: Sequence[Event]) -> None:
         started = time.monotonic()
-        handed_out = [event.message.time_in for event in events if event.message.time_in is not None]
-        if handed_out:
-            self._metrics.stages.labels(stage="queue").observe(max(started - min(handed_out), 0.0))
-        # Records that were in hand when a worker died go alone; their neighbours stay together, in order.
+        handed_out_at = [event.message.time_in for event in events if event.message.time_in is not None]
+        if handed_out_at:
+            self._metrics.stages.labels(stage="queue").observe(max(started - min(handed_out_at), 0.0))
+        # Records in flight when a worker died are processed alone, the others in groups; the order is kept.
         for is_suspect, group in itertools.groupby(events, key=self._is_suspect):
             if is_suspect:
                 for event in group:
@@ -117,12 +117,12 @@ class BatchAgent:
         return self._journal.is_suspect(message.topic, message.partition, message.offset)
 
     async def _finish(self, stream: Stream, events: Sequence[Event], *, alone: bool) -> None:
-        """Process, publish, acknowledge: in this order, each step complete before the next."""
+        """Process, publish, acknowledge: in this order, each step completed before the next."""
         records = [source_record(event) for event in events]
         offsets = [(record.topic, record.partition, record.offset) for record in records]
         attempts = self._journal.attempts(*offsets[0]) if alone else 0
         if attempts >= self._crash_attempts:
-            message = f"the worker died {attempts} times with this record alone"
+            message = f"the worker died {attempts} times while processing this record alone"
             rejected = Rejected("inference-failed", "encode", message, attempts=attempts)
             outcomes: Sequence[Outcome] = [self._pipeline.reject(records[0], rejected)]
         else:
@@ -144,42 +144,44 @@ class BatchAgent:
                 self._executor, self._pipeline.run, records, self._catalogue()
             )
         except (EncoderFailed, asyncio.CancelledError):
-            # Not their doing: else a broken encoder would send good records to the dead letters, one by one.
+            # The records are not to blame: a broken encoder must not dead-letter good records one by one.
             self._journal.absolve(offsets)
             raise
-        # They lived through it: if the broker refuses now, or somebody kills us, it is not their doing either.
+        # The records were processed: if publishing fails or the process is killed now, they are not to blame.
         self._journal.absolve(offsets)
         return outcomes
 
     async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> Sequence[Outcome]:
-        """Publish in order; return what became of the records in the end."""
-        good = [outcome for outcome in outcomes if outcome.rejected is None]
-        outputs = [output for outcome in good for output in outcome.outputs]
-        # Behind the outputs: what was learned from was published.
-        observed = [outcome.observed for outcome in good if outcome.observed is not None]
+        """Publish in order; return the final outcomes of the records."""
+        accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        outputs = [output for outcome in accepted for output in outcome.outputs]
+        # After the outputs: the learner sees only what was published.
+        observed = [outcome.observed for outcome in accepted if outcome.observed is not None]
         observations = [
             Output(OBSERVATIONS, None, value, OBSERVATION_HEADERS)
             for value in (self._pack(observed) if observed else ())
         ]
         refused = await self._deliver([*outputs, *observations])
         if any(refused[len(outputs) :]):
-            # It costs what would have been learned; a document is not given up for that, nor read again for ever.
+            # Lost observations only cost learning: no reason to dead-letter documents, or to retry forever.
             logger.error(
-                "the broker refuses what was observed as too large: nothing is learned from this batch; raise "
-                "max.message.bytes of %s", OBSERVATIONS,
+                "the broker refuses the observations of a batch as too large, so the learner learns nothing from it; "
+                "raise max.message.bytes of %s", OBSERVATIONS,
             )  # fmt: skip
         if any(refused[: len(outputs)]):
             if not alone:
-                # Others of the same request failed with it. Sending them again one by one here would
-                # overtake what was accepted since; the next start takes these records alone, in order.
-                raise OutputRefused("the broker refuses an output as too large; starting over, one by one")
+                # Other records of the same request failed with it. Sending them again here would put them behind
+                # records accepted since. After the restart these records are processed alone, in order.
+                raise OutputRefused(
+                    "the broker refuses an output as too large; after a restart these records are processed alone"
+                )
             rejected = Rejected("output-too-large", "publish", "the broker refuses the output as too large")
             outcomes = [self._pipeline.reject(outcomes[0].source, rejected)]
         await self._deliver_dead_letters([outcome for outcome in outcomes if outcome.rejected is not None])
         return outcomes
 
     async def _deliver(self, outputs: Sequence[Output]) -> list[bool]:
-        """Send in order, wait for every confirmation; say of each output whether it is too large for its topic.
+        """Send in order and wait for all confirmations; return for each output whether it was refused as too large.
 
         Any other failure is raised.
         """
@@ -196,7 +198,7 @@ class BatchAgent:
         return [isinstance(result, MessageSizeTooLargeError) for result in results]
 
     async def _deliver_dead_letters(self, outcomes: Sequence[Outcome]) -> None:
-        """Deliver the original bytes, or, where even this topic refuses them, their sha256 and place."""
+        """Deliver the original bytes, or their sha256 and position if the dead-letter topic refuses them."""
         letters = [(outcome.source, output) for outcome in outcomes for output in outcome.outputs]
         refused = await self._deliver(
             [output if self._fits(output) else self._replaced(record, output) for record, output in letters]
@@ -214,6 +216,8 @@ class BatchAgent:
 
     def _replaced(self, record: SourceRecord, letter: Output) -> Output:
         value, extra = replacement(record)
-        own = tuple(item for item in letter.headers if item[0].startswith(HEADER_ERROR_PREFIX))
+        error_headers = tuple(
+            (name, content) for name, content in letter.headers if name.startswith(HEADER_ERROR_PREFIX)
+        )
         key = letter.key if len(letter.key or b"") < self._dead_letter_bytes // 2 else None
-        return Output(letter.topic, key, value, (*own, extra))
+        return Output(letter.topic, key, value, (*error_headers, extra))

@@ -1,7 +1,7 @@
-"""The worker's composition root: settings in, a running worker out. Everything is made here and nowhere else.
+"""The worker's composition root: settings in, a running worker out. All parts are built here and nowhere else.
 
-Start: probes answer → encoder verified and loaded → adapter found → broker asked → Faust. A worker that
-waits for something says so in ``/readyz`` and in its log.
+Start-up: probes answer → encoder verified and loaded → adapter loaded → broker checked → Faust starts. A worker
+that is waiting says for what in ``/readyz`` and in its log.
 """
 
 import concurrent.futures
@@ -48,14 +48,14 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What a worker has before it asks the broker."""
+    """What a worker loads before it contacts the broker."""
 
     encoder: OnnxEncoder
     follower: Follower
 
 
 class WorkerService(FaustService[Prepared]):
-    """One worker: its parts, and the order in which they live.
+    """One worker: its parts, and the order in which they start.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class WorkerService(FaustService[Prepared]):
             dim=encoder.dim,
             listener=self._registry_metrics,
         )
-        # Before the first batch, so that a start does not serve what was replaced long ago.
+        # Before the first batch, so that a worker does not start with an outdated adapter.
         follower.refresh()
         threading.Thread(
             target=self._run_follower, args=(follower, store), name="registry", daemon=True
@@ -120,7 +120,7 @@ class WorkerService(FaustService[Prepared]):
         try:
             follower.run(self._stop, poll_seconds=self._settings.redis_poll_seconds)
         except BaseException:
-            # A worker that no longer follows would serve yesterday's adapter for ever, and look healthy.
+            # Without its follower, a worker would look healthy but serve the same adapter forever.
             logger.critical("the registry follower failed; ending the process", exc_info=True)
             logging.shutdown()
             os._exit(1)
@@ -129,7 +129,7 @@ class WorkerService(FaustService[Prepared]):
 
     def _await_adapter(self, follower: Follower) -> None:
         settings = self._settings
-        said: str | None = None
+        logged: str | None = None
         while True:
             problem = None
             if follower.catalogue.adapter(settings.adapter) is None:
@@ -142,16 +142,16 @@ class WorkerService(FaustService[Prepared]):
             self.health.set("adapter", problem)
             if problem is None:
                 served = follower.catalogue.adapters[settings.adapter]
-                for name, item in follower.catalogue.adapters.items():
-                    self._registry_metrics.show(name, item)
+                for name, adapter in follower.catalogue.adapters.items():
+                    self._registry_metrics.show(name, adapter)
                 logger.info(
-                    "adapter %s %s serves (from %s)",
+                    "adapter %s %s is live (from %s)",
                     settings.adapter, getattr(served.value, "version", "?"), served.source,
                 )  # fmt: skip
                 return
-            if problem != said:
+            if problem != logged:
                 logger.warning("waiting: %s", problem)
-                said = problem
+                logged = problem
             self._sleep()
 
     # -- Faust ---------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ class WorkerService(FaustService[Prepared]):
         settings = self._settings
         if input_limit_exceeds_dead_letters(limits):
             logger.warning(
-                "topic %s accepts less than what is read plus 64 KiB: the largest records cannot be kept as dead "
-                "letters, only their sha256", DEAD_LETTERS,
+                "topic %s accepts less than the largest input record plus 64 KiB: dead letters of the largest records "
+                "will hold only their sha256; raise its max.message.bytes", DEAD_LETTERS,
             )  # fmt: skip
         app = make_app(
             settings,
@@ -173,7 +173,7 @@ class WorkerService(FaustService[Prepared]):
         policy = policy_of(settings, max_output_bytes=output_limit(settings, limits))
         clocks: dict[str, Any] = {"clock": time.monotonic, "observer": self.metrics}
         encoding = Encoding(prepared.encoder, **clocks)
-        # Offsets mean nothing on another broker.
+        # Part of the folder's name: offsets mean nothing on another broker.
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
         journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
         pipelines: dict[str, Batches] = {
@@ -219,7 +219,7 @@ class WorkerService(FaustService[Prepared]):
     def _show_age(self, follower: Follower, now: float) -> None:
         self.metrics.ready.set(int(self.health.is_ready))
         adapters = follower.catalogue.adapters
-        # Never confirmed: as stale as the worker is old.
+        # Never confirmed: stale since the worker started.
         fresh_at = adapters["identity"].since if follower.fresh_at is None else follower.fresh_at
         self.metrics.adapter_stale.set(now - fresh_at)
         for name, served in adapters.items():

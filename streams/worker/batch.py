@@ -1,4 +1,4 @@
-"""The way of a batch that all kinds of message share: decode, admit, process; what fails stands alone."""
+"""The steps that batches of all kinds of message share: decode, admit, process. A bad record fails alone."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ Admitted = TypeVar("Admitted")
 
 
 class BatchPipeline(abc.ABC, Generic[Admitted]):
-    """From source records to outcomes, without I/O. Used from one thread at a time.
+    """A pipeline from source records to outcomes, without I/O. Used from one thread at a time.
 
     Parameters
     ----------
     encoding : Encoding
-        Texts to unit vectors.
+        Encodes texts.
     now : callable
-        Seconds since 1970, for dead letters.
+        Returns the seconds since 1970, for dead letters.
     """
 
-    #: Topic and schema of what a tombstone is passed on to.
+    #: Topics that a tombstone is passed on to, with their schemas.
     tombstones: tuple[tuple[str, bytes], ...] = ()
 
     def __init__(self, encoding: Encoding, *, now: Callable[[], float]) -> None:
@@ -36,21 +36,21 @@ class BatchPipeline(abc.ABC, Generic[Admitted]):
 
     @abc.abstractmethod
     def _process(self, admitted: Sequence[Admitted], catalogue: Catalogue) -> list[Outcome]:
-        """Encode and finish what was admitted: one outcome each, in order."""
+        """Encode and finish admitted messages: one outcome each, in order."""
 
     def run(self, records: Sequence[SourceRecord], catalogue: Catalogue) -> list[Outcome]:
-        """Process one batch under one catalogue: no batch mixes versions.
+        """Process one batch under one catalogue, so that no batch mixes versions.
 
         Returns
         -------
         list of Outcome
-            One a record, in order. A tombstone without a key has no output: it names nothing, and no client can
-            send one.
+            One per record, in order. A tombstone with a null key has no output: it names no record, and no client
+            can send one.
 
         Raises
         ------
         EncoderFailed
-            The encoder fails on everything: the caller must not dead-letter good records for it.
+            The encoder fails on every text; the caller must not dead-letter the records.
         """
         clock, start = self._encoding.clock, self._encoding.clock()
         outcomes: list[Outcome | None] = [None] * len(records)
@@ -72,7 +72,7 @@ class BatchPipeline(abc.ABC, Generic[Admitted]):
         return [outcome for outcome in outcomes if outcome is not None]
 
     def reject(self, record: SourceRecord, rejected: Rejected) -> Outcome:
-        """Return the outcome of a record that is refused: its original bytes as a dead letter."""
+        """Return the outcome of a rejected record: a dead letter with its original bytes."""
         return refused(record, rejected, now=self._now())
 
     def _tombstone(self, record: SourceRecord) -> Outcome:

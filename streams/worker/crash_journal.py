@@ -1,11 +1,11 @@
-"""Crash loops broken: which records were in hand when the worker died, and how often each died alone.
+"""The crash journal breaks crash loops: it notes which records were in flight when the worker died.
 
-Before a batch is encoded its offsets are noted on disk; after it is acknowledged the note is removed. A
-worker that finds a note takes those records one at a time. Only a record that killed the worker often enough
-*while it was alone, and while it was being encoded* is given up: a burst of kills from outside, a broker that
-refuses, or an encoder that is broken for every text, condemn nobody.
+Before a batch is encoded, its offsets are written to disk; after it is acknowledged, they are removed. A worker
+that finds such a note processes those records one at a time. A record is given up only if it killed the worker
+often enough *while processed alone, and while being encoded*. Kills from outside, a broker that refuses records, or
+an encoder that fails on every text do not count.
 
-One file a partition: a partition belongs to one worker at a time, whichever it is.
+There is one file per partition, because a partition belongs to one worker at a time.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 class Note(msgspec.Struct):
-    """The records of one partition that were in hand, and how often each was tried alone.
+    """The records of one partition that were in flight, and how often each was tried alone.
 
-    ``attempts`` counts, by offset, the times that the record was started alone and did not live through it.
+    ``attempts`` counts, by offset, how often the worker started on the record alone and did not finish.
     """
 
     in_hand: list[int] = msgspec.field(default_factory=list)
@@ -32,12 +32,12 @@ class Note(msgspec.Struct):
 
 
 class CrashJournal:
-    """Notes on disk, one a partition. Used from the agent alone.
+    """Notes on disk, one per partition. Used only by the agents.
 
     Parameters
     ----------
     folder : Path
-        Where the notes are kept; made if missing.
+        Folder of the notes; created if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,7 @@ class CrashJournal:
         return self._folder / f"{urllib.parse.quote(topic, safe='')}-{partition}.json"
 
     def assigned(self) -> None:
-        """Forget what is in memory: another worker may have written since these partitions were ours."""
+        """Forget the notes in memory: another worker may have changed those of newly assigned partitions."""
         self._notes.clear()
 
     def _note(self, topic: str, partition: int) -> Note:
@@ -63,22 +63,22 @@ class CrashJournal:
                 except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                     if isinstance(error, FileNotFoundError):
                         raise
-                    # Half a note is what a power cut leaves: it only costs taking the next batch whole.
-                    logger.warning("crash journal: %s is unreadable, ignored", path)
+                    # A power cut may leave half a note. Ignoring it only means taking the next batch as a whole.
+                    logger.warning("crash journal: %s cannot be read and is ignored", path)
             self._notes[key] = note
         return self._notes[key]
 
     def is_suspect(self, topic: str, partition: int, offset: int) -> bool:
-        """Say whether a record was in hand when a worker died."""
+        """Return whether a record was in flight when a worker died."""
         note = self._note(topic, partition)
         return offset in note.in_hand or offset in note.attempts
 
     def attempts(self, topic: str, partition: int, offset: int) -> int:
-        """Return how often a record was started alone and did not live through it."""
+        """Return how often the worker started on a record alone and did not finish."""
         return self._note(topic, partition).attempts.get(offset, 0)
 
     def start(self, offsets: Iterable[tuple[str, int, int]], *, alone: bool) -> None:
-        """Note records as in hand: (topic, partition, offset) each, before anything can kill the worker."""
+        """Note records (topic, partition, offset) as in flight, before they can kill the worker."""
         touched: dict[tuple[str, int], Note] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
@@ -90,7 +90,7 @@ class CrashJournal:
         self._write(touched)
 
     def absolve(self, offsets: Iterable[tuple[str, int, int]]) -> None:
-        """Note that records are not to blame for whatever ends the process now; they are still taken alone."""
+        """Note that records are not to blame if the process ends now; they are still processed alone."""
         touched: dict[tuple[str, int], Note] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
@@ -100,13 +100,13 @@ class CrashJournal:
         self._write(touched)
 
     def finish(self, offsets: Iterable[tuple[str, int, int]]) -> None:
-        """Remove records from the notes: their outputs are confirmed."""
+        """Remove records from the notes, once their outputs are confirmed."""
         touched: dict[tuple[str, int], Note] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
-            # A partition is worked through in order: what lies below is finished too, and never comes again.
-            note.attempts = {other: n for other, n in note.attempts.items() if other > offset}
-            note.in_hand = [other for other in note.in_hand if other > offset]
+            # Partitions are processed in order: lower offsets are finished too, and never come again.
+            note.attempts = {later: n for later, n in note.attempts.items() if later > offset}
+            note.in_hand = [later for later in note.in_hand if later > offset]
             touched[topic, partition] = note
         self._write(touched)
 
@@ -115,9 +115,9 @@ class CrashJournal:
             for (topic, partition), note in touched.items():
                 self._write_one(self._path(topic, partition), note)
         except OSError as error:
-            # A full disk must not stop the stream: without notes only the way out of a crash loop is missing.
+            # A full disk must not stop the stream: without notes, all that is lost is the way out of crash loops.
             if self._is_writable:
-                logger.warning("crash journal: cannot write in %s: %s", self._folder, error.strerror)
+                logger.warning("crash journal: cannot write to %s: %s", self._folder, error.strerror)
             self._is_writable = False
         else:
             self._is_writable = True
@@ -127,5 +127,5 @@ class CrashJournal:
             path.unlink(missing_ok=True)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        # It must outlive the process, not the machine.
+        # A note must survive the process, not the machine.
         replace_file(path, msgspec.json.encode(note), is_durable=False)

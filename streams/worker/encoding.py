@@ -1,4 +1,4 @@
-"""The stages that every kind of message shares: tokenize and encode, with failures kept to the text that fails."""
+"""The stages that all kinds of message share: tokenize and encode. A text that fails does not affect the others."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,15 +11,15 @@ from alignstream.streams.observe.stages import Observer
 
 
 class Encoding:
-    """Texts to tokens and unit vectors. Used from one thread at a time.
+    """The encoder with its stages timed: texts in, tokens and unit vectors out. Used from one thread at a time.
 
     Parameters
     ----------
     encoder : Encoder
     clock : callable
-        Seconds, monotonic, for the durations of stages.
+        Returns monotonic seconds, for the durations of stages.
     observer : Observer
-        Told about durations.
+        Receives the durations.
     """
 
     def __init__(self, encoder: Encoder, *, clock: Callable[[], float], observer: Observer) -> None:
@@ -28,16 +28,16 @@ class Encoding:
         self.observer = observer
 
     def __call__(self, texts: Sequence[str]) -> tuple[Sequence[Tokens], list[Vector32 | None]]:
-        """Encode texts; the vector of one that fails alone is None.
+        """Encode texts; a text on which the encoder fails has the vector None.
 
         Raises
         ------
         EncoderFailed
-            The encoder fails on everything: the caller must not dead-letter good records for it.
+            The encoder fails on every text; the caller must not dead-letter the records.
         """
         start = self.clock()
         tokens = self.encoder.tokenize(texts)
-        self.observer.tokens(sum(len(item.input_ids) for item in tokens))
+        self.observer.tokens(sum(len(text_tokens.input_ids) for text_tokens in tokens))
         tokenized = self.clock()
         self.observer.stage("tokenize", tokenized - start)
         vectors, error = self._bisect(tokens)
@@ -47,11 +47,11 @@ class Encoding:
         return tokens, vectors
 
     def labels(self, texts: Sequence[str]) -> Matrix:
-        """Encode a few texts at once, all or none: shape (n, dim), float32."""
+        """Encode a few texts, all or none: ndarray of shape (n, dim), float32."""
         return self.encoder.encode(self.encoder.tokenize(texts))
 
     def _bisect(self, tokens: Sequence[Tokens]) -> tuple[list[Vector32 | None], InferenceError | None]:
-        """Encode; on failure halve until the texts that fail stand alone. Return the first error as well."""
+        """Encode; on failure, halve the batch until the failing texts are isolated. Also return the first error."""
         try:
             return list(self.encoder.encode(tokens)), None
         except InferenceError as error:
@@ -61,12 +61,12 @@ class Encoding:
             return [*self._bisect(tokens[:middle])[0], *self._bisect(tokens[middle:])[0]], error
 
     def check(self, error: InferenceError) -> None:
-        """Raise unless the encoder still works on a text that it encoded when it was loaded.
+        """Check that the encoder still works on a text that it encoded when it was loaded.
 
         Raises
         ------
         EncoderFailed
-            It does not.
+            The encoder fails on that text too.
         """
         try:
             self.encoder.encode(self.encoder.tokenize(GOLDEN_TEXTS[:1]))

@@ -1,6 +1,6 @@
-"""``pairs.v1`` and ``label-feedback.v1``: what people know and the stream does not show, encoded for the learner.
+"""Pipelines for ``pairs.v1`` and ``label-feedback.v1``: feedback from people, encoded for the learner.
 
-The same strictness, dead letters and delivery as for documents. A pair is scored in any case.
+Validation, dead letters and delivery are those of documents. Every pair is scored, whether learned or not.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from alignstream.streams.worker.batch import BatchPipeline
 from alignstream.streams.worker.encoding import Encoding
 
 PAIRS_SCHEMA: Final = b"pairs.scored/1"
-#: Hexadecimal digits of the name that an example gets from its text.
+#: Hexadecimal digits of an example's default id, a hash of its label set and text.
 _ID_DIGITS: Final = 16
 
 
@@ -47,14 +47,14 @@ class AdmittedPair:
 
 
 class PairsPipeline(BatchPipeline[AdmittedPair]):
-    """From ``pairs.v1`` to ``pairs.scored.v1``, and to the learner where somebody vouches for the pair.
+    """The pipeline from ``pairs.v1`` to ``pairs.scored.v1``, and to the learner if the pair says ``learn``.
 
     Parameters
     ----------
     encoding : Encoding
     policy : Policy
     now : callable
-        Seconds since 1970.
+        Returns the seconds since 1970.
     """
 
     tombstones = ((PAIRS_SCORED, PAIRS_SCHEMA),)
@@ -71,8 +71,8 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
             return pair
         refusal = (
             check_tenant(pair.tenant, policy)
-            or check_text(pair.source.text, "the source's text")
-            or check_text(pair.target.text, "the target's text")
+            or check_text(pair.source.text, "the source text")
+            or check_text(pair.target.text, "the target text")
         )
         if refusal is not None:
             return refusal
@@ -87,24 +87,22 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
         started = self._encoding.clock()
         outcomes = []
         for position, pair in enumerate(admitted):
-            one, other = X[2 * position], X[2 * position + 1]
-            if one is None or other is None:
-                rejected = Rejected(
-                    "inference-failed", "encode", "the encoder fails on a text of this pair alone"
-                )
+            x_src, x_tgt = X[2 * position], X[2 * position + 1]
+            if x_src is None or x_tgt is None:
+                rejected = Rejected("inference-failed", "encode", "the encoder fails on a text of this pair")
                 outcomes.append(self.reject(pair.source, rejected))
                 continue
             dropped = tokens[2 * position].dropped + tokens[2 * position + 1].dropped
-            outcomes.append(self._outcome(pair, one, other, catalogue, truncated=dropped > 0))
+            outcomes.append(self._outcome(pair, x_src, x_tgt, catalogue, truncated=dropped > 0))
         self._encoding.observer.stage("align", self._encoding.clock() - started)
         return outcomes
 
     def _outcome(
-        self, pair: AdmittedPair, one: Vector32, other: Vector32, catalogue: Catalogue, *, truncated: bool
+        self, pair: AdmittedPair, x_src: Vector32, x_tgt: Vector32, catalogue: Catalogue, *, truncated: bool
     ) -> Outcome:
         adaptation = self._adaptations.find(pair.adapter, catalogue.epoch(pair.record.tenant))
         aligned = []
-        for x, side in ((one, pair.record.source), (other, pair.record.target)):
+        for x, side in ((x_src, pair.record.source), (x_tgt, pair.record.target)):
             context = Context(language=side.language)
             aligned.append(
                 pair.adapter.transform_one(x, context)
@@ -132,11 +130,11 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
             max_output_bytes=self._policy.max_output_bytes,
             now=self._now(),
             truncated=truncated,
-            observed=self._observed(pair, one, other) if is_learned else None,
+            observed=self._observed(pair, x_src, x_tgt) if is_learned else None,
         )
 
     @staticmethod
-    def _observed(pair: AdmittedPair, one: Vector32, other: Vector32) -> ObservedPair:
+    def _observed(pair: AdmittedPair, x_src: Vector32, x_tgt: Vector32) -> ObservedPair:
         def side(x: Vector32, given: PairSide) -> ObservedSide:
             return ObservedSide(codec.half_vector_field(x), given.language, given.text[:EXCERPT_CHARACTERS])
 
@@ -144,8 +142,8 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
             source=Source(pair.source.topic, pair.source.partition, pair.source.offset),
             tenant=pair.record.tenant,
             id=pair.id,
-            one=side(one, pair.record.source),
-            other=side(other, pair.record.target),
+            one=side(x_src, pair.record.source),
+            other=side(x_tgt, pair.record.target),
         )
 
 
@@ -158,14 +156,14 @@ class AdmittedFeedback:
 
 
 class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
-    """From ``label-feedback.v1`` to the learner.
+    """The pipeline from ``label-feedback.v1`` to the learner.
 
     Parameters
     ----------
     encoding : Encoding
     policy : Policy
     now : callable
-        Seconds since 1970.
+        Returns the seconds since 1970.
     """
 
     def __init__(self, encoding: Encoding, policy: Policy, *, now: Callable[[], float]) -> None:
@@ -184,9 +182,9 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
             return refusal
         label_set = catalogue.label_set(feedback.label_set)
         if label_set is None:
-            known = ", ".join(sorted(catalogue.label_sets)) or "none"
+            available = ", ".join(sorted(catalogue.label_sets)) or "none"
             return Rejected(
-                "unknown-label-set", "admit", f"no label set {feedback.label_set!r}; there are: {known}"
+                "unknown-label-set", "admit", f"no label set {feedback.label_set!r}; available: {available}"
             )
         if feedback.label not in label_set.labels:
             message = f"label set {feedback.label_set!r} has no such label"  # which one is payload
@@ -195,29 +193,29 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
 
     def _process(self, admitted: Sequence[AdmittedFeedback], catalogue: Catalogue) -> list[Outcome]:
         del catalogue  # examples are kept as encoded
-        tokens, X = self._encoding([item.record.text for item in admitted])
+        tokens, X = self._encoding([feedback.record.text for feedback in admitted])
         outcomes = []
-        for item, count, x in zip(admitted, tokens, X, strict=True):
+        for feedback, text_tokens, x in zip(admitted, tokens, X, strict=True):
             if x is None:
-                rejected = Rejected("inference-failed", "encode", "the encoder fails on this text alone")
-                outcomes.append(self.reject(item.source, rejected))
+                rejected = Rejected("inference-failed", "encode", "the encoder fails on this text")
+                outcomes.append(self.reject(feedback.source, rejected))
                 continue
             outcomes.append(
                 Outcome(
-                    source=item.source,
+                    source=feedback.source,
                     outputs=(),
-                    truncated=count.dropped > 0,
-                    observed=self._observed(item, x) if self._policy.follows else None,
+                    truncated=text_tokens.dropped > 0,
+                    observed=self._observed(feedback, x) if self._policy.follows else None,
                 )
             )
         return outcomes
 
     @staticmethod
-    def _observed(item: AdmittedFeedback, x: Vector32) -> ObservedExample:
-        record = item.record
+    def _observed(feedback: AdmittedFeedback, x: Vector32) -> ObservedExample:
+        record, source = feedback.record, feedback.source
         text_id = hashlib.sha256(f"{record.label_set}\0{record.text}".encode()).hexdigest()[:_ID_DIGITS]
         return ObservedExample(
-            source=Source(item.source.topic, item.source.partition, item.source.offset),
+            source=Source(source.topic, source.partition, source.offset),
             tenant=record.tenant,
             id=record.id or text_id,
             label_set=record.label_set,

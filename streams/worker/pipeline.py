@@ -1,7 +1,7 @@
-"""The whole way of a batch of documents, from bytes to bytes, without I/O: clock, encoder and catalogue are passed in.
+"""The documents pipeline, from bytes to bytes, without I/O: clock, encoder and catalogue are passed in.
 
 ``bytes → DocumentV1 → Document → Tokens → embeddings → aligned → Prediction → bytes``. The worker runs it in
-its inference thread, ``alignstream encode`` runs it over a file: the same records in, the same records out.
+its inference thread and ``alignstream encode`` runs it over a file: same records in, same records out.
 """
 
 import itertools
@@ -44,25 +44,25 @@ from alignstream.streams.worker.batch import BatchPipeline
 from alignstream.streams.worker.encoding import Encoding
 
 OUTPUT_SCHEMAS: Final = ((VECTORS, b"vectors.aligned/1"), (LABELS, b"labels.zero-shot/1"))
-#: Decimals of a hubness: more would tell noise.
+#: Decimals of a hubness: more would only be noise.
 HUBNESS_DECIMALS: Final = 6
 
 
 class DocumentsPipeline(BatchPipeline[Document]):
-    """The stages in order. Used from one thread at a time.
+    """The pipeline from ``documents.v1`` to vectors and labels. Used from one thread at a time.
 
     Parameters
     ----------
     encoder : Encoder
-        Texts to unit vectors.
+        Turns texts into unit vectors.
     policy : Policy
-        What the settings say about messages.
+        The settings that decide how messages are treated.
     clock : callable
-        Seconds, monotonic, for the durations of stages.
+        Returns monotonic seconds, for the durations of stages.
     now : callable
-        Seconds since 1970, for dead letters.
+        Returns the seconds since 1970, for dead letters.
     observer : Observer
-        Told about durations.
+        Receives the durations.
     """
 
     tombstones = OUTPUT_SCHEMAS
@@ -106,12 +106,12 @@ class DocumentsPipeline(BatchPipeline[Document]):
         aligned = clock()
         observer.stage("align", aligned - encoded)
         outcomes = []
-        for document, adaptation, item, x, y in zip(admitted, adaptations, tokens, X, Y, strict=True):
+        for document, adaptation, text_tokens, x, y in zip(admitted, adaptations, tokens, X, Y, strict=True):
             if x is None or y is None:
-                rejected = Rejected("inference-failed", "encode", "the encoder fails on this text alone")
+                rejected = Rejected("inference-failed", "encode", "the encoder fails on this text")
                 outcomes.append(self.reject(document.source, rejected))
             else:
-                outcomes.append(self._outcome(document, adaptation, item, x, y))
+                outcomes.append(self._outcome(document, adaptation, text_tokens, x, y))
         observer.stage("classify", clock() - aligned)
         return outcomes
 
@@ -246,9 +246,9 @@ class DocumentsPipeline(BatchPipeline[Document]):
             if fitted is not None
             else self._prototypes.prototypes(request.labels, request.template, adapter, context)
         )
-        own = None
+        tenant_prototypes = None
         if adaptation is not None and request.label_set is not None and is_whole(context):
-            own = self._tenant_labels.find(adaptation).prototypes(
+            tenant_prototypes = self._tenant_labels.find(adaptation).prototypes(
                 request.label_set,
                 request.labels,
                 prototypes,
@@ -259,7 +259,7 @@ class DocumentsPipeline(BatchPipeline[Document]):
             )
         prediction = predict_one(
             y,
-            prototypes if own is None else own,
+            prototypes if tenant_prototypes is None else tenant_prototypes,
             request.labels,
             multi_label=request.multi_label,
             common=common,
@@ -274,7 +274,7 @@ class DocumentsPipeline(BatchPipeline[Document]):
             template=request.template,
             multi_label=request.multi_label,
             space=name,
-            epoch=0 if own is None or adaptation is None else adaptation.epoch.number,
+            epoch=0 if tenant_prototypes is None or adaptation is None else adaptation.epoch.number,
         )
 
 

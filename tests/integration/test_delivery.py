@@ -189,7 +189,7 @@ def test_a_worker_that_the_group_never_lets_in_ends_and_is_started_again(
         finally:
             waiting.kill()
     assert waiting.exit_code == EXIT_STALLED
-    assert "stalled: the group gave no answer for 3 s" in waiting.log()
+    assert "stalled: the consumer group did not answer for 3 s" in waiting.log()
 
 
 def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are_not(

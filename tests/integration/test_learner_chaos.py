@@ -143,7 +143,7 @@ def test_a_learner_that_was_held_up_ends_when_another_has_taken_over_and_spoils_
         first.thaw()
         wait_until(lambda: not first.is_running, "the first ends", SETTLE_SECONDS)
         assert first.exit_code not in {0, None}
-        assert "must not write any more" in first.log()
+        assert "must no longer write to it" in first.log()
         last = observer.texts(100, 140)
         ledger.wait_until_read(last)
         assert served_number() == 3

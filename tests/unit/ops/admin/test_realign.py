@@ -161,7 +161,7 @@ def test_of_many_bad_lines_the_first_are_shown_and_all_are_counted(run: Run) -> 
         pytest.param([b"", b"  "], "holds no record", id="blank"),
         pytest.param([bytes(range(256)) * 100], "bad-json", id="binary"),
         pytest.param(
-            [stored(raw_vector=None)] * 3, "no-raw-vector 3; line 1: it holds no raw_vector", id="no raw"
+            [stored(raw_vector=None)] * 3, "no-raw-vector 3; line 1: it has no raw_vector", id="no raw"
         ),
     ],
 )

@@ -143,9 +143,9 @@ def test_one_that_does_not_renew_its_claim_loses_it_and_must_not_write_any_more(
         first, second = topic_of(log, "first"), topic_of(log, "second", lease_seconds=0.01)
         assert await claim(first) == []
         await write_state(first)
-        assert await claim(second) == ["another learner (first) is at work"]
+        assert await claim(second) == ["another learner (first) is active"]
         assert (second.term, second.log.states["encoder", "tenant"].term) == (2, 1)
-        with pytest.raises(Fenced, match="the learner second has claimed"):
+        with pytest.raises(Fenced, match="learner second has claimed"):
             await first.put(b"progress", encode(Progress(term=1, position=9)))
         assert first.term == 0
         await second.put(b"progress", encode(Progress(term=2, position=5)))

@@ -178,7 +178,7 @@ def test_a_state_that_cannot_be_read_begins_anew_but_uses_no_number_twice_and_st
     serving = ledger.log.epochs[ENCODER, "a"]
     ledger.log.epochs[ENCODER, "a"] = msgspec.structs.replace(serving, is_frozen=True)
     after = Learning.restored(ledger.log, lambda *_: adapter(), max_tenants=9)
-    assert "begins anew" in caplog.text
+    assert "starts empty" in caplog.text
     tenancy = after.tenancies[ENCODER, "a"]
     assert (len(tenancy.state.means), tenancy.state.number, tenancy.position) == (0, 2, 8)
     assert tenancy.state.is_frozen
@@ -429,7 +429,7 @@ def test_an_epoch_that_nobody_could_fetch_is_not_published(monkeypatch: pytest.M
     (x,) = made.texts(np.random.default_rng(0), 1)
     (decision,) = feed(learner(), [record(made.observed_text(x, 0)), control("publish")])
     assert isinstance(decision, Withheld)
-    assert "100 can" in decision.reason
+    assert "the limit is 100" in decision.reason
 
 
 def test_tenants_beyond_the_limit_teach_nothing_and_each_encoder_has_its_own_limit() -> None:

@@ -408,7 +408,7 @@ def test_an_observation_that_the_broker_refuses_as_too_large_costs_no_document(
     assert worker.confirmed(VECTORS) == [0, 1, 2]
     assert worker.acked == [0, 1, 2]
     assert reasons(worker) == {}
-    assert "nothing is learned from this batch" in caplog.text
+    assert "the learner learns nothing from it" in caplog.text
 
 
 def test_another_failure_beside_a_refused_size_is_not_hidden_by_it(folder: Path) -> None:

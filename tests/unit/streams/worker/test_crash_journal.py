@@ -153,5 +153,5 @@ def test_a_disk_that_refuses_does_not_stop_the_stream(
         for offset in range(3):
             journal.start(places(offset), alone=False)
             journal.finish(places(offset))
-    assert "cannot write" in caplog.text or "unreadable" in caplog.text
+    assert "cannot write" in caplog.text or "cannot be read" in caplog.text
     assert len([record for record in caplog.records if "cannot write" in record.message]) == 1

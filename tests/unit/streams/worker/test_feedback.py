@@ -247,7 +247,7 @@ def test_where_nothing_is_followed_feedback_is_read_and_not_observed() -> None:
 @pytest.mark.parametrize(
     ("fields", "reason", "told"),
     [
-        ({"label_set": "nobody"}, "unknown-label-set", "there are: topics"),
+        ({"label_set": "nobody"}, "unknown-label-set", "available: topics"),
         ({"label": "secret"}, "bad-schema", "no such label"),
         ({"label": ""}, "bad-schema", "label"),
         ({"label": None}, "bad-schema", "label"),
