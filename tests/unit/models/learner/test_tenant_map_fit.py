@@ -127,7 +127,7 @@ def test_a_map_brings_held_out_translations_nearer() -> None:
     found, (judged,) = fit_tenant_map(taken(pairs(0, 60)), NO_BANK, adapter())
     assert found is not None
     assert (judged.language, judged.n_pairs, judged.verdict.is_accepted) == ("de-Latn", 60, True)
-    assert "de-Latn: accepted, of 60 held-out pairs" in describe(judged)
+    assert "de-Latn: accepted, retrieval of 60 held-out pairs" in describe(judged)
     X, Y = aligned(pairs(99, 50), adapter())
     W = np.eye(DIM) + found.maps.left[0].astype(np.float64) @ found.maps.right[0].astype(np.float64)
     before, after = np.einsum("ij,ij->i", X, Y).mean(), np.einsum("ij,ij->i", made.unit(X @ W), Y).mean()
