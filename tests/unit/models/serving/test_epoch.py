@@ -143,7 +143,10 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "cut in the header": (epoch().blob[:100], "not an epoch"),
     "another file": (safetensors.numpy.save({"a": np.zeros(3)}), "not an epoch"),
     "metadata that is no JSON": (safetensors.numpy.save({}, metadata={"alignstream": "{"}), "not an epoch"),
-    "values that are no object": (safetensors.numpy.save({}, metadata={"alignstream": "[]"}), "not a JSON object"),
+    "values that are no object": (
+        safetensors.numpy.save({}, metadata={"alignstream": "[]"}),
+        "not a JSON object",
+    ),
     "deep values": (safetensors.numpy.save({}, metadata={"alignstream": "[" * 100_000}), "not an epoch"),
     "too large": (b"\0" * (MAX_EPOCH_BYTES + 1), "more than the limit"),
     "another version": (put("format", "alignstream.epoch/2"), "of this version: 'alignstream.epoch/2'"),
