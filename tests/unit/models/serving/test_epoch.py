@@ -149,29 +149,38 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     ),
     "deep values": (safetensors.numpy.save({}, metadata={"alignstream": "[" * 100_000}), "not an epoch"),
     "too large": (b"\0" * (MAX_EPOCH_BYTES + 1), "more than the limit"),
-    "another version": (put("format", "alignstream.epoch/2"), "of this version: 'alignstream.epoch/2'"),
+    "another version": (
+        put("format", "alignstream.epoch/2"),
+        "of this version: its format is 'alignstream.epoch/2'",
+    ),
     "no format": (changed(lambda values, _: values.pop("format") and None), "KeyError"),
-    "a format that is a number": (put("format", 1), "of this version: '1'"),
+    "a format that is a number": (put("format", 1), "of this version: its format is '1'"),
     "another dim": (put("dim", DIM + 1), "have shape"),
     "infinite dim": (put("dim", float("inf")), "OverflowError"),
     "dim of text": (put("dim", "many"), "ValueError"),
     "number none": (put("number", None), "TypeError"),
     "number 0": (put("number", 0), "number is 0"),
-    "dependence NaN": (put("dependence", float("nan")), "nan times"),
-    "dependence 0": (put("dependence", 0), "0.0 times"),
-    "weights NaN": (put("weights", [1.0, float("nan")]), "weights that cannot be"),
-    "weights below 0": (put("weights", [1.0, -1.0]), "weights that cannot be"),
-    "fewer weights": (put("weights", [1.0]), "means have parts of [1, 2] rows"),
-    "fewer languages": (put("languages", [["de-Latn", False]]), "means have parts of [1, 2] rows"),
+    "dependence NaN": (put("dependence", float("nan")), "dependence is nan"),
+    "dependence 0": (put("dependence", 0), "dependence is 0.0"),
+    "weights NaN": (put("weights", [1.0, float("nan")]), "negative or not finite"),
+    "weights below 0": (put("weights", [1.0, -1.0]), "negative or not finite"),
+    "fewer weights": (put("weights", [1.0]), "parts of its means differ in length: [1, 2]"),
+    "fewer languages": (
+        put("languages", [["de-Latn", False]]),
+        "parts of its means differ in length: [1, 2]",
+    ),
     "a language twice": (put("languages", [["de-Latn", False], ["de-Latn", False]]), "twice"),
     "a language that is none": (put("languages", [["de-Latn", False], [7, False]]), "TypeError"),
     "languages in one text": (put("languages", "de"), "TypeError"),
     "memory that is a list": (put("memory", []), "TypeError"),
-    "bank with one language more": (put("bank", ["de-Latn"] * 6), "bank have parts of [5, 6] rows"),
+    "bank with one language more": (
+        put("bank", ["de-Latn"] * 6),
+        "parts of its bank differ in length: [5, 6]",
+    ),
     "bank of numbers": (put("bank", [1] * 5), "TypeError"),
-    "fewer ids": (inner("memory", "ids", ["0"]), "memory have parts of [1, 5] rows"),
+    "fewer ids": (inner("memory", "ids", ["0"]), "parts of its memory differ in length: [1, 5]"),
     "texts of three": (inner("memory", "texts", [["a", "b", "c"]] * 5), "ValueError"),
-    "fewer labels": (inner("examples", "labels", ["a"]), "examples have parts of [1, 5] rows"),
+    "fewer labels": (inner("examples", "labels", ["a"]), "parts of its examples differ in length: [1, 5]"),
     "map of one language": (
         inner("map", "languages", ["de-Latn"]),
         "language-maps has 2 rows for 1 languages",
@@ -183,11 +192,11 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "means of one dimension": (array("means", np.zeros(DIM, dtype=np.float32)), "have shape"),
     "one more row in the bank": (
         array("bank", np.zeros((6, DIM), dtype=np.float16)),
-        "bank have parts of [5, 6]",
+        "parts of its bank differ in length: [5, 6]",
     ),
     "one target less": (
         array("memory.targets", np.zeros((4, DIM), dtype=np.float16)),
-        "memory have parts of",
+        "parts of its memory differ in length",
     ),
     "map of another size": (
         changed(
@@ -195,7 +204,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
                 {"map.left": np.zeros((2, 9, 3), np.float32), "map.right": np.zeros((2, 3, 9), np.float32)}
             )
         ),
-        "its map has 9 numbers",
+        "its map has dimension 9",
     ),
     "map in float64": (array("map.left", np.zeros((2, DIM, 3))), "must be float32"),
     **{
