@@ -97,7 +97,7 @@ class EncodingError(AlignstreamError):
 
 
 class InferenceError(EncodingError):
-    """The graph failed on a batch, or gave numbers that are not finite."""
+    """The graph failed on a batch, or returned numbers that are not finite."""
 
 
 class EncoderFailed(EncodingError):

@@ -60,12 +60,23 @@ def same_language(one: str, other: str) -> bool:
     """Tell whether two tags stand for the same language and script, such as ``yo`` and ``yor_Latn``.
 
     Tags that name no language are compared as strings.
+
+    Examples
+    --------
+    >>> same_language("yo", "yor_Latn"), same_language("sr-Cyrl", "sr-Latn")
+    (True, False)
     """
     return (language_key(one) or one) == (language_key(other) or other)
 
 
 def variety_key(tag: str) -> str:
-    """Return a key that keeps region and dialect, ``pt-Latn-br``; a tag that names no language stays unchanged."""
+    """Return a key that keeps region and dialect; a tag that names no language stays unchanged.
+
+    Examples
+    --------
+    >>> variety_key("pt_BR"), variety_key("?")
+    ('pt-Latn-br', '?')
+    """
     key = language_key(tag)
     if key is None:
         return tag

@@ -55,7 +55,7 @@ def word_spans(text: str, tokens: tuple[tuple[int, int], ...]) -> tuple[tuple[in
 
 
 def _joins(text: str, position: int) -> bool:
-    """Whether the characters before and at a position belong to one word."""
+    """Tell whether the characters before and at a position belong to one word."""
     before, after = text[position - 1], text[position]
     if unicodedata.category(after)[0] == "M":
         return True

@@ -94,6 +94,11 @@ def judge_few(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
     -------
     Verdict
         Refused only if the 95 % upper bound of the change is negative.
+
+    Examples
+    --------
+    >>> judge_few(np.array([0.2, 0.3, 0.4]), np.array([0.1, 0.2, 0.3])).is_accepted
+    False
     """
     if before.shape != after.shape or len(before) == 0:
         raise AdapterError("judging margins needs at least one pair, the same before and after")
@@ -140,7 +145,7 @@ def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors, row by row translations.
+        Aligned unit vectors of translations, row by row.
     distractors : ndarray of shape (m, dim), float32
         Aligned unit vectors of other texts in the language of Y, the same for every candidate.
 
@@ -170,7 +175,7 @@ def translation_score(X: Matrix, Y: Matrix) -> float:
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors, row by row pairs; at least 3.
+        Aligned unit vectors of pairs, row by row; at least 3.
 
     Returns
     -------

@@ -158,7 +158,7 @@ def _plain_file(folder: Path, name: str) -> Path:
     except OSError as error:
         raise ArtifactIncomplete(
             f"encoder artifact {folder}: {name} is missing ({error.strerror}); "
-            "make the artifact again with 'alignstream export'"
+            "create it again with 'alignstream export'"
         ) from error
     if not stat.S_ISREG(mode):
         raise ArtifactIncomplete(

@@ -149,6 +149,12 @@ def shrunk_by_pairs(sums: PairSums, *, strength: float, pairs: float, prior: Arr
     -----
     ``ridge`` measures λ in units of the variance of all pairs, so that a thousand pairs are shrunk as much as ten.
     Here, trust in the pairs grows with their number.
+
+    Examples
+    --------
+    >>> X = np.ones((3, 1))
+    >>> shrunk_by_pairs(PairSums.of(X, 2.0 * X), strength=0.25, pairs=1.0, prior=np.zeros((1, 1)))
+    array([[1.5]])
     """
     if sums.n == 0:
         return prior.copy()

@@ -137,6 +137,12 @@ def fit_thresholds(cosines: NDArray[np.float64], gold: NDArray[np.bool_]) -> Vec
     ------
     LabelsError
         No label has both a text with it and a text without it.
+
+    Examples
+    --------
+    >>> cosines, gold = np.array([[0.25], [0.75]]), np.array([[False], [True]])
+    >>> fit_thresholds(cosines, gold)
+    array([0.5])
     """
     positives = gold.sum(axis=0)
     usable = (positives > 0) & (positives < len(gold))
@@ -255,6 +261,11 @@ def balanced_accuracy(applies: NDArray[np.bool_], gold: NDArray[np.bool_]) -> fl
     ----------
     applies, gold : ndarray of shape (n, n_labels), bool
         Predicted and right labels.
+
+    Examples
+    --------
+    >>> balanced_accuracy(np.array([[True], [True], [False]]), np.array([[True], [False], [False]]))
+    0.75
     """
     positives = gold.sum(axis=0)
     usable = (positives > 0) & (positives < len(gold))

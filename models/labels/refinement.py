@@ -170,6 +170,11 @@ def why_not(
     str or None
         The first reason: too few texts, too few sources, or a mix that looks one-sided by the labels that the texts
         get without refinement. None if there is no reason.
+
+    Examples
+    --------
+    >>> why_not(["sports", "politics"], np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    '2 texts are too few; 200 are needed'
     """
     n = len(texts)
     if n < MIN_TEXTS:

@@ -67,7 +67,7 @@ class RedisStore(StoreRules):
     Parameters
     ----------
     url : str
-        ``redis://``, ``rediss://`` (TLS 1.2 or newer, verified) or ``unix://``; messages never repeat it.
+        ``redis://``, ``rediss://`` (TLS 1.2 or newer, verified) or ``unix://``; messages show `layout.address` of it.
     username, password : str or None
         Override those in the URL.
     ca_file : Path or str or None

@@ -17,7 +17,15 @@ VERSION_DIGITS: Final = 12
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TenantMap:
-    """Corrections of some languages, fitted to the tenant's pairs on top of one adapter version."""
+    """Corrections of some languages, fitted to the tenant's pairs on top of one adapter version.
+
+    Examples
+    --------
+    >>> left, right = np.array([[[1], [0]]], dtype=np.float32), np.array([[[-1, 1]]], dtype=np.float32)
+    >>> tenant_map = TenantMap(LanguageMaps(left, right, ("de-Latn",)), adapter_version="0123456789ab")
+    >>> tenant_map.moved(np.array([1, 0], dtype=np.float32), "de")
+    array([0., 1.], dtype=float32)
+    """
 
     maps: LanguageMaps
     adapter_version: str

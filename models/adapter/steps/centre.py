@@ -47,7 +47,7 @@ class Centre(Step):
         """Embedding dimension."""
         return int(self.mean.shape[0])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return ``x - mean``, shape (dim,)."""
         return x - self._mean64
 

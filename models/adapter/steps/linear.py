@@ -49,7 +49,7 @@ class LinearMap(Step):
         """Embedding dimension."""
         return int(self.matrix.shape[0])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return ``x W``, shape (dim,)."""
         return self._transposed @ x
 

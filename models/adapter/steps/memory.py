@@ -81,7 +81,7 @@ class TranslationMemory(Step):
         """Return the number of pairs."""
         return len(self.keys)
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return x normalised and moved, shape (dim,); x itself without pairs."""
         norm = float(np.sqrt(x @ x))
         if len(self) == 0 or norm < MIN_NORM:

@@ -65,7 +65,7 @@ class RemoveSubspace(Step):
         """Embedding dimension."""
         return int(self.basis.shape[1])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return x without its part in the subspace, shape (dim,)."""
         basis64 = self._basis64
         return x - (basis64 @ x) @ basis64

@@ -21,7 +21,7 @@ from alignstream.models.errors import AdapterCorrupt
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Whitening(Step):
-    """Shrink directions by how far translations of one text differ in them: ``((x Vᵀ) ∘ s) V``.
+    """Shrink each direction by how far translations of one text differ along it: ``((x Vᵀ) ∘ s) V``.
 
     ``s = (λ + λ̄) ^ -p``, divided by its mean. Adding the mean variance λ̄ keeps directions with hardly any difference
     from being blown up.
@@ -80,7 +80,7 @@ class Whitening(Step):
         """Embedding dimension."""
         return len(self.variances)
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return x with each direction scaled, shape (dim,)."""
         scaled: Vector64 = ((self._basis64 @ x) * self._scales) @ self._basis64
         return scaled
