@@ -109,7 +109,7 @@ class TextNotUnicode(EncodingError):
 
 
 class TextWithoutTokens(EncodingError):
-    """A text has no tokens to encode: it is empty, or truncated to nothing."""
+    """A text has no tokens to encode: it is empty, truncated to nothing, or dropped by the tokenizer."""
 
 
 # -- adapters and labels ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from alignstream.models.adapter.languages import language_key
 #: A group with fewer other languages says too little; its parent group is used instead.
 MIN_RELATIVES: Final = 2
 
-#: CLDR's group of all languages: being in it makes none related.
+#: CLDR's group of all languages, which relates none of them.
 _ALL: Final = "mul"
 
 

@@ -101,7 +101,7 @@ def is_known_tag(tag: str) -> bool:
 
     Notes
     -----
-    The registry is IANA's, as of the ``langcodes`` library. Pure.
+    The registry is IANA's, as shipped with the ``langcodes`` library. Pure.
     """
     first = re.split("[-_]", tag, maxsplit=1)[0]
     return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)

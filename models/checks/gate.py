@@ -1,8 +1,8 @@
 """The gate: what must hold before an adapter, or one of its languages, is published.
 
-It judges on data that nothing was fitted on. With many held-out pairs, the lower confidence bound of accuracy counts.
-Few pairs could never pass such a bound: they are judged by margins, each with a map fitted without that pair, and only
-a significantly worse candidate is refused. Meaning within a language is always guarded.
+It judges on data that was not used for fitting. With many held-out pairs, the lower confidence bound of accuracy
+counts. Few pairs could never pass such a bound: they are judged by margins, each with a map fitted without that pair,
+and only a significantly worse candidate is refused. Meaning within a language is always guarded.
 """
 
 import dataclasses

@@ -125,7 +125,7 @@ class OnnxEncoder:
         TextNotUnicode
             A text cannot be written in UTF-8.
         TextWithoutTokens
-            A text has no tokens: it is empty or blank, for example.
+            A text has no tokens; it is empty or blank, for example.
         InferenceError
             The graph failed, or returned numbers that are not finite.
         """

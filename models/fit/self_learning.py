@@ -20,7 +20,7 @@ from alignstream.models.unit_vectors import unit_rows_without
 N_NEIGHBOURS: Final = 10
 #: Rounds; the pairs hardly change after the third.
 ROUNDS: Final = 5
-#: A mutual pair below this margin never counts as a translation. The margin is its cosine over its neighbours' mean.
+#: Least margin of a translation. The margin of a mutual pair is its cosine over the mean cosine with its neighbours.
 MIN_MARGIN: Final = 1.5
 #: The margin above which a mutual pair counts as a translation is this quantile of the margins of mutual neighbours
 #: within one language, which cannot be translations.

@@ -34,7 +34,7 @@ MIN_KEYS: Final = 20
 #: A source that sends a larger share of the texts dominates the sample.
 MAX_KEY_SHARE: Final = 0.5
 #: Effective number of labels (the exponential of the entropy of their shares) as a share of all labels. Samples that
-#: help are above, at 0.76 and 0.92; half of the texts on one topic gives 0.69 to 0.82, all of them 0.22 to 0.45.
+#: help are above, at 0.76 and 0.92; half of the texts on one topic gives 0.69 to 0.82, all on one topic 0.22 to 0.45.
 MIN_EVENNESS: Final = 0.75
 #: Centring would turn a set of two labels into opposites, and no text could have both.
 MIN_CENTRED_LABELS: Final = 3

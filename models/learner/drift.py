@@ -28,7 +28,7 @@ ABOVE_HISTORY: Final = 1.5
 MIN_SAMPLE: Final = 64
 DRAWS: Final = 500
 QUANTILE: Final = 0.999
-#: Two windows show one change if the cosine of their mean residuals is higher.
+#: Two windows show the same change if the cosine of their mean residuals is above this.
 MIN_AGREEMENT: Final = 0.5
 
 
@@ -106,7 +106,7 @@ class DriftTest:
         return Finding(statistic, threshold, is_above, is_confirmed)
 
     def calibrate(self, residuals: NDArray[np.float64], seed: int) -> None:
-        """Set the threshold by bootstrap: one in a thousand windows drawn from a steady stream exceeds it.
+        """Set the threshold by bootstrap, so that one in a thousand windows of a steady stream exceeds it.
 
         Parameters
         ----------

@@ -270,7 +270,7 @@ class Follower:
         except RegistryUnavailable:
             raise
         except (RegistryError, AdapterError, LabelsError, PackedCorrupt) as error:
-            # A blob that the registry lacks or refuses may be there at the next look.
+            # A blob that the registry lacks or refuses to give may be there at the next look.
             if isinstance(error, RegistryCorrupt) or not isinstance(error, RegistryError):
                 self._bad[kind, name] = pointer
             self._refuse_once(kind, name, pointer, type(error).__name__, str(error))

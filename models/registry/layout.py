@@ -59,7 +59,7 @@ class Pointer(msgspec.Struct, frozen=True):
     encoder : str or None
         Fingerprint of the encoder that an adapter or epoch belongs to.
     frozen : bool
-        Set by a rollback, cleared by a publish: only a person moves it on.
+        Set by a rollback and cleared by a publish; while set, only a person moves the pointer.
     note : str
         Free text of whoever moved it.
     """

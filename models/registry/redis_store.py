@@ -207,7 +207,7 @@ class RedisStore(StoreRules):
         subscription: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # the library's
         try:
             subscription.subscribe(layout.EVENTS_CHANNEL)
-            # Nothing is missed only after the server's confirmation.
+            # Only the server's confirmation guarantees that no hint is missed from here on.
             confirmation = subscription.get_message(timeout=self._timeout_seconds)
         except (redis.RedisError, OSError):
             confirmation = None
