@@ -231,7 +231,7 @@ def test_numbers_that_are_not_finite_are_refused(number: float) -> None:
         Centre(mean=as_vector(0.0, number))
     with pytest.raises(AdapterCorrupt, match="not finite"):
         RemoveSubspace(basis=as_vector(1.0, number)[None])
-    with pytest.raises(AdapterError, match="language 'de' are not finite"):
+    with pytest.raises(AdapterError, match="language 'de' is not finite"):
         language_means({"de": as_vector(1.0, number)[None], "fr": as_vector(1.0, 0.0)[None]})
 
 
