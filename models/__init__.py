@@ -1,4 +1,4 @@
-"""What can be said without a network: encoder, alignment, tasks, registry.
+"""Encoder, adapters, labels, learning and the registry: arrays in, arrays out.
 
-Arrays in, arrays out. Imports none of our other packages, no Kafka client and no event loop, never torch.
+Imports none of our other packages, no Kafka client, no event loop and no torch.
 """

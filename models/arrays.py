@@ -1,7 +1,7 @@
-"""The array types of the project: a name says how many dimensions an array has, and how wide its numbers are.
+"""The array types of the project, named by number of dimensions and precision.
 
 ``x`` is one vector of shape (dim,), ``X`` a batch of shape (n, dim). Vectors are stored and sent as float32 or
-float16, and computed in float64 where sums are long.
+float16; long sums are computed in float64.
 """
 
 import numpy as np
@@ -13,12 +13,12 @@ Vector64 = NDArray[np.float64]
 #: Rows of vectors, of shape (n, dim).
 Matrix = NDArray[np.float32]
 Matrix64 = NDArray[np.float64]
-#: As vectors are stored and sent where a rounding of 0.03 % does no harm.
+#: Rows stored or sent where a rounding error of 0.03 % does no harm.
 Matrix16 = NDArray[np.float16]
 #: Numbers of any shape.
 Array64 = NDArray[np.float64]
 AnyMatrix = NDArray[np.float32] | NDArray[np.float64]
-#: Positions of rows.
+#: Row positions.
 Indices = NDArray[np.int64]
-#: One truth value for each row.
+#: One boolean per row.
 Mask = NDArray[np.bool_]

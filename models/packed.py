@@ -1,4 +1,4 @@
-"""Arrays and JSON values in one block of bytes: safetensors with one key of metadata. Nothing in it runs."""
+"""Arrays and JSON values in one block of bytes: safetensors with one metadata key, and nothing executable."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,15 @@ _KEY: Final = "alignstream"
 
 
 def pack(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Write JSON values and arrays; equal contents give equal bytes."""
-    # One metadata key only: the library writes several in no fixed order.
+    """Pack JSON values and arrays into bytes; equal contents give equal bytes.
+
+    Examples
+    --------
+    >>> blob = pack({"n": 1}, {"x": np.array([0.5, 2.0])})
+    >>> unpack(blob, what="an example", max_bytes=1000)
+    ({'n': 1}, {'x': array([0.5, 2. ])})
+    """
+    # Only one metadata key: the library writes several in no fixed order.
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     ordered = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     blob: bytes = safetensors.numpy.save(ordered, metadata={_KEY: text})
@@ -24,30 +31,30 @@ def pack(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes
 
 
 def unpack(blob: bytes, *, what: str, max_bytes: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what ``pack`` wrote.
+    """Unpack what ``pack`` wrote.
 
     Parameters
     ----------
     blob : bytes
     what : str
-        What it should be, for the message.
+        What the block should be, for error messages: ``"an adapter"``.
     max_bytes : int
-        Larger ones are refused unread.
+        Larger blocks are refused without parsing.
 
     Raises
     ------
     PackedCorrupt
-        It is too large, or not of this layout.
+        The block is too large, or has another layout.
     """
     if len(blob) > max_bytes:
-        raise PackedCorrupt(f"{what} of {len(blob)} bytes is larger than the limit of {max_bytes}")
+        raise PackedCorrupt(f"{what} has {len(blob)} bytes, more than the limit of {max_bytes}")
     try:
         arrays = safetensors.numpy.load(blob)
-        # The library gives metadata of files only; the header's layout is fixed: u64 length, then JSON.
+        # The library reads metadata from files only, so parse the fixed header here: u64 length, then JSON.
         size = int.from_bytes(blob[:8], "little")
         values = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"][_KEY])
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PackedCorrupt(f"not {what}: {str(error)[:200]}") from error
     if not isinstance(values, dict):
-        raise PackedCorrupt(f"not {what}: its values are no object")
+        raise PackedCorrupt(f"not {what}: its values are not a JSON object")
     return values, arrays

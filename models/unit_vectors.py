@@ -1,4 +1,4 @@
-"""Rows of length 1, with or without a direction that all of them share. Pure: numpy alone, float64."""
+"""Normalise rows to length 1, with or without the direction that they share. Pure numpy, in float64."""
 
 from typing import Final
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from alignstream.models.arrays import AnyMatrix, Matrix64, Vector64
 
-#: Shorter than this, a vector has no direction left to speak of.
+#: A shorter vector has no meaningful direction.
 MIN_NORM: Final = 1e-9
 
 
 def unit_rows(X: AnyMatrix) -> Matrix64:
-    """Divide rows by their lengths.
+    """Normalise rows to length 1.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def unit_rows(X: AnyMatrix) -> Matrix64:
     Returns
     -------
     ndarray of shape (n, dim), float64
-        A row of which nothing is there stays near zero.
+        Unit rows; a row of zeros stays zero.
 
     Examples
     --------
@@ -35,18 +35,23 @@ def unit_rows(X: AnyMatrix) -> Matrix64:
 
 
 def unit_rows_without(X: AnyMatrix, common: Vector64 | None) -> Matrix64:
-    """Leave a direction out of rows, and divide them by their lengths.
+    """Project a direction out of rows, then normalise them to length 1.
 
     Parameters
     ----------
     X : ndarray of shape (n, dim)
         Not changed.
     common : ndarray of shape (dim,), float64, optional
-        Of length 1, such as ``Adapter.common_direction`` gives; None leaves nothing out.
+        A unit vector, such as ``Adapter.common_direction``; None removes nothing.
 
     Returns
     -------
     ndarray of shape (n, dim), float64
+
+    Examples
+    --------
+    >>> unit_rows_without(np.array([[3.0, 4.0]]), common=np.array([1.0, 0.0]))
+    array([[0., 1.]])
     """
     if common is None:
         return unit_rows(X)

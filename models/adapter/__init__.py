@@ -1,1 +1,1 @@
-"""An adapter maps the vectors of one encoder to aligned vectors: its value, its steps, and what steers them."""
+"""Adapters, which map the vectors of one encoder to aligned vectors: their steps, files and tuning."""

@@ -1,9 +1,8 @@
-"""The adapter: a value that maps unit vectors of one encoder to aligned unit vectors, and its file.
+"""The adapter: an immutable value that maps unit vectors of one encoder to aligned unit vectors.
 
-``y = n((1 - s) x + s f(x))`` with f the chain of steps, s the strength (1 unless a message asks for less)
-and n division by the length. What a message says about its text (``context``) steers the steps. The sha256 of
-its file (``adapter_file``) is its version. float64
-inside, float32 out.
+``y = n((1 - s) x + s f(x))``, where f is the chain of steps, s the strength (1 unless a message asks for less)
+and n divides by the length. What a message says about its text (``context``) tunes the steps. The version is the
+start of the sha256 of the adapter's file (``adapter_file``). Computed in float64, returned as float32.
 """
 
 import dataclasses
@@ -27,22 +26,22 @@ from alignstream.models.unit_vectors import MIN_NORM
 AnyStep = TypeVar("AnyStep", bound=Step)
 
 IDENTITY: Final = "identity"
-#: Hexadecimal digits of the sha256 that name a version: 48 bits among the few versions of one adapter.
+#: Hexadecimal digits of the sha256 in a version: 48 bits are ample for the few versions of one adapter.
 VERSION_DIGITS: Final = 12
-#: float64 inside, float32 out: what another machine may differ by on the golden vector.
+#: Largest difference on the golden vector between machines: computed in float64, returned as float32.
 GOLDEN_TOLERANCE: Final = 1e-5
 
-#: How much nearer, in squared distance, another language's prototype must be before a tag is not believed. Of 100
-#: texts that are tagged rightly 0 to 3 lie so far off, of Swahili tagged as German 91.
+#: A tag is doubted if another language's prototype is nearer by more than this squared distance. That holds for 0 to
+#: 3 of 100 correctly tagged texts, and for 91 of 100 Swahili texts tagged as German.
 DOUBT: Final = 0.03
 
-#: A worker meets as many contexts as its messages have tags and overrides.
+#: Contexts cached: a worker sees one for each combination of tag and overrides in its messages.
 _REMEMBERED_CONTEXTS: Final = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Adapter:
-    """An immutable chain of steps for one encoder. Two adapters are the same if their versions are.
+    """An immutable chain of steps for one encoder. Compare adapters by ``version``.
 
     Parameters
     ----------
@@ -51,9 +50,19 @@ class Adapter:
     dim : int
         Embedding dimension.
     steps : tuple of Step
-        Applied in order; none is the identity.
+        Applied in order; an empty tuple is the identity.
     report : mapping
-        What the fit found, kept with the file: JSON values only.
+        Results of the fit, stored in the file: JSON values only.
+
+    Examples
+    --------
+    >>> from alignstream.models.adapter.steps.linear import LinearMap
+    >>> swap = LinearMap(np.array([[0, 1], [1, 0]], dtype=np.float32))
+    >>> adapter = Adapter("fingerprint", 2, (swap,))
+    >>> adapter.transform_one(np.array([0.6, 0.8], dtype=np.float32))
+    array([0.8, 0.6], dtype=float32)
+    >>> adapter.transform_one(np.array([0.6, 0.8], dtype=np.float32), Context(strength=0.0))
+    array([0.6, 0.8], dtype=float32)
     """
 
     encoder: str
@@ -65,7 +74,7 @@ class Adapter:
         for step in self.steps:
             if step.dim != self.dim:
                 raise AdapterCorrupt(
-                    f"adapter step {step.kind!r} maps {step.dim} numbers, the adapter {self.dim}"
+                    f"adapter step {step.kind!r} has dimension {step.dim}, but the adapter has {self.dim}"
                 )
 
     @functools.cached_property
@@ -89,16 +98,16 @@ class Adapter:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves every vector as it is."""
+        """Whether every vector stays unchanged."""
         return not self.steps
 
     def tune(self, context: Context = NEUTRAL) -> HyperParameters:
-        """Return the hyper-parameters that a context leads to, each with its reason."""
+        """Choose the hyper-parameters for a context, each with its reason."""
         return self._tuned(context)[0]
 
     @functools.cached_property
     def _tuned(self) -> Callable[[Context], tuple[HyperParameters, Tuning]]:
-        # Contexts are as few as languages, texts are many.
+        # Texts are many, contexts few.
         return functools.lru_cache(maxsize=_REMEMBERED_CONTEXTS)(self._tune)
 
     def _tune(self, context: Context) -> tuple[HyperParameters, Tuning]:
@@ -118,7 +127,7 @@ class Adapter:
 
     @functools.cached_property
     def known_languages(self) -> list[LanguageMeans]:
-        """What the steps know by language, in their order; empty where they know no languages."""
+        """The language means of the steps, in order; empty if no step knows languages."""
         known = [step.language_means for step in self.steps]
         return [means for means in known if means is not None and means.languages]
 
@@ -132,19 +141,19 @@ class Adapter:
         x : ndarray of shape (dim,), float32
             A unit vector of the adapter's encoder; not changed.
         context : Context
-            What is known about the text: its language, and what its message overrides.
+            The language of the text, and the overrides of its message.
         shift : ndarray of shape (dim,), float64, optional
-            Subtracted from x first: how far texts of its stream lie from where the adapter expects them.
+            Subtracted from x first: the offset of the stream's texts from where the adapter expects them.
 
         Returns
         -------
         ndarray of shape (dim,), float32
-            A unit vector. Where nothing is left of x (it lies in what the adapter removes), x itself.
+            A unit vector; x itself if the adapter would remove all of it.
         """
         return self._apply(x, *self._tuned(context), shift)
 
     def transform_many(self, X: Matrix, context: Context = NEUTRAL) -> Matrix:
-        """Align a batch of shape (n, dim) in one context, row by row: the same bytes as one by one."""
+        """Align a batch of shape (n, dim) in one context; the bytes equal those of ``transform_one``."""
         if len(X) == 0:
             return X.copy()
         tuned, tuning = self._tuned(context)
@@ -171,9 +180,9 @@ class Adapter:
         return aligned
 
     def common_direction(self, context: Context = NEUTRAL) -> Vector64 | None:
-        """Return the unit direction that all aligned texts share, shape (dim,); None if the adapter keeps none.
+        """Return the unit direction that all aligned texts share, shape (dim,); None if there is none.
 
-        Similarities need it, labels do not: how near a text is to every label alike says nothing.
+        Similarities need it. Labels do not: it brings a text equally near to every label.
         """
         if self._common is None:
             return None
@@ -185,7 +194,7 @@ class Adapter:
 
     @functools.cached_property
     def _common(self) -> tuple[Vector64, Vector64] | None:
-        """What all texts share, as encoded and as the steps leave it."""
+        """The part that all texts share, as encoded and after the steps."""
         shared: tuple[Vector64, Vector64] | None = None
         for step in self.steps:
             if shared is not None:
@@ -195,42 +204,42 @@ class Adapter:
         return shared
 
     def expected_mean(self, language: str | None, around: Vector64) -> Vector64 | None:
-        """Return where texts of a language are expected, shape (dim,); None where nothing is expected.
+        """Return the expected mean of a language's texts, shape (dim,); None if no step expects one.
 
         Parameters
         ----------
         language : str or None
             A tag or key.
         around : ndarray of shape (dim,), float64
-            Where they lie: what attention finds there stands in for a language that is not known.
+            The mean that was observed: for an unknown language, attention at this point gives the expected one.
         """
         known = (step.language_means for step in self.steps)
         means = next((means for means in known if means is not None), None)
         return None if means is None else means.expected(language, around)
 
     def evidence(self, x: Vector32, language: str | None = None) -> "LanguageEvidence":
-        """Say which language a vector of shape (dim,) resembles, as encoded, and whether its tag is credible."""
+        """Tell which language an encoded vector of shape (dim,) resembles, and whether its tag is credible."""
         nearest = next((means.nearest(x, language) for means in self.known_languages), None)
         if nearest is None:
             return LanguageEvidence(None, is_doubtful=False)
         return LanguageEvidence(nearest[0], nearest[1] > DOUBT)
 
     def nearest_languages(self, x: Vector32, n: int = 3) -> list[tuple[str, float]]:
-        """Return the n languages that a vector resembles most and their attention, whatever its tag says."""
+        """Return the n languages that a vector attends to most, with their attention, whatever its tag."""
         attended = (means.attention(x.astype(np.float64)) for means in self.known_languages)
         return list(next((weights for weights in attended if weights), {}).items())[:n]
 
     def find(self, kind: type[AnyStep]) -> tuple[int, AnyStep] | None:
-        """Return the first step of a kind and its position, for fits that build on it; None where there is none."""
+        """Return the position of the first step of a kind, and the step; None if there is none."""
         return next(((i, step) for i, step in enumerate(self.steps) if isinstance(step, kind)), None)
 
     def replace_step(self, position: int, step: Step) -> "Adapter":
-        """Return the adapter with another step at a position; its report stays."""
+        """Return a copy with another step at a position; the report stays."""
         steps = (*self.steps[:position], step, *self.steps[position + 1 :])
         return dataclasses.replace(self, steps=steps)
 
     def describe(self) -> list[str]:
-        """Describe the steps, in order, for people."""
+        """Describe the steps in order, for people to read."""
         return [step.describe() for step in self.steps] or ["identity: vectors stay as encoded"]
 
 
@@ -241,9 +250,9 @@ class LanguageEvidence:
     Parameters
     ----------
     seen : str or None
-        Key of the language whose mean lies nearest; None where the adapter knows none.
+        Key of the language with the nearest mean; None if the adapter knows no languages.
     is_doubtful : bool
-        It lies so much nearer than that of the tag that the tag is not believed.
+        That mean is so much nearer than the tagged language's that the tag is not believed.
     """
 
     seen: str | None
@@ -258,7 +267,7 @@ def identity(encoder: str, dim: int) -> Adapter:
 def space(
     encoder: str, adapter_version: str, context: Context = NEUTRAL, tenant_map: str | None = None
 ) -> str:
-    """Return the short name of a space: equal names, exactly comparable vectors.
+    """Return the short name of a vector space: vectors with equal names are exactly comparable.
 
     Parameters
     ----------
@@ -267,7 +276,7 @@ def space(
     adapter_version : str
         Version of the adapter that was applied.
     context : Context
-        Its overrides count; a language does not, as texts of all languages share a space.
+        Only its overrides count: texts of all languages share a space.
     tenant_map : str, optional
         Version of the tenant's own map that was applied after the adapter.
     """
@@ -281,12 +290,12 @@ def space(
 
 
 def from_bytes(blob: bytes, *, encoder: str | None = None) -> Adapter:
-    """Read an adapter and verify everything about it.
+    """Read an adapter and verify it completely.
 
     Parameters
     ----------
     blob : bytes
-        What ``Adapter.blob`` holds.
+        An adapter's file, as in ``Adapter.blob``.
     encoder : str, optional
         Fingerprint of the encoder in use.
 
@@ -306,7 +315,9 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Adapter:
     adapter = Adapter(parts.encoder, parts.dim, parts.steps, parts.report)
     difference = float(np.abs(adapter.transform_one(parts.golden.given) - parts.golden.expected).max())
     if not difference <= GOLDEN_TOLERANCE:
-        raise AdapterCorrupt(f"the adapter gives another golden vector (largest difference {difference:.2g})")
-    # The version is that of the bytes that were read, whoever wrote them.
+        raise AdapterCorrupt(
+            f"the adapter does not reproduce its golden vector (largest difference {difference:.2g})"
+        )
+    # Keep the bytes that were read: the version is theirs, even if another program wrote them.
     adapter.__dict__["blob"] = blob
     return adapter

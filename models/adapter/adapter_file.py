@@ -1,6 +1,7 @@
-"""The file of an adapter: safetensors with a JSON manifest in its header. Nothing in it runs.
+"""The file of an adapter: safetensors with a JSON manifest in its header, and nothing executable.
 
-Every tensor is named by the position of its step, ``0.means``; a golden vector and what it must give stand beside them.
+Each tensor is named after the position of its step, such as ``0.means``. A golden vector and the adapter's output
+for it are stored beside them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from alignstream.models.errors import AdapterCorrupt, PackedCorrupt
 from alignstream.models.packed import pack, unpack
 
 FORMAT: Final = "alignstream.adapter/1"
-#: Larger than any adapter of one encoder; a bound on what is fetched and parsed.
+#: Larger than any adapter; limits what is fetched and parsed.
 MAX_ADAPTER_BYTES: Final = 8 * 1024 * 1024
 
 _GOLDEN_IN: Final = "golden.input"
@@ -38,14 +39,14 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GoldenVector(NamedTuple):
-    """A vector of shape (dim,), float32, and what the adapter must make of it."""
+    """A vector of shape (dim,), float32, and the output that the adapter must give for it."""
 
     given: Vector32
     expected: Vector32
 
 
 class Parts(NamedTuple):
-    """What a file holds; whether it keeps its promise is for the reader to try."""
+    """The content of an adapter file; the golden vector is not checked yet."""
 
     encoder: str
     dim: int
@@ -55,7 +56,7 @@ class Parts(NamedTuple):
 
 
 def to_bytes(parts: Parts) -> bytes:
-    """Write an adapter; equal adapters give equal bytes."""
+    """Serialise an adapter; equal adapters give equal bytes."""
     tensors: dict[str, Matrix] = {_GOLDEN_IN: parts.golden.given, _GOLDEN_OUT: parts.golden.expected}
     entries = []
     for position, step in enumerate(parts.steps):
@@ -69,12 +70,12 @@ def to_bytes(parts: Parts) -> bytes:
 
 
 def from_bytes(blob: bytes) -> Parts:
-    """Read an adapter and check everything but what it does.
+    """Read an adapter and check everything except its golden vector.
 
     Raises
     ------
     AdapterCorrupt
-        Size, layout, shapes or numbers are wrong, or something in it belongs to nothing.
+        Size, layout, shapes or numbers are wrong, or a tensor is unused.
     """
     try:
         values, tensors = unpack(blob, what="an adapter", max_bytes=MAX_ADAPTER_BYTES)
@@ -83,12 +84,12 @@ def from_bytes(blob: bytes) -> Parts:
         raise AdapterCorrupt(f"not an adapter file ({FORMAT}): {str(error)[:200]}") from error
     names = [_GOLDEN_IN, _GOLDEN_OUT, *(key for entry in manifest.steps for key in entry.tensors.values())]
     if missing := [name for name in names if name not in tensors]:
-        raise AdapterCorrupt(f"the adapter has no tensor {missing[0]!r}")
+        raise AdapterCorrupt(f"the adapter file lacks tensor {missing[0]!r}")
     if surplus := set(tensors) - set(names):
-        raise AdapterCorrupt(f"the adapter holds tensors that nothing uses: {sorted(surplus)}")
+        raise AdapterCorrupt(f"the adapter file has unused tensors: {sorted(surplus)}")
     golden = GoldenVector(tensors[_GOLDEN_IN], tensors[_GOLDEN_OUT])
     if {vector.shape for vector in golden} != {(manifest.dim,)}:
-        raise AdapterCorrupt(f"the golden vector of the adapter does not have {manifest.dim} numbers")
+        raise AdapterCorrupt(f"the golden vector of the adapter does not have dimension {manifest.dim}")
     return Parts(manifest.encoder, manifest.dim, _steps(manifest.steps, tensors), manifest.report, golden)
 
 
@@ -100,7 +101,7 @@ def _steps(entries: Sequence[_StepEntry], tensors: Mapping[str, Matrix]) -> tupl
 
 
 def golden_input(dim: int) -> Vector32:
-    """Return the vector that every adapter of a dimension keeps the answer to, shape (dim,), float32."""
+    """Return the golden input of a dimension: a fixed unit vector of shape (dim,), float32."""
     # Any fixed direction would do; this one touches every coordinate and needs no random generator.
     x = np.cos(np.arange(1, dim + 1, dtype=np.float64) ** 2)
     golden: Vector32 = (x / np.sqrt(x @ x)).astype(np.float32)

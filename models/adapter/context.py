@@ -1,27 +1,27 @@
-"""What is known about one text besides its vector, and the hyper-parameters that follow from it.
+"""What is known about a text besides its vector, and the hyper-parameters chosen from it.
 
-``choose`` is pure: the same message under the same adapter gives the same numbers, each with its reason. What
-a message overrides it gets, and its vector has another ``space``.
+``choose`` is pure: the same message and adapter give the same numbers, each with its reason. Overrides in a message
+always apply, and give its vector another ``space``.
 """
 
 import dataclasses
 from typing import Final
 
-#: Texts behind a language's prototype at which its tag counts half.
+#: Number of texts behind a prototype at which a tag counts half.
 SHRINKAGE_TEXTS: Final = 20.0
-#: Bounds of a message's own temperature: below, the attention is one-hot; above, it is uniform.
+#: Bounds of a temperature override: below them attention is one-hot, above them uniform.
 MIN_TEMPERATURE: Final = 0.001
 MAX_TEMPERATURE: Final = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
-    """What a message says.
+    """What a message says about its text.
 
     Parameters
     ----------
     language : str, optional
-        Tag of the text's language; evidence, not a command: see ``PrototypeAttention``.
+        Tag of the text's language. It is evidence, not an order: see ``PrototypeAttention``.
     strength, shrinkage, temperature : float, optional
         Overrides of the hyper-parameters.
     """
@@ -33,27 +33,27 @@ class Context:
 
     @property
     def overrides(self) -> dict[str, float]:
-        """What the message fixes, by name: part of the name of its space."""
+        """The hyper-parameters that the message sets, by name; part of its ``space``."""
         named = {"strength": self.strength, "shrinkage": self.shrinkage, "temperature": self.temperature}
         return {name: float(value) for name, value in named.items() if value is not None}
 
 
-#: Nothing is known.
+#: Nothing is known about the text.
 NEUTRAL: Final = Context()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnownLanguage:
-    """What an adapter knows about the language that a message names.
+    """What an adapter knows about the language of a message.
 
     Parameters
     ----------
     language : str, optional
-        The adapter's own name of it; None where it does not know it, or none is named.
+        The adapter's key for it; None if the adapter does not know it, or the message has no tag.
     n_texts : int
-        Texts behind its prototype.
+        Number of texts behind its prototype.
     temperature : float
-        Temperature of attention that the adapter was fitted with.
+        Attention temperature that the adapter was fitted with.
     """
 
     language: str | None = None
@@ -63,7 +63,7 @@ class KnownLanguage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HyperParameter:
-    """One hyper-parameter and why it has its value."""
+    """A hyper-parameter and the reason for its value."""
 
     value: float
     reason: str
@@ -71,14 +71,14 @@ class HyperParameter:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HyperParameters:
-    """What is applied to one text.
+    """The hyper-parameters of one text.
 
     Parameters
     ----------
     strength : HyperParameter
         From 0 (as encoded) to 1 (the whole adapter).
     shrinkage : HyperParameter
-        From 0 (the tag counts for nothing) to 1 (its whole evidence).
+        From 0 (the tag is ignored) to 1 (its evidence counts in full).
     temperature : HyperParameter
         Divides similarities before the softmax over prototypes.
     """
@@ -94,24 +94,29 @@ def choose(context: Context, known: KnownLanguage) -> HyperParameters:
     Parameters
     ----------
     context : Context
-        What the message says.
+        What the message says about its text.
     known : KnownLanguage
-        What the adapter knows about the language that it names.
+        What the adapter knows about the text's language.
 
     Returns
     -------
     HyperParameters
-        The message's overrides; else strength 1, the adapter's temperature, and the shrinkage
-        ``n / (n + 20)`` of a prototype that n texts are behind.
+        The message's overrides; otherwise strength 1, the adapter's temperature, and shrinkage ``n / (n + 20)``
+        for a prototype built from n texts.
+
+    Examples
+    --------
+    >>> choose(Context(language="de"), KnownLanguage("de-Latn", n_texts=60)).shrinkage
+    HyperParameter(value=0.75, reason='the prototype of de-Latn is built from 60 texts')
     """
-    own = "the message asks for it"
+    own = "set by the message"
     strength = (
         HyperParameter(1.0, "the whole adapter")
         if context.strength is None
         else HyperParameter(context.strength, own)
     )
     temperature = (
-        HyperParameter(known.temperature, "as the adapter was fitted")
+        HyperParameter(known.temperature, "the adapter's own temperature")
         if context.temperature is None
         else HyperParameter(context.temperature, own)
     )
@@ -124,6 +129,6 @@ def choose(context: Context, known: KnownLanguage) -> HyperParameters:
     else:
         value = known.n_texts / (known.n_texts + SHRINKAGE_TEXTS)
         shrinkage = HyperParameter(
-            value, f"{known.n_texts} texts are behind the prototype of {known.language}"
+            value, f"the prototype of {known.language} is built from {known.n_texts} texts"
         )
     return HyperParameters(strength=strength, shrinkage=shrinkage, temperature=temperature)

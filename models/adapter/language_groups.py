@@ -1,4 +1,4 @@
-"""Which languages are related, by the language groups of the Unicode CLDR: whom a new language may borrow from."""
+"""Related languages, by the language groups of the Unicode CLDR: a new language may borrow from its relatives."""
 
 import functools
 import importlib.resources
@@ -8,33 +8,38 @@ from typing import Final
 
 from alignstream.models.adapter.languages import language_key
 
-#: A group with fewer other languages than this says too little; its parent is asked.
+#: A group with fewer other languages says too little; its parent group is used instead.
 MIN_RELATIVES: Final = 2
 
-#: CLDR's group of all languages: being in it relates nobody.
+#: CLDR's group of all languages, which relates none of them.
 _ALL: Final = "mul"
 
 
 @functools.cache
 def _parents() -> dict[str, str]:
-    """Return the group that each language or group stands in."""
+    """Return the parent group of each language and group."""
     folder = importlib.resources.files("alignstream.models.adapter") / "packaged"
     groups = json.loads((folder / "language-groups.json").read_text(encoding="utf-8"))["groups"]
     return {member: group for group, members in sorted(groups.items()) for member in members.split()}
 
 
 def ancestry(language: str) -> list[str]:
-    """Return the groups of a language from the nearest to the widest, as ISO 639-5 codes.
+    """Return the groups of a language from the narrowest to the widest, as ISO 639-5 codes.
 
     Parameters
     ----------
     language : str
-        A tag in any naming.
+        A tag in any naming scheme.
 
     Returns
     -------
     list of str
-        Empty for a malformed tag and for a language that stands alone.
+        Empty for a malformed tag and for a language without a group.
+
+    Examples
+    --------
+    >>> ancestry("nl")
+    ['gmw', 'gem', 'ine']
     """
     key = language_key(language)
     if key is None:
@@ -48,21 +53,26 @@ def ancestry(language: str) -> list[str]:
 
 
 def relatives(language: str, keys: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the nearest group of a language that has others among ``keys``, and these others.
+    """Find the narrowest group of a language that has other members among ``keys``.
 
     Parameters
     ----------
     language : str
-        A tag in any naming.
+        A tag in any naming scheme.
     keys : sequence of str
         Language keys to choose from, such as those of a bank.
 
     Returns
     -------
     group : str or None
-        ISO 639-5 code; None where no related language is known.
+        ISO 639-5 code; None if too few keys are related.
     relatives : list of str
-        At least two, in the order of ``keys``; the language itself is not among them.
+        Its members among ``keys``, at least two and in their order, without the language itself; else empty.
+
+    Examples
+    --------
+    >>> relatives("nl", ["de-Latn", "fr-Latn", "en-Latn"])
+    ('gmw', ['de-Latn', 'en-Latn'])
     """
     own = language_key(language)
     for group in ancestry(language):

@@ -1,8 +1,8 @@
-"""One name for a language, whatever the naming scheme: BCP-47, ISO 639-3, FLORES-200 or CLDR.
+"""One key per language, whatever the naming scheme: BCP-47, ISO 639-3, FLORES-200 or CLDR.
 
-A language is known here by its subtag and its script, ``pt-Latn``: regions share it (``pt-BR``, ``pt_PT``), so
-do the codes of one language (``por``, ``por_Latn``) and the main individual language of a macrolanguage (``arb``
-and ``ar``, ``swh`` and ``sw``). Scripts do not: an encoder places ``sr-Cyrl`` and ``sr-Latn`` apart.
+A key is the language subtag and the script, such as ``pt-Latn``. Regions share a key (``pt-BR``, ``pt_PT``), and so
+do the codes of one language (``por``, ``por_Latn``) and a macrolanguage and its main language (``ar`` and ``arb``,
+``sw`` and ``swh``). Scripts do not: an encoder places ``sr-Cyrl`` and ``sr-Latn`` apart.
 """
 
 import functools
@@ -13,13 +13,13 @@ from typing import Final
 import langcodes
 from langcodes.tag_parser import LanguageTagError
 
-#: Tags remembered; a tag is at most a few dozen bytes.
+#: Tags cached; a tag takes a few dozen bytes at most.
 _REMEMBERED: Final = 4096
-#: The tags that say nothing about the language: undetermined, multiple, uncoded, no linguistic content.
+#: Tags that name no language: undetermined, multiple, uncoded, no linguistic content.
 _NO_LANGUAGE: Final = frozenset({"und", "mul", "mis", "zxx"})
 #: Korean is written in Hangul with or without Han: one script to an encoder.
 _SCRIPT_ALIASES: Final = {"Kore": "Hang"}
-#: CLDR's distance up to which a language stands in for another: Norwegian for Bokmål (1), Dari for Persian (4).
+#: Largest CLDR distance at which one language stands in for another: Norwegian for Bokmål (1), Dari for Persian (4).
 MAX_DISTANCE: Final = 4
 
 
@@ -30,16 +30,21 @@ def language_key(tag: str) -> str | None:
     Parameters
     ----------
     tag : str
-        A BCP-47, ISO 639-3, FLORES-200 or CLDR code. Case does not matter, ``_`` counts as ``-``.
+        A BCP-47, ISO 639-3, FLORES-200 or CLDR code. Case does not matter, and ``_`` counts as ``-``.
 
     Returns
     -------
     str or None
-        None where the tag is malformed or names no language.
+        None if the tag is malformed or names no language.
 
     Notes
     -----
-    Likely scripts and macrolanguages are those of CLDR, by the ``langcodes`` library. Pure.
+    Likely scripts and macrolanguages come from CLDR, through the ``langcodes`` library. Pure.
+
+    Examples
+    --------
+    >>> [language_key(tag) for tag in ("pt_BR", "swh", "zh-TW", "und")]
+    ['pt-Latn', 'sw-Latn', 'zh-Hant', None]
     """
     try:
         language = langcodes.Language.get(tag, normalize=True).prefer_macrolanguage()
@@ -52,15 +57,26 @@ def language_key(tag: str) -> str | None:
 
 
 def same_language(one: str, other: str) -> bool:
-    """Tell whether two tags stand for one language and script, such as ``yo`` and ``yor_Latn``.
+    """Tell whether two tags stand for the same language and script, such as ``yo`` and ``yor_Latn``.
 
-    Tags that name no language are compared as they are.
+    Tags that name no language are compared as strings.
+
+    Examples
+    --------
+    >>> same_language("yo", "yor_Latn"), same_language("sr-Cyrl", "sr-Latn")
+    (True, False)
     """
     return (language_key(one) or one) == (language_key(other) or other)
 
 
 def variety_key(tag: str) -> str:
-    """Return a name that tells regions and dialects apart, ``pt-Latn-br``; a tag that names no language as it is."""
+    """Return a key that keeps region and dialect; a tag that names no language stays unchanged.
+
+    Examples
+    --------
+    >>> variety_key("pt_BR"), variety_key("?")
+    ('pt-Latn-br', '?')
+    """
     key = language_key(tag)
     if key is None:
         return tag
@@ -70,34 +86,40 @@ def variety_key(tag: str) -> str:
 
 @functools.lru_cache(maxsize=_REMEMBERED)
 def is_known_tag(tag: str) -> bool:
-    """Tell whether the first subtag of a tag is a language of the registry, or one for private use.
+    """Tell whether a tag starts with a registered or private-use language subtag.
 
     Parameters
     ----------
     tag : str
-        As for ``language_key``.
+        As in ``language_key``.
 
     Returns
     -------
     bool
-        True for ``de-muc`` and ``es_LA``, as later subtags need not be registered; for ``qaa`` to ``qtz`` and for
-        ``x-`` with a name; and for old tags that are registered whole, such as ``i-klingon``.
+        Also True for ``de-muc`` and ``es_LA``, since later subtags need not be registered; for ``qaa`` to ``qtz`` and
+        names that start with ``x-``; and for old tags that are registered as a whole, such as ``i-klingon``.
 
     Notes
     -----
-    The registry is IANA's, as the ``langcodes`` library knows it. Pure.
+    The registry is IANA's, as shipped with the ``langcodes`` library. Pure.
     """
     first = re.split("[-_]", tag, maxsplit=1)[0]
     return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)
 
 
 class LanguageTable:
-    """Positions of languages by their keys, with the fallbacks of tags that are not among them.
+    """Positions of languages by key, with fallbacks for tags of other languages.
 
     Parameters
     ----------
     keys : sequence of str
-        As ``language_key`` gives them, each once.
+        From ``language_key``, each once.
+
+    Examples
+    --------
+    >>> table = LanguageTable(["nb-Latn", "fa-Arab"])
+    >>> table.find("no"), table.find("prs"), table.find("ja")
+    (0, 1, None)
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -106,18 +128,18 @@ class LanguageTable:
         self.find = functools.lru_cache(maxsize=_REMEMBERED)(self._find)
 
     def _find(self, tag: str | None) -> int | None:
-        """Return the position of a tag's language, or of the one that CLDR says stands in for it.
+        """Return the position of a tag's language, or of the language that stands in for it by CLDR.
 
         Returns
         -------
         int or None
-            None without a tag, for a malformed one, and where no language is near enough.
+            None without a tag, for a malformed tag, and if no language is near enough.
         """
         key = language_key(tag) if tag else None
         if key is None:
             return None
         position = self._positions.get(key)
-        # Looking for a stand-in takes milliseconds; a tag that no registry knows has none.
+        # Looking for a stand-in takes milliseconds, and an unregistered tag has none.
         if position is None and langcodes.tag_is_valid(key):
             best, _ = langcodes.closest_match(key, self.keys, max_distance=MAX_DISTANCE)
             position = self._positions.get(best)

@@ -1,4 +1,4 @@
-"""The adapters that the package ships, one for each encoder it knows."""
+"""The adapters shipped with the package, one per supported encoder."""
 
 import importlib.resources
 
@@ -7,7 +7,7 @@ from alignstream.models.errors import AdapterMismatch
 
 
 def packaged_adapter(encoder: str) -> Adapter | None:
-    """Return the shipped adapter of an encoder, verified, or None where there is none.
+    """Return the shipped adapter of an encoder, verified; None if there is none.
 
     Parameters
     ----------

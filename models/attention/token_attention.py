@@ -1,9 +1,9 @@
-"""Attention between the tokens of two texts: a score of how alike they are, and what stands for what.
+"""Attention between the tokens of two texts: how similar the texts are, and which tokens correspond.
 
-``S`` holds the cosines of centred token vectors and ``A = softmax_rows(S / τ) ∘ softmax_columns(S / τ)``. The score
-is the F of BERTScore (Zhang et al. 2020) on S; links are where two tokens are each other's nearest (SimAlign,
-Jalili Sabet et al. 2020), and their confidence is A: what both directions agree on (awesome-align, Dou and
-Neubig 2021, multiplies them alike). Pure: numpy alone, float64.
+``S`` holds the cosines of centred token vectors, and ``A = softmax_rows(S / τ) ∘ softmax_columns(S / τ)``. The score is
+the F score of BERTScore (Zhang et al. 2020) on S. Two tokens are linked if each is the other's nearest (SimAlign,
+Jalili Sabet et al. 2020). The confidence of a link is A, which is high where both directions agree (awesome-align, Dou
+and Neubig 2021, multiplies them too). Pure numpy, in float64.
 """
 
 import dataclasses
@@ -15,23 +15,23 @@ import numpy as np
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.arrays import AnyMatrix, Matrix64, Vector64
 
-#: τ: cosines of centred tokens differ by tenths, so a lead of 0.1 is a factor of 7. Not tuned.
+#: τ: cosines of centred tokens differ by tenths; a lead of 0.1 becomes a factor of 7. Not tuned.
 TEMPERATURE: Final = 0.05
-#: A: two tokens that attend to each other by less are not linked. Tokens of unrelated texts stay mostly below.
+#: Two tokens with less mutual attention A are not linked. Tokens of unrelated texts mostly stay below it.
 MIN_CONFIDENCE: Final = 0.1
-#: Tokens of both texts at which half of their own mean is subtracted; see ``own_centre``. Not tuned.
+#: Number of tokens in both texts at which half of their own mean is subtracted; see ``own_centre``. Not tuned.
 HALF_CENTRED_TOKENS: Final = 10.0
 _MIN_NORM: Final = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Link:
-    """Two tokens (or words) that stand for each other, by their positions from 0.
+    """Two corresponding tokens (or words), by position from 0.
 
     Parameters
     ----------
     a, b : int
-        Position in either text.
+        Position in the first and in the second text.
     confidence : float
         From 0 to 1: their attention A.
     similarity : float
@@ -46,20 +46,20 @@ class Link:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenAttention:
-    """What the tokens of two texts say of each other.
+    """The attention between the tokens of two texts.
 
     Parameters
     ----------
     similarities : ndarray of shape (n_a, n_b), float64
         S: centred cosines.
     weights : ndarray of shape (n_a, n_b), float64
-        A: from 0 to 1; no row and no column sums to more than 1.
+        A: from 0 to 1; no row or column sums to more than 1.
     precision, recall : float
-        Means of the largest similarity of each token of the first, and of the second text.
+        Mean of each token's largest similarity, over the first and over the second text.
     score : float
-        From -1 to 1: ``2PR / (P + R)``; where one of them is not positive, the smaller one. Equal texts have 1.
+        From -1 to 1: ``2PR / (P + R)``, or the smaller of the two if either is not positive. Equal texts score 1.
     links : tuple of Link
-        In the order of the first text; each token at most once.
+        In the order of the first text; each token occurs at most once.
     unaligned_a, unaligned_b : tuple of int
         Positions of the tokens without a link.
     """
@@ -88,28 +88,34 @@ def attend(
     Parameters
     ----------
     X, Y : ndarray of shape (n_tokens, dim)
-        Token vectors of either text, of any length; not changed.
+        Token vectors of the two texts, of any length; not changed.
     centre_a, centre_b : ndarray of shape (dim,), optional
-        Subtracted from X and from Y: means of tokens of their languages, see ``language_centres``. Default of
-        each: ``own_centre(X, Y)``.
+        Subtracted from X and from Y: the token means of their languages, see ``language_centres``. Each defaults to
+        ``own_centre(X, Y)``.
     temperature : float
         τ > 0.
     min_confidence : float
-        From 0 to 1: a pair with less attention is no link.
+        From 0 to 1: tokens with less attention are not linked.
 
     Raises
     ------
     ValueError
-        A text has no token, shapes do not fit, a number is not finite, or a parameter is out of range.
+        A text has no tokens, shapes do not match, a number is not finite, or a parameter is out of range.
 
     Notes
     -----
-    O(n_a · n_b · dim). Exchanging the texts transposes everything. A token of which centring leaves nothing
-    keeps its direction.
+    O(n_a · n_b · dim). Swapping the texts transposes everything. A token that centring reduces to nothing keeps its
+    direction.
+
+    Examples
+    --------
+    >>> words = np.eye(3)
+    >>> [(link.a, link.b) for link in attend(words, words[[2, 0, 1]]).links]
+    [(0, 1), (1, 2), (2, 0)]
     """
     if not (np.isfinite(temperature) and temperature > 0.0 and 0.0 <= min_confidence <= 1.0):
         raise ValueError(
-            f"temperature {temperature!r} or least confidence {min_confidence!r} is out of range"
+            f"temperature must be above 0 and min_confidence from 0 to 1, not {temperature!r} and {min_confidence!r}"
         )
     U, V = _checked("first", X), _checked("second", Y)
     own = own_centre(U, V)
@@ -142,16 +148,24 @@ def attend(
 
 
 def f_score(precision: float, recall: float) -> float:
-    """Return ``2PR / (P + R)``; where one of them is not positive, the smaller: continuous, and never above both."""
+    """Return ``2PR / (P + R)``, or the smaller of the two if either is not positive.
+
+    Continuous, and always between the two.
+
+    Examples
+    --------
+    >>> f_score(0.5, 0.5), f_score(0.5, -0.25)
+    (0.5, -0.25)
+    """
     least = min(precision, recall)
     return 2.0 * precision * recall / (precision + recall) if least > 0.0 else least
 
 
 def own_centre(X: AnyMatrix, Y: AnyMatrix) -> Vector64:
-    """Return the mean of the tokens of two texts, shrunk to nothing where they are few: ``mean · n / (n + 10)``.
+    """Return the mean of the tokens of two texts, shrunk toward 0 if they are few: ``mean · n / (n + 10)``.
 
-    The whole mean of two single tokens lies between them: without shrinkage their cosine is -1, whatever they are.
-    Scores therefore depend on the number of tokens; with ``language_centres`` they do not.
+    The mean of two single tokens lies between them: without shrinkage, their cosine would always be -1. Scores
+    therefore depend on the number of tokens; with ``language_centres`` they do not.
     """
     n = len(X) + len(Y)
     total: Vector64 = X.sum(axis=0, dtype=np.float64) + Y.sum(axis=0, dtype=np.float64)
@@ -165,25 +179,25 @@ def language_centres(
     language_a: str | None = None,
     language_b: str | None = None,
 ) -> tuple[Vector64, Vector64] | None:
-    """Return where the tokens of two texts lie on average by what an adapter knows of their languages.
+    """Return the expected token means of two texts, from what an adapter knows about their languages.
 
     Parameters
     ----------
     adapter : Adapter
-        Its first step counts: the means of sentence vectors that it subtracts.
+        Only its first step counts: the means of sentence vectors that it subtracts.
     X, Y : ndarray of shape (n_tokens, dim)
-        Token vectors: a mean is scaled to their mean length.
+        Token vectors; each mean is scaled to their mean length.
     language_a, language_b : str, optional
         Tags. Unless the adapter knows both, both texts get the mean of all its languages.
 
     Returns
     -------
     two ndarrays of shape (dim,), or None
-        None for an adapter that starts with no means.
+        None if the adapter does not start with means.
 
     Notes
     -----
-    For encoders with mean pooling, whose sentence vectors are means of their tokens.
+    For encoders with mean pooling, whose sentence vectors are the means of their token vectors.
     """
     first = adapter.steps[0].language_means if adapter.steps else None
     if first is None:
@@ -208,11 +222,13 @@ def _checked(which: str, X: AnyMatrix) -> Matrix64:
 
 def _directions(X: Matrix64, centre: Vector64) -> Matrix64:
     if centre.shape != X.shape[1:] or not np.isfinite(centre).all():
-        raise ValueError(f"a centre of shape {centre.shape} does not fit tokens of shape {X.shape}")
+        raise ValueError(
+            f"a centre of shape {centre.shape} is not finite, or does not match tokens of shape {X.shape}"
+        )
     left = X - centre
     norms = np.linalg.norm(left, axis=1, keepdims=True)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    # Nothing is left of a token that is the centre but what rounding leaves.
+    # A token at the centre leaves nothing but rounding errors.
     gone = norms <= _MIN_NORM * np.maximum(lengths, _MIN_NORM)
     kept = np.where(gone, X, left)
     directions: Matrix64 = kept / np.maximum(np.where(gone, lengths, norms), _MIN_NORM)
@@ -231,12 +247,17 @@ Span = tuple[int, int]
 
 
 def owners(spans: Sequence[Span], words: Sequence[Span]) -> list[int | None]:
-    """Return the word that each token shares most characters with; None for a token of no word.
+    """Return the word that each token shares most characters with; None for a token outside all words.
 
     Parameters
     ----------
     spans, words : sequence of (int, int)
-        Characters of tokens and of words: start, and end excluded.
+        Characters of the tokens and of the words: start, and end (exclusive).
+
+    Examples
+    --------
+    >>> owners([(0, 2), (2, 5), (6, 7)], words=[(0, 5)])
+    [0, 0, None]
     """
     owned_by: list[int | None] = []
     for start, end in spans:
@@ -253,22 +274,22 @@ def word_links(
     words_a: Sequence[Span],
     words_b: Sequence[Span],
 ) -> tuple[Link, ...]:
-    """Merge links of subwords into links of words: two words are linked where any of their tokens are.
+    """Merge links of subwords into links of words: two words are linked if any of their tokens are.
 
     Parameters
     ----------
     links : sequence of Link
-        Of tokens.
+        Links of tokens.
     spans_a, spans_b : sequence of (int, int)
-        Characters of the tokens of either text.
+        Characters of the tokens of each text.
     words_a, words_b : sequence of (int, int)
-        Characters of the words of either text: see ``words.word_spans``.
+        Characters of the words of each text: see ``words.word_spans``.
 
     Returns
     -------
     tuple of Link
-        Positions of words, in order, each pair once, with the figures of its most confident tokens. A word may
-        have several links.
+        Links of words, in order, each pair once, with the figures of its most confident tokens. A word may have
+        several links.
     """
     owner_a, owner_b = owners(spans_a, words_a), owners(spans_b, words_b)
     best: dict[Span, Link] = {}

@@ -1,9 +1,9 @@
-"""Where the words of a text are, by its characters alone: no dictionary, any script."""
+"""Word boundaries from characters alone: no dictionary, any script."""
 
 import unicodedata
 from typing import Final
 
-#: Scripts written without spaces between words: there each token stays a word of its own.
+#: Scripts written without spaces between words, in which every token stays a word of its own.
 _UNSPACED: Final = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x109F),  # Tibetan, Myanmar
@@ -20,25 +20,30 @@ _UNSPACED: Final = (
     (0xFF66, 0xFF9F),  # half-width Katakana
     (0x20000, 0x3FFFF),  # Han
 )
-#: Zero width non-joiner and joiner stand inside words of Persian and of the scripts of India.
+#: Zero-width non-joiner and joiner, which occur inside words of Persian and of Indian scripts.
 _JOINERS: Final = "\u200c\u200d"
 
 
 def word_spans(text: str, tokens: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """Merge tokens into words: those that meet inside a run of letters, digits and marks.
+    """Merge adjacent tokens into words within runs of letters, digits and marks.
 
     Parameters
     ----------
     text : str
-        The text whose characters the tokens stand for.
+        The text that the tokens come from.
     tokens : tuple of (int, int)
-        Characters of each token, in order: start, and end excluded.
+        Characters of each token, in order: start, and end (exclusive).
 
     Returns
     -------
     tuple of (int, int)
-        Characters of each word, in order. Signs are words of their own; so are the tokens of scripts that are
-        written without spaces, as characters do not say where their words end.
+        Characters of each word, in order. Punctuation and symbols are words of their own, and so are the tokens of
+        scripts without spaces, whose characters do not show where words end.
+
+    Examples
+    --------
+    >>> word_spans("unhappy, no", ((0, 2), (2, 7), (7, 8), (9, 11)))
+    ((0, 7), (7, 8), (9, 11))
     """
     words: list[tuple[int, int]] = []
     for start, end in tokens:
@@ -50,7 +55,7 @@ def word_spans(text: str, tokens: tuple[tuple[int, int], ...]) -> tuple[tuple[in
 
 
 def _joins(text: str, position: int) -> bool:
-    """Whether the characters before and at a position belong to one word."""
+    """Tell whether the characters before and at a position belong to one word."""
     before, after = text[position - 1], text[position]
     if unicodedata.category(after)[0] == "M":
         return True

@@ -1,1 +1,1 @@
-"""What must hold before something is published: one definition of each measure."""
+"""Checks before publishing, with one definition of each measure."""

@@ -1,8 +1,8 @@
-"""The gate: what has to hold before an adapter, or a language of one, is published.
+"""The gate: what must hold before an adapter, or one of its languages, is published.
 
-Judged on what was not fitted on. With many held-out pairs the worst plausible case counts; with few, such a
-bound could never pass, so they are judged by margins, each with a map fitted without it, and only what is
-significantly worse is refused. Meaning within a language is guarded in any case.
+It judges on data that was not used for fitting. With many held-out pairs, the lower confidence bound of accuracy
+counts. Few pairs could never pass such a bound: they are judged by margins, each with a map fitted without that pair,
+and only a significantly worse candidate is refused. Meaning within a language is always guarded.
 """
 
 import dataclasses
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.errors import AdapterError
 
-#: Held-out pairs from which on accuracy is judged, not margins.
+#: With at least this many held-out pairs, accuracy is judged instead of margins.
 MANY_PAIRS: Final = 200
-#: Points of accuracy that the 95 % lower bound may fall.
+#: Points of accuracy by which the 95 % lower bound may fall.
 MAX_LOSS_POINTS: Final = 0.5
-#: Points that Spearman's correlation with people's judgements may fall, within a language.
+#: Points by which Spearman's correlation with human judgements may fall within a language.
 MAX_SIMILARITY_LOSS: Final = 0.5
 #: Share of the ten nearest neighbours within a language that must stay.
 MIN_NEIGHBOURS_KEPT: Final = 0.6
-#: Neighbours among the distractors that a margin is taken against.
+#: Nearest distractors that a margin is measured against.
 N_DISTRACTORS: Final = 10
-#: Standard errors from which on pairs count as translations, and the pairs that it takes to tell.
+#: Standard errors from which pairs count as translations, and how many pairs it takes to tell.
 MIN_TRANSLATION_SCORE: Final = 3.0
 MIN_TRANSLATION_PAIRS: Final = 8
 DRAWS: Final = 2000
@@ -34,17 +34,17 @@ _LEVEL: Final = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a check says of one candidate.
+    """What a check says about one candidate.
 
     Parameters
     ----------
     is_accepted : bool
     reason : str
-        In a sentence, with its figures.
+        One sentence with the figures.
     change : float
-        The mean change: points of accuracy, or of margin times 100.
+        The mean change, in points of accuracy or in margin times 100; for ``judge_meaning``, the share kept.
     low, high : float
-        Its 95 % bootstrap interval.
+        Its 95 % bootstrap interval; for ``judge_meaning``, the share kept.
     """
 
     is_accepted: bool
@@ -60,7 +60,7 @@ def judge_many(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int
     Parameters
     ----------
     before, after : ndarray of shape (n,), bool
-        Whether each held-out text finds its translation without and with the candidate.
+        Whether each held-out text finds its translation, without and with the candidate.
 
     Returns
     -------
@@ -68,7 +68,10 @@ def judge_many(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int
         Accepted if the 95 % lower bound of the change is at least -0.5 points.
     """
     if before.shape != after.shape or len(before) < MANY_PAIRS:
-        raise AdapterError(f"at least {MANY_PAIRS} pairs are needed, judged twice, not {len(before)}")
+        raise AdapterError(
+            f"judging accuracy needs at least {MANY_PAIRS} pairs, the same before and after, "
+            f"not {len(before)} and {len(after)}"
+        )
     change, low, high = _interval(100.0 * (after.astype(np.float64) - before.astype(np.float64)), seed)
     is_accepted = low >= -MAX_LOSS_POINTS
     return Verdict(
@@ -80,7 +83,7 @@ def judge_many(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int
 
 
 def judge_few(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
-    """Judge margins of a few pairs; a map that is fitted to pairs must be fitted without the one it is judged on.
+    """Judge the margins of a few pairs, each mapped by a matrix fitted without it.
 
     Parameters
     ----------
@@ -91,42 +94,47 @@ def judge_few(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
     -------
     Verdict
         Refused only if the 95 % upper bound of the change is negative.
+
+    Examples
+    --------
+    >>> judge_few(np.array([0.2, 0.3, 0.4]), np.array([0.1, 0.2, 0.3])).is_accepted
+    False
     """
     if before.shape != after.shape or len(before) == 0:
-        raise AdapterError("margins of the same pairs are needed, at least of one")
+        raise AdapterError("judging margins needs at least one pair, the same before and after")
     change, low, high = _interval(100.0 * (after - before), seed)
     return Verdict(
         high >= 0.0,
-        f"margins of {len(before)} pairs change by {change:+.2f} (95 %: {low:+.2f} to {high:+.2f}); only what is "
-        "significantly worse is refused",
+        f"margins of {len(before)} pairs change by {change:+.2f} (95 %: {low:+.2f} to {high:+.2f}); refused "
+        "only if significantly worse",
         change, low, high,
     )  # fmt: skip
 
 
 def judge_found(before: Array64, after: Array64, *, seed: int = 0) -> Verdict:
-    """Judge what pairs find, however few they are; each must be mapped by a matrix that was fitted without it.
+    """Judge how well pairs find each other, however few they are, each mapped by a matrix fitted without it.
 
-    A map that draws a language toward another makes all cosines larger and all margins smaller, of what is found anyway
-    most of all: margins speak against maps with which more is found.
+    A map that draws one language toward another raises all cosines and lowers all margins, most of all those of pairs
+    that are found anyway. Margins would therefore refuse maps that find more.
 
     Parameters
     ----------
     before, after : ndarray of shape (n,), float64
-        What each pair finds without and with the candidate, as a share of what is looked up, from 0 to 1.
+        Share of each pair's look-ups that succeed, without and with the candidate, from 0 to 1.
 
     Returns
     -------
     Verdict
-        Refused if the mean falls by more than ``MAX_LOSS_POINTS``, which of a few pairs is any loss, or if the 95 %
-        upper bound of the change is negative.
+        Refused if the mean falls by more than ``MAX_LOSS_POINTS``, which for a few pairs means any loss, or if the
+        95 % upper bound of the change is negative.
     """
     if before.shape != after.shape or len(before) == 0:
-        raise AdapterError("what the same pairs find is needed, at least of one")
+        raise AdapterError("judging retrieval needs at least one pair, the same before and after")
     change, low, high = _interval(100.0 * (after - before), seed)
     return Verdict(
         high >= 0.0 and change >= -MAX_LOSS_POINTS,
-        f"of {len(before)} held-out pairs {change:+.1f} points find each other (95 %: {low:+.1f} to {high:+.1f}); "
-        f"less than {-MAX_LOSS_POINTS:+.1f} is refused, and what is significantly worse",
+        f"retrieval of {len(before)} held-out pairs changes by {change:+.1f} points (95 %: {low:+.1f} to {high:+.1f}); "
+        f"refused below {-MAX_LOSS_POINTS:+.1f}, or if significantly worse",
         change, low, high,
     )  # fmt: skip
 
@@ -137,14 +145,20 @@ def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors, row by row translations.
+        Aligned unit vectors of translations, row by row.
     distractors : ndarray of shape (m, dim), float32
-        Aligned unit vectors of other texts in the language of Y: the same ones for every candidate.
+        Aligned unit vectors of other texts in the language of Y, the same for every candidate.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        The cosine with the translation less the mean cosine with the ten nearest distractors.
+        The cosine with the translation minus the mean cosine with the ten nearest distractors.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 0.0]], dtype=np.float32)
+    >>> margins(X, Y=X, distractors=np.array([[0.0, 1.0], [0.6, 0.8]], dtype=np.float32)).round(2)
+    array([0.7])
     """
     if len(distractors) == 0:
         raise AdapterError("margins need distractors: other texts in the target language")
@@ -156,19 +170,19 @@ def margins(X: Matrix, Y: Matrix, distractors: Matrix) -> Array64:
 
 
 def translation_score(X: Matrix, Y: Matrix) -> float:
-    """Say whether pairs translate each other at all.
+    """Measure whether pairs are translations at all.
 
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors, row by row pairs; at least 3.
+        Aligned unit vectors of pairs, row by row; at least 3.
 
     Returns
     -------
     float
-        By how many standard errors the cosine of a pair exceeds that with the row after it. Translations in
-        a language that the encoder hardly knows are still far above 3; texts that have nothing to do with
-        each other lie within 3 of zero.
+        By how many standard errors the cosine of a pair exceeds the cosine with the target of the row before it.
+        Translations score far above 3 even in a language that the encoder hardly knows; unrelated texts stay within 3
+        of zero.
     """
     X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
     differences = np.einsum("ij,ij->i", X64, Y64 - np.roll(Y64, 1, axis=0))
@@ -177,14 +191,14 @@ def translation_score(X: Matrix, Y: Matrix) -> float:
 
 
 def leave_one_out(n: int, fit_without: Callable[[int], Array64], X: Array64) -> Array64:
-    """Map every row by a matrix that was fitted without it.
+    """Map every row by a matrix fitted without it.
 
     Parameters
     ----------
     n : int
-        Rows.
+        Number of rows.
     fit_without : callable
-        Position to the matrix of shape (dim, dim) fitted to all other pairs.
+        Maps a position to the matrix of shape (dim, dim) fitted to all other pairs.
     X : ndarray of shape (n, dim)
 
     Returns
@@ -198,27 +212,33 @@ def leave_one_out(n: int, fit_without: Callable[[int], Array64], X: Array64) -> 
 
 
 def judge_meaning(kept: float, similarity_change: float | None = None) -> Verdict:
-    """Guard meaning within a language.
+    """Judge whether meaning within a language is preserved.
 
     Parameters
     ----------
     kept : float
         Share of the ten nearest neighbours within the language that stay, from 0 to 1.
     similarity_change : float, optional
-        Points by which Spearman's correlation with people's judgements changes, where there are any.
+        Points by which Spearman's correlation with human judgements changes, if there are any.
     """
     is_kept = kept >= MIN_NEIGHBOURS_KEPT
     is_similar = similarity_change is None or similarity_change >= -MAX_SIMILARITY_LOSS
     told = "" if similarity_change is None else f"; similarity changes by {similarity_change:+.2f} points"
     return Verdict(
         is_kept and is_similar,
-        f"{kept:.0%} of neighbours within the language stay, {MIN_NEIGHBOURS_KEPT:.0%} are needed{told}",
+        f"{kept:.0%} of neighbours within the language stay; {MIN_NEIGHBOURS_KEPT:.0%} are needed{told}",
         kept, kept, kept,
     )  # fmt: skip
 
 
 def holm(p_values: Array64) -> NDArray[np.bool_]:
-    """Return which of several tests are significant at 5 % together (Holm 1979)."""
+    """Return which of several tests are significant at 5 % after Holm's correction (Holm 1979).
+
+    Examples
+    --------
+    >>> holm(np.array([0.001, 0.04, 0.03]))
+    array([ True, False, False])
+    """
     order = np.argsort(p_values, kind="stable")
     significant = np.zeros(len(p_values), dtype=bool)
     for rank, position in enumerate(order):
@@ -229,7 +249,7 @@ def holm(p_values: Array64) -> NDArray[np.bool_]:
 
 
 def worse_p_value(before: NDArray[np.bool_], after: NDArray[np.bool_], *, seed: int = 0) -> float:
-    """Return how plausible it is that accuracy did not fall: the share of bootstrap draws where it did not."""
+    """Return the p-value of a fall in accuracy: the share of bootstrap draws without one."""
     differences = after.astype(np.float64) - before.astype(np.float64)
     draws = _draws(differences, seed)
     return float((np.count_nonzero(draws >= 0.0) + 1) / (len(draws) + 1))

@@ -1,4 +1,4 @@
-"""The encoder on disk: a folder that says what it is and is verified before a byte of it is parsed.
+"""The encoder on disk: a folder that describes itself, and whose files are verified before they are parsed.
 
 ::
 
@@ -6,7 +6,7 @@
     tokenizer.json   as the source model publishes it
     manifest.json    what the other two are (``Manifest``)
 
-Frozen layout: every file of the folder is named and checked here, and nothing else is read.
+The layout is fixed: every file of the folder is named and checked here, and nothing else is read.
 """
 
 import base64
@@ -28,9 +28,9 @@ MANIFEST: Final = "manifest.json"
 MODEL: Final = "model.onnx"
 TOKENIZER: Final = "tokenizer.json"
 FORMAT: Final = "alignstream.encoder/1"
-#: A manifest larger than this is not one of ours; read no further.
+#: A larger manifest is not one of ours, and is not read.
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-#: Between machines float32 arithmetic differs in the last bits; a wrong pooling or layer differs in the first.
+#: Between machines, float32 arithmetic differs in the last bits; a wrong pooling or layer differs in the first.
 GOLDEN_MIN_COSINE: Final = 0.9999
 GOLDEN_TEXTS: Final = ("The cat sits on the mat.", "Die Katze sitzt auf der Matte.", "猫坐在垫子上。")
 
@@ -38,25 +38,25 @@ Pooling = Literal["mean", "cls", "pooler"]
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """What one file must be."""
+    """The expected sha256 and size of a file."""
 
     sha256: str
     size_bytes: int
 
 
 class GoldenText(msgspec.Struct, frozen=True):
-    """A text and the vector that it must give: base64 of little-endian float32."""
+    """A text and its expected vector, in base64 of little-endian float32."""
 
     text: str
     vector: str
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an artifact is, where it came from, and what it must do.
+    """What an artifact is, where it comes from, and which vectors it must give.
 
-    ``layer`` counts transformer layers from 1; None is the last one. ``dense`` names the activation of a
-    dense layer after pooling (sentence-transformers models such as LaBSE have one), or is None.
-    ``parity`` is the report of the comparison with torch, where one was made.
+    ``layer`` counts transformer layers from 1; None is the last one. ``dense`` names the activation of the
+    dense layer after pooling that sentence-transformers models such as LaBSE have, or is None.
+    ``parity`` is the report of the comparison with torch, if there was one.
     """
 
     format: Literal["alignstream.encoder/1"]
@@ -90,9 +90,9 @@ def fingerprint(
     precision: str,
     max_tokens: int,
 ) -> str:
-    """Return the sha256 over what changes the space: never over the bytes of the graph.
+    """Return the sha256 over everything that changes the vector space, which the bytes of the graph do not.
 
-    Two graphs of the same weights (assembled here, exported there) are the same encoder.
+    Two graphs with the same weights, one assembled and one exported, are the same encoder.
     """
     parts = {
         "weights": weights_sha256,
@@ -108,7 +108,7 @@ def fingerprint(
 
 
 def weights_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Return one digest over named tensors: name, shape, then float32 bytes, in the order of the names.
+    """Return one sha256 over named tensors: name, shape, then float32 bytes, sorted by name.
 
     Parameters
     ----------
@@ -124,23 +124,29 @@ def weights_sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, read in pieces."""
+    """Return the sha256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def encode_vector(x: NDArray[np.float32]) -> str:
-    """Write a vector as base64 of little-endian float32."""
+    """Encode a vector as base64 of little-endian float32.
+
+    Examples
+    --------
+    >>> decode_vector(encode_vector(np.array([0.5, 2.0], dtype=np.float32)))
+    array([0.5, 2. ], dtype=float32)
+    """
     return base64.b64encode(np.ascontiguousarray(x, dtype="<f4").tobytes()).decode("ascii")
 
 
 def decode_vector(text: str) -> NDArray[np.float32]:
-    """Read a vector written by ``encode_vector``.
+    """Decode a vector written by ``encode_vector``.
 
     Raises
     ------
     ValueError
-        It is not base64, or not a whole number of float32.
+        The text is not base64, or not a whole number of float32 values.
     """
     return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)
 
@@ -152,7 +158,7 @@ def _plain_file(folder: Path, name: str) -> Path:
     except OSError as error:
         raise ArtifactIncomplete(
             f"encoder artifact {folder}: {name} is missing ({error.strerror}); "
-            "make the artifact again with 'alignstream export'"
+            "create it again with 'alignstream export'"
         ) from error
     if not stat.S_ISREG(mode):
         raise ArtifactIncomplete(
@@ -162,7 +168,7 @@ def _plain_file(folder: Path, name: str) -> Path:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a manifest, without looking at the files that it names.
+    """Read and check a manifest, without reading the files that it names.
 
     Raises
     ------
@@ -171,7 +177,7 @@ def read_manifest(folder: Path) -> Manifest:
     ArtifactCorrupt
         It is not a manifest of this format.
     ArtifactMismatch
-        Its fingerprint does not follow from its fields.
+        Its fingerprint does not match its fields.
     """
     path = _plain_file(folder, MANIFEST)
     if path.stat().st_size > MAX_MANIFEST_BYTES:
@@ -201,48 +207,50 @@ def read_manifest(folder: Path) -> Manifest:
     if expected != manifest.fingerprint:
         raise ArtifactMismatch(
             f"encoder artifact {folder}: the manifest was changed after the export: its fingerprint "
-            f"{manifest.fingerprint[:12]} does not follow from its layer ({manifest.layer}), pooling "
+            f"{manifest.fingerprint[:12]} does not match its layer ({manifest.layer}), pooling "
             f"({manifest.pooling}), prefix, weights and tokenizer; export the encoder again"
         )
     return manifest
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest, before anything parses it.
+    """Verify every file against the manifest, before anything parses it.
 
     Raises
     ------
     ArtifactIncomplete
-        A file is missing, or a link.
+        A file is missing, or is a link.
     ArtifactCorrupt
-        Size or sha256 differ.
+        A size or sha256 differs.
     """
     for name, entry in manifest.files.items():
         path = _plain_file(folder, name)
         size_bytes = path.stat().st_size
         if size_bytes != entry.size_bytes:
             raise ArtifactCorrupt(
-                f"encoder artifact {folder}: {name} has {size_bytes} bytes, its manifest says {entry.size_bytes}; "
+                f"encoder artifact {folder}: {name} has {size_bytes} bytes, but the manifest says {entry.size_bytes}; "
                 "it was replaced or cut short: export or copy it again"
             )
         if file_sha256(path) != entry.sha256:
             raise ArtifactCorrupt(
-                f"encoder artifact {folder}: the sha256 of {name} differs from its manifest; "
+                f"encoder artifact {folder}: the sha256 of {name} differs from the manifest; "
                 "it was changed or damaged: export or copy it again"
             )
 
 
 def golden_problems(manifest: Manifest, vectors: Iterable[NDArray[np.float32]]) -> list[str]:
-    """Compare vectors of the golden texts with the manifest's; say what differs."""
+    """Compare vectors of the golden texts with the manifest's, and describe the differences."""
     problems = []
     for golden, vector in zip(manifest.golden, vectors, strict=True):
         expected = decode_vector(golden.vector)
         if expected.shape != vector.shape:
-            problems.append(f"{golden.text!r} gives {vector.shape[0]} numbers instead of {expected.shape[0]}")
+            problems.append(
+                f"{golden.text!r} gives a vector of dimension {vector.shape[0]} instead of {expected.shape[0]}"
+            )
             continue
         cosine = float(expected.astype(np.float64) @ vector.astype(np.float64))
         if not cosine >= GOLDEN_MIN_COSINE:
-            problems.append(f"{golden.text!r} gives another vector (cosine {cosine:.4f})")
+            problems.append(f"{golden.text!r} gives a different vector (cosine {cosine:.4f})")
     return problems
 
 
@@ -252,9 +260,9 @@ def seal(folder: Path, **fields: Any) -> Manifest:  # noqa: ANN401 (fields of Ma
     Parameters
     ----------
     folder : Path
-        Where the two files are.
+        The folder of the two files.
     **fields
-        The fields of ``Manifest``, but ``format``, ``files`` and ``fingerprint``, which follow.
+        The fields of ``Manifest`` except ``format``, ``files`` and ``fingerprint``, which are computed.
     """
     files = {}
     for name in (MODEL, TOKENIZER):

@@ -1,4 +1,4 @@
-"""Which texts go through the graph together: sorted by length, within a budget of padded tokens."""
+"""Group texts into micro-batches for the graph: sorted by length, within a budget of padded tokens."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,14 +6,20 @@ from collections.abc import Iterator, Sequence
 def micro_batches(lengths: Sequence[int], *, max_batch_tokens: int) -> Iterator[list[int]]:
     """Group texts of similar length; yield the positions of each group.
 
-    Arrival order pads 1.5 times, padding to the longest 3.8 times as many tokens as sorting by length.
+    Sorting by length saves padding: groups in order of arrival hold 1.5 times as many tokens, and padding every text
+    to the longest 3.8 times.
 
     Parameters
     ----------
     lengths : sequence of int
-        Tokens of each text.
+        Number of tokens of each text.
     max_batch_tokens : int
-        Most padded tokens of a group (rows times the longest row). A text longer than that goes alone.
+        Most padded tokens in a group (rows times the longest row). A longer text goes alone.
+
+    Examples
+    --------
+    >>> list(micro_batches([5, 90, 6, 4], max_batch_tokens=20))
+    [[3, 0, 2], [1]]
     """
     group: list[int] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -21,26 +21,26 @@ from alignstream.models.errors import ArtifactCorrupt, ArtifactMismatch, Inferen
 
 SENTENCE: Final = "sentence_embedding"
 TOKEN: Final = "token_embeddings"  # noqa: S105 (the name of a graph output)
-#: A row whose length is further from 1 than this was not normalised.
+#: A row whose length differs from 1 by more was not normalised.
 MAX_NORM_ERROR: Final = 1e-3
 
 
 class OnnxEncoder:
-    """An artifact folder, loaded.
+    """An encoder loaded from an artifact folder.
 
-    Loading verifies names, sizes and sha256 before parsing, refuses external data, and compares the golden
+    Loading verifies names, sizes and sha256 before parsing, refuses external data, and checks the golden
     vectors. Vectors depend on the text alone, bit for bit: not on the batch, its order or its padding.
 
     Parameters
     ----------
     folder : Path
-        An artifact, as ``alignstream export`` writes it.
+        An artifact written by ``alignstream export``.
     threads : int
-        Threads of one run; 0 takes the cores that this process may use.
+        Threads per run of the graph; 0 uses all cores that this process may use.
     max_batch_tokens : int
-        Padded tokens of one run of the graph.
+        Most padded tokens per run of the graph.
     on_progress : callable
-        Called after every run of the graph: a long batch is not a stalled one.
+        Called after every run of the graph, so that a long batch is not mistaken for a stalled one.
 
     Raises
     ------
@@ -61,7 +61,7 @@ class OnnxEncoder:
         artifact.verify_files(folder, self.manifest)
         refuse_external_data(folder / artifact.MODEL)
         self._max_batch_tokens = max_batch_tokens
-        # Side by side: each takes most of a second of one core.
+        # In parallel: each takes most of a second on one core.
         with ThreadPoolExecutor(1) as executor:
             session = executor.submit(open_session, folder / artifact.MODEL, threads=threads)
             self._tokenizer = PlacingTokenizer(
@@ -79,16 +79,16 @@ class OnnxEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Name the space that the vectors live in."""
+        """Fingerprint of the encoder, which names its vector space."""
         return self.manifest.fingerprint
 
     @property
     def dim(self) -> int:
-        """Count the numbers of a vector."""
+        """Embedding dimension."""
         return self.manifest.dim
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, in order, cut at ``manifest.max_tokens``."""
+        """Tokenize texts in order, truncated at ``manifest.max_tokens``."""
         return self._tokenizer.encode(texts)
 
     def encode(self, tokens: Sequence[Tokens]) -> Matrix:
@@ -97,35 +97,37 @@ class OnnxEncoder:
         Returns
         -------
         ndarray of shape (n, dim), float32
-            Rows of length 1, in the order given.
+            Unit rows, in the given order.
 
         Raises
         ------
         InferenceError
-            The graph failed, or gave numbers that are not finite or not of length 1.
+            The graph failed, or returned a vector that is not finite or not of length 1.
         """
         X = np.empty((len(tokens), self.dim), dtype=np.float32)
         for group, output in self._run(tokens, SENTENCE):
             X[group] = output
         norms = np.linalg.norm(X, axis=1)
         if not np.all(np.abs(norms - 1.0) <= MAX_NORM_ERROR):  # also catches NaN
-            raise InferenceError("the encoder gave a vector that is not finite or not of length 1")
+            raise InferenceError("the encoder returned a vector that is not finite or not of length 1")
         return X
 
     def encode_tokens(self, texts: Sequence[str]) -> list[TokenVectors]:
-        """Return the tokens of texts with their vectors: the same bytes for a text in any batch.
+        """Return the tokens of texts with their vectors; a text gives the same bytes in any batch.
 
         Returns
         -------
         list of TokenVectors
-            Without special tokens and those of the prefix; vectors are not of length 1.
+            Without special tokens and those of the prefix; vectors are not normalised.
 
         Raises
         ------
+        TextNotUnicode
+            A text cannot be written in UTF-8.
         TextWithoutTokens
-            A text is empty or blank.
+            A text has no tokens; it is empty or blank, for example.
         InferenceError
-            The graph failed, or gave numbers that are not finite.
+            The graph failed, or returned numbers that are not finite.
         """
         placed = self._tokenizer.place(texts)
         vectors = [
@@ -133,11 +135,11 @@ class OnnxEncoder:
             for tokens, X in zip(placed, self.token_matrices([tokens.ids for tokens in placed]), strict=True)
         ]
         if not all(np.isfinite(tokens.vectors).all() for tokens in vectors):
-            raise InferenceError("the encoder gave a token vector that is not finite")
+            raise InferenceError("the encoder returned a token vector that is not finite")
         return vectors
 
     def token_matrices(self, tokens: Sequence[Tokens]) -> list[Matrix]:
-        """Return the vectors of every token: one (n_tokens, dim) float32 array a text, special tokens included."""
+        """Return all token vectors, special tokens included: one (n_tokens, dim) float32 array per text."""
         result: list[Matrix] = [np.empty((0, self.dim), dtype=np.float32)] * len(tokens)
         for group, output in self._run(tokens, TOKEN):
             for row, position in enumerate(group):
@@ -145,14 +147,14 @@ class OnnxEncoder:
         return result
 
     def encode_texts(self, texts: Sequence[str]) -> Matrix:
-        """Tokenize and encode: shape (n, dim), float32, rows of length 1."""
+        """Tokenize and encode texts: unit rows of shape (n, dim), float32."""
         return self.encode(self.tokenize(texts))
 
     def _run(self, tokens: Sequence[Tokens], output: str) -> Iterator[tuple[list[int], Matrix]]:
-        lengths = [len(item.input_ids) for item in tokens]
+        lengths = [len(text.input_ids) for text in tokens]
         for group in micro_batches(lengths, max_batch_tokens=self._max_batch_tokens):
             width = lengths[group[-1]]
-            # Padding is masked, so the id that stands there does not matter; 0 is valid in every vocabulary.
+            # Padding is masked, so its id does not matter; 0 is valid in every vocabulary.
             input_ids = np.zeros((len(group), width), dtype=np.int64)
             mask = np.zeros((len(group), width), dtype=np.int64)
             for row, position in enumerate(group):
@@ -170,7 +172,7 @@ class OnnxEncoder:
 
     def _check_golden(self, folder: Path) -> None:
         if not self.manifest.golden:
-            raise ArtifactMismatch(f"encoder artifact {folder}: the manifest holds no golden vector")
+            raise ArtifactMismatch(f"encoder artifact {folder}: the manifest has no golden vectors")
         try:
             vectors = self.encode_texts([golden.text for golden in self.manifest.golden])
             problems = artifact.golden_problems(self.manifest, vectors)
@@ -197,9 +199,9 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # Spinning threads take the cores from the broker and the event loop: half the throughput beside them.
+    # Spinning threads take cores from the broker and the event loop, which halves the throughput.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The arena keeps the largest batch it ever saw; lengths vary, so give memory back instead.
+    # A memory pattern is planned and kept for each input shape; lengths vary, so the plans would only use memory.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     try:
@@ -209,15 +211,15 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
 
 
 def refuse_external_data(path: Path) -> None:
-    """Refuse a graph any of whose tensors points at another file, wherever in the graph it stands.
+    """Refuse a graph if a tensor anywhere in it points to another file.
 
     Raises
     ------
     ArtifactCorrupt
-        The file is no ONNX graph, or has external data (path traversal: CVE-2024-27318, CVE-2026-27489).
+        The file is not an ONNX graph, or has external data (path traversal: CVE-2024-27318, CVE-2026-27489).
     """
     try:
-        # Mapped: onnx.load reads a copy of the whole file first, half of its time.
+        # Memory-mapped: onnx.load first reads a copy of the whole file, which takes half of its time.
         with (
             path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -238,7 +240,7 @@ def _has_external_data(message: Any) -> bool:  # noqa: ANN401 (any protobuf mess
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
-        items = value if field.is_repeated else [value]
-        if any(_has_external_data(item) for item in items):
+        children = value if field.is_repeated else [value]
+        if any(_has_external_data(child) for child in children):
             return True
     return False

@@ -1,4 +1,4 @@
-"""What the service needs of an encoder: four things, so that its fake in the tests is small."""
+"""The encoder protocol: four members, so that a fake for tests is small."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,18 +8,18 @@ from alignstream.models.encoder.tokenizer import Tokens
 
 
 class Encoder(Protocol):
-    """What the service needs of an encoder. Called from one thread at a time, never the event loop."""
+    """What the service needs from an encoder. Called from one thread at a time, never from the event loop."""
 
     @property
     def fingerprint(self) -> str:
-        """Name the space that the vectors live in."""
+        """Fingerprint of the encoder, which names its vector space."""
 
     @property
     def dim(self) -> int:
-        """Count the numbers of a vector."""
+        """Embedding dimension."""
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, in order; cheap against ``encode``."""
+        """Tokenize texts in order; cheap compared with ``encode``."""
 
     def encode(self, tokens: Sequence[Tokens]) -> Matrix:
         """Return unit vectors of shape (n, dim), in order; raises ``InferenceError``."""

@@ -1,4 +1,4 @@
-"""The tokens of a text, each with the characters it stands for and its vector."""
+"""The tokens of a text, each with its vector and the characters that it stands for."""
 
 import dataclasses
 import itertools
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from alignstream.models.encoder.tokenizer import Tokenizer, Tokens
 from alignstream.models.errors import TextNotUnicode, TextWithoutTokens
 
-#: How SentencePiece and byte-level BPE write the start of a word; alone it stands for no character.
+#: Markers of the start of a word in SentencePiece and byte-level BPE; alone, a marker stands for no character.
 _WORD_STARTS: Final = frozenset({"▁", "Ġ"})
 _SHOWN_CHARACTERS: Final = 40
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TokenVectors:
-    """The tokens of one text: special ones, and those of the encoder's prefix, are left out.
+    """The tokens of one text, without special tokens and those of the encoder's prefix.
 
     Parameters
     ----------
     tokens : tuple of str
         As the tokenizer writes them, such as ``▁hello``.
     spans : tuple of (int, int)
-        Characters of the text that each stands for: start, and end excluded; white space at both ends left out.
-        Several tokens may stand for the same character (bytes of it).
+        Characters of the text that each token stands for: start, and end (exclusive), without white space at the ends.
+        Several tokens may stand for bytes of the same character.
     vectors : ndarray of shape (n_tokens, dim), float32
-        Of the graph's ``token_embeddings``: not of length 1, and not aligned.
+        The graph's ``token_embeddings``: neither normalised nor aligned.
     dropped : int
-        Tokens behind the encoder's limit, as ``Tokens`` counts them.
+        Number of tokens beyond the encoder's limit, as in ``Tokens``.
     """
 
     tokens: tuple[str, ...]
@@ -42,24 +42,25 @@ class TokenVectors:
     def __post_init__(self) -> None:
         if not len(self.tokens) == len(self.spans) == len(self.vectors) or self.vectors.ndim != 2:
             raise ValueError(
-                f"{len(self.tokens)} tokens, {len(self.spans)} spans and vectors of shape {self.vectors.shape}"
+                f"{len(self.tokens)} tokens, {len(self.spans)} spans and vectors of shape {self.vectors.shape} "
+                "do not match"
             )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlacedTokens:
-    """The token ids of one text, and where those that stand for its characters are.
+    """The token ids of one text, and which of them stand for its characters.
 
     Parameters
     ----------
     ids : Tokens
-        What the graph takes.
+        Input of the graph.
     positions : tuple of int
-        Places in ``ids`` of the tokens that stand for characters of the text.
+        Positions in ``ids`` of the tokens that stand for characters of the text.
     names : tuple of str
         Those tokens, as the tokenizer writes them.
     spans : tuple of (int, int)
-        Characters of the text that each stands for.
+        Characters of the text that each of them stands for.
     """
 
     ids: Tokens
@@ -68,23 +69,23 @@ class PlacedTokens:
     spans: tuple[tuple[int, int], ...]
 
     def with_vectors(self, X: NDArray[np.float32]) -> TokenVectors:
-        """Return the tokens with their rows of X, the vectors of all of ``ids``, copied."""
+        """Return the tokens with copies of their rows of X, which has one vector for each of ``ids``."""
         vectors = X[np.array(self.positions, dtype=np.int64)]
         return TokenVectors(self.names, self.spans, vectors, dropped=self.ids.dropped)
 
 
 class PlacingTokenizer(Tokenizer):
-    """A tokenizer that also says which characters of a text its tokens stand for."""
+    """A tokenizer that also tells which characters of a text its tokens stand for."""
 
     def place(self, texts: Sequence[str]) -> list[PlacedTokens]:
-        """Tokenize texts, in order.
+        """Tokenize texts in order.
 
         Raises
         ------
         TextNotUnicode
             A text cannot be written in UTF-8.
         TextWithoutTokens
-            No token stands for a character of a text: it is empty or blank, or the prefix fills the limit.
+            A text has no tokens: it is empty or blank, the prefix fills the limit, or the tokenizer drops all of it.
         """
         for number, text in enumerate(texts):
             if any("\ud800" <= character <= "\udfff" for character in text):
@@ -101,7 +102,7 @@ class PlacingTokenizer(Tokenizer):
             for position, (start, end) in enumerate(encoding.offsets):
                 if encoding.special_tokens_mask[position] or end <= shift:
                     continue
-                # A word takes the space before it along, and the first one that of the prefix.
+                # A token includes the space before its word; for the first word, that space is the prefix's.
                 span = _trimmed(text, max(start - shift, 0), end - shift)
                 name = encoding.tokens[position]
                 if span is not None and not (name in _WORD_STARTS and text[slice(*span)] != name):
@@ -122,7 +123,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _with_marks(text: str, spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Give each token the marks behind it that no token stands for: ``e`` and an accent become one character."""
+    """Extend each token over the marks after it that have no token: ``e`` and its accent become one character."""
     widened = []
     for (start, end), (limit, _) in itertools.zip_longest(spans, spans[1:], fillvalue=(len(text), len(text))):
         stop = end

@@ -1,4 +1,4 @@
-"""From texts to token ids, on the published ``tokenizer.json``, without transformers."""
+"""From texts to token ids with the published ``tokenizer.json``, without transformers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from alignstream.models.errors import ArtifactCorrupt
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token ids of one text, cut at the encoder's limit.
+    """The token ids of one text, truncated at the encoder's limit.
 
-    ``dropped`` counts the tokens behind the limit.
+    ``dropped`` counts the tokens beyond the limit.
     """
 
     input_ids: tuple[int, ...]
@@ -21,14 +21,14 @@ class Tokens:
 
 
 class Tokenizer:
-    """The tokenizer of one artifact; thread-safe, since it is not changed after construction.
+    """The tokenizer of one artifact; thread-safe, because it does not change after construction.
 
     Parameters
     ----------
     path : Path
-        A ``tokenizer.json``, already verified.
+        A verified ``tokenizer.json``.
     prefix : str
-        Put in front of every text, as the model was trained (``"query: "`` for e5).
+        Put before every text, as in the model's training (``"query: "`` for e5).
     max_tokens : int
         Longest sequence, special tokens included.
 
@@ -49,7 +49,7 @@ class Tokenizer:
         self._prefix = prefix
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize texts, in order."""
+        """Tokenize texts in order."""
         encodings = self._tokenizer.encode_batch([self._prefix + text for text in texts])
         return [
             Tokens(

@@ -1,1 +1,1 @@
-"""Fit steps to vectors: closed forms, self-learning, projections. Arrays in, steps out."""
+"""Fit adapter steps: closed forms, self-learning, projections. Arrays in, steps out."""

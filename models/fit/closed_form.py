@@ -1,7 +1,7 @@
 """Linear maps in closed form from vectors of translations: ridge with a prior, Procrustes, low-rank factors.
 
 Row vectors throughout: ``y ≈ x W``. Everything is a function of the sums ``XᵀX`` and ``XᵀY``, which add up
-over batches, languages and time. Pure numpy, float64.
+over batches, languages and time. Pure numpy, in float64.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from alignstream.models.arrays import Array64, Matrix, Matrix64
 from alignstream.models.errors import AdapterError
 
-#: Pairs per dimension below which an orthogonal map of its own does more harm than good.
+#: With fewer pairs per dimension, an orthogonal map does more harm than good.
 PROCRUSTES_PAIRS_PER_DIM: Final = 5
 #: The largest share of an orthogonal map that is blended with the identity.
 MAX_BLEND: Final = 0.5
@@ -22,16 +22,16 @@ MAX_BLEND: Final = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class PairSums:
-    """What the closed forms need to know of pairs.
+    """The sums over pairs that the closed forms need.
 
     Parameters
     ----------
     xx, xy : ndarray of shape (dim, dim), float64
         ``XᵀX`` and ``XᵀY``.
     yy : float
-        The trace of ``YᵀY``: with unit vectors, the number of pairs.
+        The trace of ``YᵀY``: for unit vectors, the number of pairs.
     n : float
-        Pairs, or their weight.
+        Number of pairs, or their weight.
     """
 
     xx: Array64
@@ -41,19 +41,19 @@ class PairSums:
 
     @classmethod
     def of(cls, X: NDArray[np.floating[Any]], Y: NDArray[np.floating[Any]]) -> "PairSums":
-        """Sum up vectors of shape (n, dim), row by row translations.
+        """Sum over translations: X and Y of shape (n, dim), paired row by row.
 
         Raises
         ------
         AdapterError
-            The shapes differ, or numbers are not finite.
+            The shapes differ, or a number is not finite.
         """
         if X.shape != Y.shape or X.ndim != 2:
             raise AdapterError(
-                f"pairs need as many vectors on both sides, but there are {X.shape} and {Y.shape}"
+                f"pairs need vectors of the same shape on both sides, not {X.shape} and {Y.shape}"
             )
         if not (np.all(np.isfinite(X)) and np.all(np.isfinite(Y))):
-            raise AdapterError("vectors of pairs are not finite")
+            raise AdapterError("a vector of a pair is not finite")
         X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
         return cls(X64.T @ X64, X64.T @ Y64, float(np.einsum("ij,ij->", Y64, Y64)), float(len(X)))
 
@@ -64,7 +64,7 @@ class PairSums:
 
     @property
     def dim(self) -> int:
-        """Count the numbers of a vector."""
+        """Embedding dimension."""
         return int(self.xx.shape[0])
 
     def __add__(self, other: "PairSums") -> "PairSums":
@@ -72,16 +72,16 @@ class PairSums:
         return PairSums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy, self.n + other.n)
 
     def __sub__(self, other: "PairSums") -> "PairSums":
-        """Take pairs out again, as for a map of all other languages."""
+        """Take pairs out again, for example to fit a map on all other languages."""
         return PairSums(self.xx - other.xx, self.xy - other.xy, self.yy - other.yy, self.n - other.n)
 
     def scaled(self, weight: float) -> "PairSums":
-        """Let every pair count ``weight`` times."""
+        """Count every pair ``weight`` times."""
         return PairSums(self.xx * weight, self.xy * weight, self.yy * weight, self.n * weight)
 
 
 def total(sums: Iterable[PairSums], dim: int) -> PairSums:
-    """Add up sums; none are the sums of no pairs."""
+    """Add up sums, starting from those of no pairs."""
     result = PairSums.zero(dim)
     for part in sums:
         result = result + part
@@ -94,11 +94,11 @@ def ridge(sums: PairSums, *, strength: float, prior: Array64 | None = None) -> A
     Parameters
     ----------
     sums : PairSums
-        Of centred vectors.
+        Sums of centred vectors.
     strength : float
-        λ > 0, in units of s, the average variance of a dimension of all pairs together (``tr(YᵀY) / dim``).
+        λ > 0, in units of s = ``tr(YᵀY) / dim``, the variance per dimension summed over all pairs.
     prior : ndarray of shape (dim, dim), optional
-        W₀; default the identity. With few pairs the map is near it.
+        W₀; default the identity. With few pairs the map stays near it.
 
     Returns
     -------
@@ -111,8 +111,15 @@ def ridge(sums: PairSums, *, strength: float, prior: Array64 | None = None) -> A
 
     Notes
     -----
-    O(dim³). Ridge regression (Hoerl & Kennard 1970), shrunk to a prior instead of to zero. Without a pair it
-    is the prior.
+    O(dim³). Ridge regression (Hoerl & Kennard 1970), shrunk toward a prior instead of zero. Without pairs, the map is
+    the prior.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> ridge(PairSums.of(X, X[::-1]), strength=1.0)
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
     """
     if not strength > 0:
         raise AdapterError(f"the strength of a ridge must be positive, not {strength}")
@@ -130,18 +137,24 @@ def shrunk_by_pairs(sums: PairSums, *, strength: float, pairs: float, prior: Arr
     Parameters
     ----------
     sums : PairSums
-        Of one language's pairs.
+        Sums of one language's pairs.
     strength : float
         λ with ``pairs`` pairs; with n pairs the prior counts ``λ · pairs / n``.
     pairs : float
-        Pairs that the prior is worth.
+        Number of pairs that the prior is worth.
     prior : ndarray of shape (dim, dim)
-        The map that is used without a pair.
+        The map without pairs.
 
     Notes
     -----
-    ``ridge`` measures λ in units of all the pairs' variance, so that a thousand pairs are shrunk as much as
-    ten. Here the trust in the pairs grows with their number.
+    ``ridge`` measures λ in units of the variance of all pairs, so that a thousand pairs are shrunk as much as ten.
+    Here, trust in the pairs grows with their number.
+
+    Examples
+    --------
+    >>> X = np.ones((3, 1))
+    >>> shrunk_by_pairs(PairSums.of(X, 2.0 * X), strength=0.25, pairs=1.0, prior=np.zeros((1, 1)))
+    array([[1.5]])
     """
     if sums.n == 0:
         return prior.copy()
@@ -149,34 +162,41 @@ def shrunk_by_pairs(sums: PairSums, *, strength: float, pairs: float, prior: Arr
 
 
 def procrustes(sums: PairSums, *, blend: float = MAX_BLEND) -> Array64:
-    """Fit the orthogonal map that is nearest in least squares, blended with the identity.
+    """Fit the orthogonal map with the least squared error, blended with the identity.
 
     Parameters
     ----------
     sums : PairSums
-        Of centred vectors.
+        Sums of centred vectors.
     blend : float
         a of ``(1 - a) I + a W``, from 0 to 1.
 
     Notes
     -----
-    One singular value decomposition (Schönemann 1966). Below 5 pairs a dimension it fits the noise: with 10
-    pairs it destroys retrieval (``is_too_few``).
+    One singular value decomposition (Schönemann 1966). Below 5 pairs per dimension it fits noise: with 10 pairs it
+    destroys retrieval (``is_too_few``).
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> procrustes(PairSums.of(X, X @ np.array([[0.0, 1.0], [-1.0, 0.0]])), blend=1.0).round(3) + 0.0
+    array([[ 0.,  1.],
+           [-1.,  0.]])
     """
     if not 0.0 <= blend <= 1.0:
-        raise AdapterError(f"the share of an orthogonal map must lie between 0 and 1, not {blend}")
+        raise AdapterError(f"the share of an orthogonal map must be between 0 and 1, not {blend}")
     left, _, right = np.linalg.svd(sums.xy)
     mixed: Array64 = (1.0 - blend) * np.eye(sums.dim) + blend * (left @ right)
     return mixed
 
 
 def is_too_few(n_pairs: int, dim: int) -> bool:
-    """Say whether an orthogonal map of its own should not be fitted to so few pairs."""
+    """Tell whether there are too few pairs to fit an orthogonal map."""
     return n_pairs < PROCRUSTES_PAIRS_PER_DIM * dim
 
 
 def low_rank_factors(correction: Matrix64, rank: int) -> tuple[Matrix, Matrix]:
-    """Return factors whose product is nearest to a matrix in least squares.
+    """Return factors whose product approximates a matrix with the least squared error.
 
     Parameters
     ----------
@@ -191,7 +211,8 @@ def low_rank_factors(correction: Matrix64, rank: int) -> tuple[Matrix, Matrix]:
 
     Notes
     -----
-    By the eigenvectors of ``CᵀC``: a singular value decomposition of what a few pairs give may not converge. O(dim³).
+    Uses the eigenvectors of ``CᵀC``, because the singular value decomposition of a matrix fitted to a few pairs may not
+    converge. O(dim³).
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Fit the language-free default: global centre, then removal of the subspace that languages differ in.
+"""Fit the language-free default: a global centre, then removal of the subspace in which languages differ.
 
-Needs monolingual text by language and no pairs; at inference it needs no language tag.
+Fitting needs monolingual text by language, but no pairs; serving needs no language tags.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from alignstream.models.errors import AdapterError
 
 
 def language_means(embeddings: Mapping[str, Matrix]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the languages, sorted, and their means.
+    """Return the sorted languages and their means.
 
     Parameters
     ----------
@@ -30,28 +30,28 @@ def language_means(embeddings: Mapping[str, Matrix]) -> tuple[list[str], NDArray
     Raises
     ------
     AdapterError
-        A language has no text, or numbers that are not finite.
+        A language has no texts, or a number is not finite.
     """
     languages = sorted(embeddings)
     for language in languages:
         if len(embeddings[language]) == 0:
             raise AdapterError(f"language {language!r} has no text to fit on")
         if not np.all(np.isfinite(embeddings[language])):
-            raise AdapterError(f"vectors of language {language!r} are not finite")
+            raise AdapterError(f"a vector of language {language!r} is not finite")
     return languages, np.stack(
         [embeddings[language].mean(axis=0, dtype=np.float64) for language in languages]
     )
 
 
 def fit_default(means: NDArray[np.float64], *, rank: int) -> tuple[Centre, RemoveSubspace] | tuple[Centre]:
-    """Fit centre and subspace from language means.
+    """Fit centre and subspace to language means.
 
     Parameters
     ----------
     means : ndarray of shape (n_languages, dim), float64
-        One mean a language: every language counts the same.
+        One mean per language, so that every language counts the same.
     rank : int
-        Directions to remove, 0 (centre only) to n_languages - 1; chosen on development texts.
+        Directions to remove, from 0 (centre only) to n_languages - 1; chosen on development texts.
 
     Raises
     ------
@@ -62,10 +62,16 @@ def fit_default(means: NDArray[np.float64], *, rank: int) -> tuple[Centre, Remov
     -----
     One singular value decomposition: O(n_languages² · dim). Pure. The sign of each basis row is fixed
     (largest coordinate positive), so that the same means give the same file.
+
+    Examples
+    --------
+    >>> centre, subspace = fit_default(np.array([[0.0, 1.0], [1.0, 1.0]]), rank=1)
+    >>> centre.mean, subspace.basis
+    (array([0.5, 1. ], dtype=float32), array([[1., 0.]], dtype=float32))
     """
     if not 0 <= rank < max(len(means), 1):
         raise AdapterError(
-            f"rank must lie between 0 and {len(means) - 1} for {len(means)} languages, not {rank}"
+            f"rank must be between 0 and {len(means) - 1} for {len(means)} languages, not {rank}"
         )
     centre = means.mean(axis=0)
     first = Centre(mean=centre.astype(np.float32))

@@ -1,8 +1,8 @@
-"""Fit a map without pairs: mutual nearest neighbours stand in for translations, again and again.
+"""Fit a map without pairs: mutual nearest neighbours stand in for translations, in several rounds.
 
-It works on comparable text, where many texts of one side have a translation on the other, and does nothing
-good elsewhere: so it first estimates whether the two sides are comparable, and refuses when they are not. What
-a margin between unrelated texts can be, it learns from each side alone, where no text translates another.
+This works on comparable text, where many texts of one side have a translation on the other, and does no good
+elsewhere. It therefore estimates first whether the two sides are comparable, and refuses if they are not. It learns
+what margins unrelated texts reach from each side alone, where no text translates another.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ from alignstream.models.errors import AdapterError, NotComparable
 from alignstream.models.fit.closed_form import PairSums, ridge
 from alignstream.models.unit_vectors import unit_rows_without
 
-#: Neighbours that the scores of a text are corrected by.
+#: Neighbours by which a text's scores are corrected for hubness.
 N_NEIGHBOURS: Final = 10
 #: Rounds; the pairs hardly change after the third.
 ROUNDS: Final = 5
-#: A mutual pair never counts as a translation below this margin: its cosine over the mean of its neighbours'.
+#: Least margin of a translation. The margin of a mutual pair is its cosine over the mean cosine with its neighbours.
 MIN_MARGIN: Final = 1.5
-#: Share of the mutual neighbours within one language, which cannot be translations, that lie below the margin from
-#: which on a pair counts as one.
+#: The margin above which a mutual pair counts as a translation is this quantile of the margins of mutual neighbours
+#: within one language, which cannot be translations.
 NULL_QUANTILE: Final = 0.95
-#: Below this share of texts with a translation on the other side, the two are not comparable. Disjoint texts reach
-#: 0.08, a tenth in common gives 0.06 to 0.14, two thirds 0.45 and more, translations 0.35 (600 texts, where many are
-#: alike) to 0.91 (100 texts): NTREX-128 in 33 languages, behind the shipped adapter.
+#: If a smaller share of texts seems to have a translation on the other side, the two are not comparable. Disjoint texts
+#: reach 0.08, sides with a tenth in common 0.06 to 0.14, with two thirds 0.45 and more; full translations reach 0.35
+#: (600 texts, many of them alike) to 0.91 (100 texts). NTREX-128 in 33 languages, after the shipped adapter.
 MIN_COMPARABLE: Final = 0.1
 MIN_TEXTS: Final = 50
 _BLOCK_ROWS: Final = 1024
@@ -35,14 +35,14 @@ _BLOCK_ROWS: Final = 1024
 
 @dataclasses.dataclass(frozen=True)
 class MutualPairs:
-    """Texts that are each other's nearest.
+    """Texts that are each other's nearest neighbour.
 
     Parameters
     ----------
     source, target : ndarray of shape (n_pairs,), int64
-        Positions on either side.
+        Positions on each side.
     margins : ndarray of shape (n_pairs,), float64
-        Cosine over the mean cosine with the neighbours of both (Artetxe & Schwenk 2019).
+        Cosine of the pair over the mean cosine with the neighbours of both texts (Artetxe & Schwenk 2019).
     """
 
     source: NDArray[np.int64]
@@ -52,18 +52,18 @@ class MutualPairs:
 
 @dataclasses.dataclass(frozen=True)
 class SelfLearned:
-    """The map, and what it was learned from.
+    """A map and the pairs behind it.
 
     Parameters
     ----------
     matrix : ndarray of shape (dim, dim), float64
-        Source to target.
+        Maps source to target.
     comparable : float
         Share of the shorter side's texts that found a translation, from 0 to 1.
     margin : float
-        From which on a mutual pair counted as a translation.
+        Margin above which a mutual pair counted as a translation.
     n_pairs : tuple of int
-        Pairs of each round.
+        Number of pairs in each round.
     """
 
     matrix: Array64
@@ -73,19 +73,25 @@ class SelfLearned:
 
 
 def mutual_neighbours(X: Array64, Y: Array64, *, k: int = N_NEIGHBOURS) -> MutualPairs:
-    """Find texts that are each other's nearest by CSLS.
+    """Find texts that are each other's nearest neighbour by CSLS.
 
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim) and (m, dim), float64
         Unit vectors of one space.
     k : int
-        Neighbours for the correction of hubs.
+        Number of neighbours for the hubness correction.
 
     Notes
     -----
-    ``2 cos(x, y) - r(x) - r(y)`` with r the mean cosine with the k nearest of the other side (Conneau et al.
-    2018). O(n m dim) in blocks: memory grows with n + m.
+    ``2 cos(x, y) - r(x) - r(y)``, where r is the mean cosine with the k nearest on the other side (Conneau et al.
+    2018). O(n · m · dim), in blocks: memory grows with n + m.
+
+    Examples
+    --------
+    >>> X = np.eye(4)
+    >>> mutual_neighbours(X, X[[1, 0, 2]], k=1).target
+    array([1, 0, 2])
     """
     k = min(k, len(X), len(Y))
     near_x, near_y = _mean_nearest(X, Y, k), _mean_nearest(Y, X, k)
@@ -99,22 +105,22 @@ def mutual_neighbours(X: Array64, Y: Array64, *, k: int = N_NEIGHBOURS) -> Mutua
 
 
 def null_margin(*sides: Array64) -> float:
-    """Return the margin that hardly any two unrelated texts of one language reach.
+    """Return the margin that hardly any two unrelated texts reach.
 
     Parameters
     ----------
     sides : ndarray of shape (n, dim), float64
-        Unit vectors of different texts in one language each; n >= 2.
+        Unit vectors of different texts, each array in one language; n >= 2.
 
     Returns
     -------
     float
-        The 95 % quantile of the margins of texts that are each other's nearest within their language, at least
-        ``MIN_MARGIN``. Unrelated texts of two languages are no nearer than those of one.
+        The 95 % quantile of the margins of mutual nearest neighbours within one language, at least ``MIN_MARGIN``.
+        Unrelated texts of two languages are no nearer than those of one.
 
     Notes
     -----
-    O(n² dim) in blocks.
+    O(n² · dim), in blocks.
     """
     margins = np.concatenate([_margins_within(X) for X in sides])
     return max(MIN_MARGIN, float(np.quantile(margins, NULL_QUANTILE)))
@@ -143,12 +149,12 @@ def self_learn(
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim) and (m, dim), float64
-        Aligned unit vectors of texts in two languages; nothing says which translate each other.
+        Aligned unit vectors of texts in two languages; which of them are translations is unknown.
     strength : float
         λ of the ridge toward the identity.
     common : ndarray of shape (dim,), optional
-        What all texts share (``Adapter.common_direction``): left out where neighbours are looked for, as with it
-        every two texts look alike.
+        The direction that all texts share (``Adapter.common_direction``), left out of the neighbour search: it makes
+        any two texts look alike.
 
     Raises
     ------
@@ -159,7 +165,7 @@ def self_learn(
     """
     if min(len(X), len(Y)) < MIN_TEXTS:
         raise AdapterError(
-            f"self-learning needs at least {MIN_TEXTS} texts on both sides, but there are {len(X)} and {len(Y)}"
+            f"self-learning needs at least {MIN_TEXTS} texts on each side, but there are {len(X)} and {len(Y)}"
         )
     matrix: Array64 = np.eye(X.shape[1])
     counts, comparable = [], 0.0
@@ -171,12 +177,12 @@ def self_learn(
         if turn == 0:
             n = min(len(X), len(Y))
             comparable = float(good.sum()) / n
-            # Of few texts, more than usual may pass by chance: three standard errors of what the null lets through.
+            # With few texts, more may pass by chance: allow three standard errors of the share that the null passes.
             needed = MIN_COMPARABLE + 3.0 * float(np.sqrt((1.0 - NULL_QUANTILE) / n))
             if comparable < needed:
                 raise NotComparable(
-                    f"only {comparable:.0%} of the texts seem to have a translation on the other side, "
-                    f"{needed:.0%} are needed of {n}; use comparable texts, or pairs"
+                    f"only {comparable:.0%} of {n} texts seem to have a translation on the other side; "
+                    f"at least {needed:.0%} are needed: use comparable texts, or pairs"
                 )
         counts.append(int(good.sum()))
         sums = PairSums.of(X[pairs.source[good]], Y[pairs.target[good]])
@@ -185,7 +191,7 @@ def self_learn(
 
 
 def _mean_nearest(X: Array64, Y: Array64, k: int, *, is_same: bool = False) -> Array64:
-    """Return the mean cosine with the k nearest; where both sides are the same, a text is not its own neighbour."""
+    """Return the mean cosine with the k nearest; if both sides are the same, a text is not its own neighbour."""
     means = np.empty(len(X))
     for start in range(0, len(X), _BLOCK_ROWS):
         cosines = X[start : start + _BLOCK_ROWS] @ Y.T

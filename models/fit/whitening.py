@@ -1,4 +1,4 @@
-"""Fit whitening within translations: along which directions one text differs between languages."""
+"""Fit whitening within translations: the directions along which translations of one text differ."""
 
 import numpy as np
 
@@ -13,25 +13,30 @@ def fit_whitening(translations: Array64, *, power: float = 0.5) -> Whitening:
     Parameters
     ----------
     translations : ndarray of shape (n_languages, n_texts, dim), float64
-        Text j of every language says the same; in the space that the steps before it lead to.
+        Text j is the same in every language. Vectors are in the space of the preceding steps.
     power : float
         p of ``Whitening``.
 
     Raises
     ------
     AdapterError
-        There are fewer than two languages, no text, or numbers that are not finite.
+        There are fewer than two languages, no texts, or a number is not finite.
 
     Notes
     -----
-    One eigendecomposition of the covariance of texts less the mean of their translations: O(n · dim² + dim³). Pure.
+    One eigendecomposition of the covariance of texts minus the mean of their translations: O(n · dim² + dim³). Pure.
+
+    Examples
+    --------
+    >>> fit_whitening(np.array([[[1.0, 0.5]], [[-1.0, 0.5]]])).variances
+    array([0., 1.], dtype=float32)
     """
     if translations.ndim != 3 or translations.shape[0] < 2 or translations.size == 0:
         raise AdapterError(
             f"whitening needs the same texts in at least two languages, not vectors of shape {translations.shape}"
         )
     if not np.isfinite(translations).all():
-        raise AdapterError("vectors of translations are not finite")
+        raise AdapterError("a vector of a translation is not finite")
     dim = translations.shape[2]
     differences = (translations - translations.mean(axis=0)).reshape(-1, dim)
     variances, vectors = np.linalg.eigh(differences.T @ differences / len(differences))

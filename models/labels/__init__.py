@@ -1,1 +1,1 @@
-"""Label sets, zero-shot scores, and what is fitted to a set."""
+"""Label sets, zero-shot scores, and fitting a label set to texts."""

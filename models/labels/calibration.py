@@ -1,6 +1,6 @@
-"""Fit how the scores of labels are read to a few texts with labels: temperature, margin, thresholds. Pure: numpy alone.
+"""Calibrate the scores of labels on a few labelled texts: temperature, margin, thresholds. Pure numpy.
 
-What was chosen here was chosen on SIB-200's development and training texts and on xSID's validation part, with the
+The constants were chosen on SIB-200's development and training texts and on xSID's validation part, with the
 shipped adapter; ``docs/labels.md`` has the figures.
 """
 
@@ -14,16 +14,16 @@ from alignstream.models.arrays import Vector64
 from alignstream.models.errors import LabelsError
 from alignstream.models.labels.zero_shot import MULTI_LABEL_MIDPOINT, TEMPERATURE, softmax
 
-#: Divides cosines of refined prototypes where no examples say better.
+#: Temperature for refined prototypes without examples.
 REFINED_TEMPERATURE: Final = 0.06
 
 
-#: Fewer cannot set a temperature.
+#: Fewer examples cannot set a temperature.
 MIN_EXAMPLES: Final = 20
-#: Examples that the temperature without examples is worth.
+#: Number of examples that the prior temperature is worth.
 _PRIOR_EXAMPLES: Final = 5.0
 _TEMPERATURES: Final = np.geomspace(0.01, 0.3, 69)
-#: Right examples of a label that the threshold of all labels is worth.
+#: Number of a label's right examples that the shared threshold is worth.
 _SHARED_EXAMPLES: Final = 10.0
 #: Bins of the expected calibration error.
 _BINS: Final = 10
@@ -32,16 +32,16 @@ _MIN_PROBABILITY: Final = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How to read cosines: what ``Fitted`` stores beside its prototypes.
+    """How cosines become answers; ``FittedLabels`` stores it beside its prototypes.
 
     Parameters
     ----------
     temperature : float
-        Divides cosines less their bias.
+        Divides cosines minus their bias.
     abstain_margin : float
-        Of a single label: scores nearer to each other than this get none.
+        For a single label: if the best score leads the second by less, there is no label.
     thresholds : ndarray of shape (n_labels,), float64, optional
-        Of a multi-label set.
+        For a multi-label set.
     """
 
     temperature: float
@@ -57,13 +57,13 @@ def fit_temperature(
     Parameters
     ----------
     cosines : ndarray of shape (n, n_labels), float64
-        Less their bias; of a multi-label set, less their thresholds.
+        Minus their bias; for a multi-label set, also minus the thresholds.
     gold : ndarray of shape (n, n_labels), bool
         True where a label is right.
     prior : float
-        The temperature without examples; worth a few of them, in its logarithm.
+        The temperature without examples; it is worth a few of them, on a logarithmic scale.
     multi_label : bool
-        False: of a softmax, with one label right in every row. True: each label stands for itself.
+        False: a softmax, with one right label in every row. True: each label on its own.
 
     Returns
     -------
@@ -83,21 +83,27 @@ def fit_temperature(
 
 
 def fit_margin(scores: NDArray[np.float64], gold: NDArray[np.bool_], *, wrong_cost: float) -> float:
-    """Choose the margin below which no answer is better than the answer.
+    """Choose the margin below which it is better to abstain than to answer.
 
     Parameters
     ----------
     scores : ndarray of shape (n, n_labels), float64
-        Of examples, after the temperature.
+        Scores of examples, after the temperature.
     gold : ndarray of shape (n, n_labels), bool
         True at the right label.
     wrong_cost : float
-        Right answers that a wrong one undoes; 0 never abstains.
+        Number of right answers that one wrong answer outweighs; 0 never abstains.
 
     Returns
     -------
     float
-        The smallest margin with the most right answers less the cost of wrong ones. Chow 1970 for the rule.
+        The smallest margin that maximises right answers minus the cost of wrong ones (Chow's rule, 1970).
+
+    Examples
+    --------
+    >>> scores, gold = np.array([[0.75, 0.25], [0.6, 0.4]]), np.array([[True, False], [False, True]])
+    >>> fit_margin(scores, gold, wrong_cost=1.0), fit_margin(scores, gold, wrong_cost=0.0)
+    (0.5, 0.0)
     """
     if scores.shape[1] < 2:
         return 0.0
@@ -113,29 +119,37 @@ def fit_margin(scores: NDArray[np.float64], gold: NDArray[np.bool_], *, wrong_co
 
 
 def fit_thresholds(cosines: NDArray[np.float64], gold: NDArray[np.bool_]) -> Vector64:
-    """Choose a threshold for each label: the best mean of true positive and true negative rate.
+    """Choose the threshold of each label with the best mean of true positive and true negative rate.
 
     Parameters
     ----------
     cosines : ndarray of shape (n, n_labels), float64
     gold : ndarray of shape (n, n_labels), bool
-        True where a label is right; a row may have several, or none.
+        True where a label is right; a row may have several or none.
 
     Returns
     -------
     ndarray of shape (n_labels,), float64
-        Each shrunk toward the threshold that is best for all labels together, by the examples that it has; a label
-        without examples takes that one.
+        Each threshold is shrunk toward the best shared one, the more the fewer examples its label has; a label
+        without examples gets the shared one.
 
     Raises
     ------
     LabelsError
-        No label has both a text that it is right for and one that it is not.
+        No label has both a text with it and a text without it.
+
+    Examples
+    --------
+    >>> cosines, gold = np.array([[0.25], [0.75]]), np.array([[False], [True]])
+    >>> fit_thresholds(cosines, gold)
+    array([0.5])
     """
     positives = gold.sum(axis=0)
     usable = (positives > 0) & (positives < len(gold))
     if not usable.any():
-        raise LabelsError("thresholds need, of some label, an example with it and one without it")
+        raise LabelsError(
+            "thresholds need at least one label with an example that has it and one that does not"
+        )
     values = np.unique(cosines)
     middles = (values[1:] + values[:-1]) / 2 if len(values) > 1 else values
     rates = np.stack([_balanced(cosines[:, c], gold[:, c], middles) for c in np.flatnonzero(usable)])
@@ -148,12 +162,12 @@ def fit_thresholds(cosines: NDArray[np.float64], gold: NDArray[np.bool_]) -> Vec
 
 
 def match_thresholds(plain: NDArray[np.float64], cosines: NDArray[np.float64]) -> Vector64:
-    """Set thresholds without examples: each label applies to as many texts of the sample as before.
+    """Set thresholds without examples, so that each label applies to as many texts of the sample as before.
 
     Parameters
     ----------
     plain, cosines : ndarray of shape (n, n_labels), float64
-        Of the sample, with the plain labels and with those that the thresholds are for.
+        Cosines of the sample with the plain labels, and with the labels that the thresholds are for.
 
     Returns
     -------
@@ -166,7 +180,7 @@ def match_thresholds(plain: NDArray[np.float64], cosines: NDArray[np.float64]) -
 
 
 def uncalibrated(*, is_refined: bool, thresholds: Vector64 | None = None) -> Calibration:
-    """Return the calibration without examples: a fixed temperature, and always an answer."""
+    """Return the calibration without examples: a fixed temperature, and no abstaining."""
     return Calibration(_prior(is_refined=is_refined), thresholds=thresholds)
 
 
@@ -183,20 +197,20 @@ def calibrate(
     Parameters
     ----------
     cosines : ndarray of shape (n, n_labels), float64
-        Of the examples, less their bias.
+        Cosines of the examples minus their bias.
     gold : ndarray of shape (n, n_labels), bool
         True where a label is right.
     multi_label : bool
-        Thresholds, not a margin.
+        Fit thresholds instead of a margin.
     is_refined : bool
-        Whether the prototypes were refined or centred: then cosines spread further.
+        Whether the prototypes were refined or centred, which spreads cosines further.
     wrong_cost : float
-        As for ``fit_margin``.
+        As in ``fit_margin``.
 
     Raises
     ------
     LabelsError
-        As ``fit_thresholds``.
+        As in ``fit_thresholds``.
     """
     prior = _prior(is_refined=is_refined)
     if multi_label:
@@ -214,18 +228,23 @@ def _prior(*, is_refined: bool) -> float:
 
 
 def calibration_error(confidence: Vector64, is_right: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error: how far confidence is from accuracy, over ten bins.
+    """Return the expected calibration error: the mean gap between confidence and accuracy, over ten bins.
 
     Parameters
     ----------
     confidence : ndarray of shape (n,), float64
-        The score of each answer, 0 to 1.
+        The score of each answer, from 0 to 1.
     is_right : ndarray of shape (n,), bool
 
     Returns
     -------
     float
-        0 to 1, the mean over texts. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+        From 0 to 1, the mean over texts. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+
+    Examples
+    --------
+    >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
+    0.25
     """
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     error = 0.0
@@ -236,12 +255,17 @@ def calibration_error(confidence: Vector64, is_right: NDArray[np.bool_]) -> floa
 
 
 def balanced_accuracy(applies: NDArray[np.bool_], gold: NDArray[np.bool_]) -> float:
-    """Return the mean of true positive and true negative rate, averaged over the labels that have both kinds.
+    """Return the mean of true positive and true negative rate, averaged over the labels that have both kinds of text.
 
     Parameters
     ----------
     applies, gold : ndarray of shape (n, n_labels), bool
-        What was answered, and what is right.
+        Predicted and right labels.
+
+    Examples
+    --------
+    >>> balanced_accuracy(np.array([[True], [True], [False]]), np.array([[True], [False], [False]]))
+    0.75
     """
     positives = gold.sum(axis=0)
     usable = (positives > 0) & (positives < len(gold))

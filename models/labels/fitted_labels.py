@@ -1,6 +1,6 @@
-"""What ``alignstream labels fit`` found for a label set: prototypes, and how to read their cosines.
+"""The result of ``alignstream labels fit`` for a label set: prototypes and their calibration.
 
-It belongs to one encoder, one version of one adapter and one template; with any other the plain labels serve.
+It belongs to one encoder, one adapter version and one template; with any other, the plain labels serve.
 """
 
 import base64
@@ -17,11 +17,11 @@ from alignstream.models.adapter.context import NEUTRAL, Context
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import LabelsError
 
-#: Far above the encoders in use; a bound on what is allocated.
+#: Far above the encoders in use; limits what is allocated.
 MAX_DIM: Final = 4096
-#: How far the length of a stored row may be from 1: float16 moves it by a thousandth at most.
+#: How far the length of a stored row may be from 1; float16 changes it by a thousandth at most.
 MAX_NORM_ERROR: Final = 0.01
-#: Decoded prototypes kept in memory: those of as many sets as a worker follows.
+#: Decoded prototypes cached: one for each label set that a worker may serve.
 _DECODED: Final = 256
 _STORED: Final = np.dtype("<f2")
 _MIN_NORM: Final = 1e-9
@@ -39,19 +39,19 @@ class FittedLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     template : str
         The sentence that the labels were embedded in.
     dim : int
-        Numbers of a prototype.
+        Embedding dimension.
     prototypes : str
         Unit vectors of shape (n_labels, dim): float16, little-endian, row by row, in base64.
     bias : tuple of float
-        One a label, subtracted from its cosines.
+        One per label, subtracted from its cosines.
     temperature : float
-        Divides what is left before the softmax, or the logistic function of a multi-label set; > 0.
+        Divides the result before the softmax, or before the logistic function of a multi-label set; > 0.
     abstain_margin : float
-        Between 0 and 1: no label where the best score is not this much above the second. 0: always a label.
+        From 0 to 1: no label if the best score leads the second by less. 0: always a label.
     thresholds : tuple of float, optional
-        Of a multi-label set, one a label: the cosine less its bias from which on it applies.
+        For a multi-label set, one per label: the cosine minus bias from which the label applies.
     report : dict
-        What the fit measured: JSON values, for people.
+        Figures of the fit, for people: JSON values.
     """
 
     encoder: str
@@ -71,7 +71,7 @@ class FittedLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         return _decoded(self.prototypes, self.dim)
 
     def serves(self, adapter: Adapter, template: str, context: Context = NEUTRAL) -> bool:
-        """Whether it belongs to an adapter and a template, and a message overrides nothing of the alignment."""
+        """Tell whether it belongs to an adapter and template, and the message does not override the alignment."""
         overrides = {name: value for name, value in context.overrides.items() if (name, value) != _WHOLE}
         return (
             adapter.version == self.adapter_version
@@ -86,35 +86,41 @@ class FittedLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         Raises
         ------
         LabelsError
-            Counts or sizes do not agree, or a number is not finite or out of range.
+            Counts or sizes differ, or a number is not finite or out of range.
         """
         if not 1 <= self.dim <= MAX_DIM:
-            raise LabelsError(f"fitted prototypes of {self.dim} numbers; 1 to {MAX_DIM} are possible")
+            raise LabelsError(
+                f"fitted prototypes have dimension {self.dim}, not 1 to {MAX_DIM}; fit the set again"
+            )
         rows = _decoded(self.prototypes, self.dim)
         if len(rows) != n_labels:
-            raise LabelsError(f"{len(rows)} fitted prototypes do not belong to {n_labels} labels; fit again")
+            raise LabelsError(f"{len(rows)} fitted prototypes for {n_labels} labels; fit the set again")
         if not np.all(np.abs(np.linalg.norm(rows, axis=1) - 1.0) <= MAX_NORM_ERROR):
-            raise LabelsError("a fitted prototype is not a vector of length 1")
+            raise LabelsError("a fitted prototype does not have length 1; fit the set again")
         if multi_label != (self.thresholds is not None):
             raise LabelsError(
-                "fitted thresholds belong to multi-label sets, and to no others; fit the set again"
+                "a multi-label set needs fitted thresholds, and other sets have none; fit the set again"
             )
         for name, values in (("bias", self.bias), ("thresholds", self.thresholds)):
             if values is not None and (len(values) != n_labels or not np.isfinite(values).all()):
-                raise LabelsError(f"fitted {name}: {n_labels} finite numbers are needed, one a label")
+                raise LabelsError(
+                    f"fitted {name} must be {n_labels} finite numbers, one per label; fit the set again"
+                )
         if not (np.isfinite(self.temperature) and self.temperature > 0.0):
-            raise LabelsError(f"a fitted temperature of {self.temperature}; it must be above 0")
+            raise LabelsError(f"fitted temperature is {self.temperature}, not above 0; fit the set again")
         if not 0.0 <= self.abstain_margin <= 1.0:
-            raise LabelsError(f"a fitted margin of {self.abstain_margin}; it must lie between 0 and 1")
+            raise LabelsError(
+                f"fitted margin is {self.abstain_margin}, not between 0 and 1; fit the set again"
+            )
         return self
 
 
-#: An override that says what is done anyway.
+#: An override that equals the default.
 _WHOLE: Final = ("strength", 1.0)
 
 
 def encode_prototypes(prototypes: Sequence[Sequence[float]] | Matrix) -> str:
-    """Return rows as they are stored: float16, little-endian, base64."""
+    """Encode rows for storage: float16, little-endian, base64."""
     return base64.b64encode(np.ascontiguousarray(prototypes, dtype=_STORED).tobytes()).decode("ascii")
 
 
@@ -125,10 +131,12 @@ def _decoded(text: str, dim: int) -> Matrix:
     except (binascii.Error, ValueError) as error:
         raise LabelsError(f"fitted prototypes are not base64: {error}") from error
     if not raw or len(raw) % (_STORED.itemsize * dim):
-        raise LabelsError(f"{len(raw)} bytes of fitted prototypes are no rows of {dim} numbers in float16")
+        raise LabelsError(
+            f"fitted prototypes have {len(raw)} bytes, not whole rows of {dim} float16 numbers; fit the set again"
+        )
     rows = np.frombuffer(raw, dtype=_STORED).reshape(-1, dim).astype(np.float32)
     if not np.isfinite(rows).all():
-        raise LabelsError("a fitted prototype holds a number that is not finite")
+        raise LabelsError("a fitted prototype has a number that is not finite; fit the set again")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if np.all(np.abs(norms - 1.0) <= MAX_NORM_ERROR):
         rows /= np.maximum(norms, _MIN_NORM)

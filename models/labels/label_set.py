@@ -1,4 +1,4 @@
-"""Label sets: which labels a text may get, and the sentence in which each label is embedded."""
+"""Label sets: the labels that a text may get, and the sentence in which each label is embedded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ MAX_LABELS: Final = 64
 MAX_LABEL_CHARACTERS: Final = 200
 MAX_TEMPLATE_CHARACTERS: Final = 500
 PLACEHOLDER: Final = "{label}"
-#: 64 fitted prototypes of 1,024 numbers in float16 take 175 kB in base64; a bound on what is fetched and parsed.
+#: 64 fitted prototypes of dimension 1,024 in float16 take 175 kB in base64; limits what is fetched and parsed.
 MAX_LABEL_SET_BYTES: Final = 256 * 1024
 
 
 class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Named labels with their template; the JSON of this type is the registry's value.
+    """Named labels with their template, stored in the registry as JSON.
 
     Parameters
     ----------
     labels : tuple of str
         Names, each once.
     template : str, optional
-        The sentence that holds ``{label}``; None takes the worker's default.
+        A sentence with ``{label}``; None uses the worker's default.
     multi_label : bool
         Labels do not exclude each other.
     steady_mix : bool
-        The owner says that the stream's mix of topics is steady: prototypes may follow its texts.
+        The owner declares the stream's mix of topics steady, so prototypes may follow its texts.
     fitted : FittedLabels, optional
-        What ``alignstream labels fit`` found; None: the label texts themselves are the prototypes.
+        Result of ``alignstream labels fit``; None uses the label texts as prototypes.
     """
 
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_LABELS)]
@@ -49,11 +49,11 @@ class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def blob(self) -> bytes:
-        """The JSON that is stored."""
+        """The stored JSON."""
         stored: dict[str, Any] = {
             "labels": self.labels, "template": self.template, "multi_label": self.multi_label
         }  # fmt: skip
-        # Fields that came later are left out at their defaults: sets from before keep bytes and version.
+        # Later fields are left out at their defaults, so that older sets keep their bytes and version.
         if self.steady_mix:
             stored["steady_mix"] = True
         if self.fitted is not None:
@@ -67,7 +67,7 @@ class LabelSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def from_bytes(blob: bytes) -> LabelSet:
-    """Read a label set and check everything about it.
+    """Read and check a label set.
 
     Raises
     ------
@@ -75,9 +75,7 @@ def from_bytes(blob: bytes) -> LabelSet:
         It is not JSON, or not a label set; the message says what is wrong.
     """
     if len(blob) > MAX_LABEL_SET_BYTES:
-        raise LabelsError(
-            f"a label set of {len(blob)} bytes is larger than the limit of {MAX_LABEL_SET_BYTES}"
-        )
+        raise LabelsError(f"a label set has {len(blob)} bytes, more than the limit of {MAX_LABEL_SET_BYTES}")
     try:
         return msgspec.json.decode(blob, type=LabelSet, strict=True)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -85,25 +83,25 @@ def from_bytes(blob: bytes) -> LabelSet:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Check labels of a set or a message.
+    """Check the labels of a set or a message.
 
     Raises
     ------
     LabelsError
-        None, too many, blank, too long, or one twice.
+        There are no labels or too many, or one is blank, too long or repeated.
     """
     if not labels:
         raise LabelsError("a label set needs at least one label")
     if len(labels) > MAX_LABELS:
-        raise LabelsError(f"{len(labels)} labels are more than {MAX_LABELS}")
+        raise LabelsError(f"{len(labels)} labels are too many; {MAX_LABELS} are allowed")
     seen = set()
     for label in labels:
         if not label.strip():
             raise LabelsError("a label is blank")
         if len(label) > MAX_LABEL_CHARACTERS:
-            raise LabelsError(f"a label of {len(label)} characters is longer than {MAX_LABEL_CHARACTERS}")
+            raise LabelsError(f"a label has {len(label)} characters; {MAX_LABEL_CHARACTERS} are allowed")
         if label in seen:
-            raise LabelsError(f"label {label!r} stands twice")
+            raise LabelsError(f"label {label!r} is listed twice")
         seen.add(label)
 
 
@@ -113,16 +111,20 @@ def check_template(template: str) -> None:
     Raises
     ------
     LabelsError
-        It is too long, or does not hold ``{label}`` exactly once.
+        It is too long, or does not contain ``{label}`` exactly once.
     """
     if len(template) > MAX_TEMPLATE_CHARACTERS:
-        raise LabelsError(
-            f"a template of {len(template)} characters is longer than {MAX_TEMPLATE_CHARACTERS}"
-        )
+        raise LabelsError(f"a template has {len(template)} characters; {MAX_TEMPLATE_CHARACTERS} are allowed")
     if template.count(PLACEHOLDER) != 1:
-        raise LabelsError(f"a template holds {PLACEHOLDER} exactly once")
+        raise LabelsError(f"a template must contain {PLACEHOLDER} exactly once")
 
 
 def render(template: str, label: str) -> str:
-    """Put a label into its template; braces in the label mean nothing."""
+    """Insert a label into its template; braces in the label have no meaning.
+
+    Examples
+    --------
+    >>> render("This text is about {label}.", "{sports}")
+    'This text is about {sports}.'
+    """
     return template.replace(PLACEHOLDER, label)

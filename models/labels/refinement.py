@@ -1,9 +1,9 @@
-"""Refine label prototypes on a sample of texts without labels. Pure: numpy alone.
+"""Refine label prototypes on a sample of unlabelled texts. Pure numpy.
 
-Prototypes move toward the texts that they attract. That helps where the sample has the mix of topics that the
-stream has, and harms where it has not: on a sample of one topic all labels chase that topic. ``why_not`` sees it.
+Prototypes move toward the texts that they attract. That helps if the sample has the same mix of topics as the stream,
+and harms if it has not: on a sample of one topic, all labels chase that topic. ``why_not`` detects such samples.
 
-What was chosen here was chosen on SIB-200's development and training texts and on xSID's validation part, with the
+The constants were chosen on SIB-200's development and training texts and on xSID's validation part, with the
 shipped adapter; ``docs/labels.md`` has the figures.
 """
 
@@ -18,25 +18,25 @@ from alignstream.models.errors import LabelsError
 from alignstream.models.labels.zero_shot import label_cosines, softmax
 from alignstream.models.unit_vectors import unit_rows, unit_rows_without
 
-#: Share of the texts in a refined prototype. More gains little, and costs more where the sample is of another domain.
+#: Share of the texts in a refined prototype. More gains little, and costs more if the sample is from another domain.
 WEIGHT: Final = 0.35
-#: Divides cosines before a text is shared among the labels. Between 0.02 and 0.05 little changes.
+#: Temperature at which a text is shared among the labels. Between 0.02 and 0.05, little changes.
 SHARPNESS: Final = 0.03
-#: How much of a label's mean cosine is bias. The whole of it assumes that all labels are equally frequent.
+#: Share of a label's mean cosine that counts as bias. All of it would assume that labels are equally frequent.
 BIAS_SHARE: Final = 0.5
-#: After these nothing moves any more.
+#: Iterations; nothing moves after these.
 STEPS: Final = 5
-#: With fewer texts the result depends on which ones they are: accuracy varies by 1.1 points (standard deviation)
-#: between samples of 50, by 0.7 between samples of 200.
+#: With fewer texts, the result depends on the sample: accuracy varies by 1.1 points (standard deviation) between
+#: samples of 50, and by 0.7 between samples of 200.
 MIN_TEXTS: Final = 200
 #: Fewer keys are a few sources, not a stream.
 MIN_KEYS: Final = 20
-#: One source that sends more than this share of the texts speaks for all.
+#: A source that sends a larger share of the texts dominates the sample.
 MAX_KEY_SHARE: Final = 0.5
-#: Labels in effect (the exponential of the entropy of their shares), as a share of all: samples that help lie above,
-#: at 0.76 and 0.92; half of the texts on one topic gives 0.69 to 0.82, all of them on one 0.22 to 0.45.
+#: Effective number of labels (the exponential of the entropy of their shares) as a share of all labels. Samples that
+#: help are above, at 0.76 and 0.92; half of the texts on one topic gives 0.69 to 0.82, all on one topic 0.22 to 0.45.
 MIN_EVENNESS: Final = 0.75
-#: A set of two labels would be turned into opposites, of which no text can have both.
+#: Centring would turn a set of two labels into opposites, and no text could have both.
 MIN_CENTRED_LABELS: Final = 3
 
 _MIN_PROBABILITY: Final = 1e-12
@@ -45,18 +45,18 @@ _MIN_PROBABILITY: Final = 1e-12
 def refine(prototypes: Matrix, texts: Matrix, *, common: Vector64 | None = None) -> Matrix:
     """Move label prototypes toward the texts that they attract.
 
-    ``C <- n((1 - w) V + w n(D))``, ``STEPS`` times. V are the labels less what they share (their template). A row of D
-    is the mean of the texts U, weighted by the column of ``P = softmax((U C' - mean/2) / t)``, less the mean of all of
-    them: what a label's texts have and the domain has not. w is ``WEIGHT`` and t ``SHARPNESS``.
+    ``C <- n((1 - w) V + w n(D))``, ``STEPS`` times. V is the labels minus what they share (their template). A row of D
+    is the mean of the texts U, weighted by the label's column of ``P = softmax((U C' - mean/2) / t)``, minus the mean
+    of all texts: what the label's texts have and the domain has not. w is ``WEIGHT`` and t is ``SHARPNESS``.
 
     Parameters
     ----------
     prototypes : ndarray of shape (n_labels, dim), float32
         Aligned unit vectors of label texts; at least two. Not changed.
     texts : ndarray of shape (n, dim), float32
-        Aligned unit vectors of a sample that ``why_not`` has nothing against; their order does not matter.
+        Aligned unit vectors of a sample that ``why_not`` accepts; their order does not matter.
     common : ndarray of shape (dim,), optional
-        The unit direction that labels leave out (``Adapter.common_direction``).
+        The unit direction to leave out (``Adapter.common_direction``).
 
     Returns
     -------
@@ -66,15 +66,23 @@ def refine(prototypes: Matrix, texts: Matrix, *, common: Vector64 | None = None)
     Raises
     ------
     LabelsError
-        Shapes do not agree, fewer than two labels, no texts, or a number that is not finite.
+        Shapes differ, there are fewer than two labels or no texts, or a number is not finite.
 
     Notes
     -----
-    O(steps · n · n_labels · dim), in float64. Soft k-means that is tied to the label texts.
+    O(steps · n · n_labels · dim), in float64. Soft k-means tied to the label texts.
+
+    Examples
+    --------
+    >>> labels = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
+    >>> texts = np.array([[0.8, 0.0, 0.6], [0.0, 1.0, 0.0]], dtype=np.float32)
+    >>> refine(labels, texts).round(2)
+    array([[ 0.67, -0.72,  0.15],
+           [-0.67,  0.72, -0.15]], dtype=float32)
     """
     _check(prototypes, texts)
     if len(prototypes) < 2:
-        raise LabelsError("one label alone cannot be refined: every text would belong to it")
+        raise LabelsError("a single label cannot be refined: every text would belong to it")
     V, U = (
         unit_rows(centre_labels(prototypes, common=common).astype(np.float64)),
         unit_rows_without(texts, common),
@@ -90,19 +98,25 @@ def refine(prototypes: Matrix, texts: Matrix, *, common: Vector64 | None = None)
 
 
 def centre_labels(prototypes: Matrix, *, common: Vector64 | None = None) -> Matrix:
-    """Return labels without what all of them share, which is their template more than their meaning.
+    """Remove what all labels share, which is their template more than their meaning.
 
     Parameters
     ----------
     prototypes : ndarray of shape (n_labels, dim), float32
         Aligned unit vectors of label texts.
     common : ndarray of shape (dim,), optional
-        The unit direction that labels leave out.
+        The unit direction to leave out.
 
     Returns
     -------
     ndarray of shape (n_labels, dim), float32
-        Unit vectors. A single label shares nothing, and stays.
+        Unit vectors. A single label is not centred.
+
+    Examples
+    --------
+    >>> centre_labels(np.array([[0.6, 0.8], [0.6, -0.8]], dtype=np.float32))
+    array([[ 0.,  1.],
+           [ 0., -1.]], dtype=float32)
     """
     V = unit_rows_without(prototypes, common)
     if len(V) > 1:
@@ -112,12 +126,12 @@ def centre_labels(prototypes: Matrix, *, common: Vector64 | None = None) -> Matr
 
 
 def label_bias(prototypes: Matrix, texts: Matrix, *, common: Vector64 | None = None) -> Vector64:
-    """Return how much of a label's cosine says nothing: ``BIAS_SHARE`` of its mean over the sample.
+    """Return the part of each label's cosine that says nothing: ``BIAS_SHARE`` of its mean over the sample.
 
     Parameters
     ----------
     prototypes, texts, common
-        As for ``refine``; the prototypes are those that were refined.
+        As in ``refine``, but the prototypes are the refined ones.
 
     Returns
     -------
@@ -136,36 +150,41 @@ def why_not(
     keys: Sequence[Hashable] | None = None,
     common: Vector64 | None = None,
 ) -> str | None:
-    """Say why a sample must not be used to refine labels.
+    """Tell why a sample must not be used to refine labels.
 
     Parameters
     ----------
     labels : sequence of str
-        Names, for the reason.
+        Names, for the message.
     prototypes : ndarray of shape (n_labels, dim), float32
         Aligned unit vectors of the label texts, not refined.
     texts : ndarray of shape (n, dim), float32
         Aligned unit vectors of the sample.
     keys : sequence of hashable, optional
-        The source of each text, such as the key of its message. None: not looked at.
+        The source of each text, such as the key of its message. None: sources are not checked.
     common : ndarray of shape (dim,), optional
-        The unit direction that labels leave out.
+        The unit direction to leave out.
 
     Returns
     -------
     str or None
-        The first reason found: too few texts, too few sources, or a mix that looks one-sided by the labels that the
-        texts get without refinement. None: nothing speaks against it.
+        The first reason: too few texts, too few sources, or a mix that looks one-sided by the labels that the texts
+        get without refinement. None if there is no reason.
+
+    Examples
+    --------
+    >>> why_not(["sports", "politics"], np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    '2 texts are too few; 200 are needed'
     """
     n = len(texts)
     if n < MIN_TEXTS:
-        return f"{n} texts are fewer than {MIN_TEXTS}"
+        return f"{n} texts are too few; {MIN_TEXTS} are needed"
     if len(labels) < 2:
-        return "one label alone cannot be refined"
+        return "a single label cannot be refined"
     if keys is not None:
         counts = Counter(keys)
         if len(counts) < MIN_KEYS:
-            return f"the texts come from {len(counts)} sources, fewer than {MIN_KEYS}"
+            return f"the texts come from {len(counts)} sources; {MIN_KEYS} are needed"
         share = max(counts.values()) / n
         if share > MAX_KEY_SHARE:
             return f"{share:.0%} of the texts come from one source"
@@ -175,17 +194,23 @@ def why_not(
     evenness = effective_labels(shares) / len(labels)
     if evenness < MIN_EVENNESS:
         return (
-            f"the sample looks one-sided: {shares[first]:.0%} of its texts fall to {labels[first]!r}; "
-            f"{effective_labels(shares):.1f} of {len(labels)} labels are in use"
+            f"the sample looks one-sided: {shares[first]:.0%} of its texts get {labels[first]!r}; "
+            f"only {effective_labels(shares):.1f} of {len(labels)} labels are in use"
         )
     if not shares.all():
         absent = [label for label, share in zip(labels, shares, strict=True) if not share]
-        return f"the sample looks one-sided: no text falls to {', '.join(map(repr, absent[:5]))}"
+        return f"the sample looks one-sided: no text gets {', '.join(map(repr, absent[:5]))}"
     return None
 
 
 def effective_labels(shares: Vector64) -> float:
-    """Return how many labels equally frequent would be as mixed: the exponential of the entropy of shares."""
+    """Return the effective number of labels: the exponential of the entropy of their shares.
+
+    Examples
+    --------
+    >>> effective_labels(np.array([0.5, 0.5, 0.0]))
+    2.0
+    """
     positive = shares[shares > 0.0]
     return float(np.exp(-(positive * np.log(positive)).sum()))
 
@@ -193,9 +218,9 @@ def effective_labels(shares: Vector64) -> float:
 def _check(prototypes: Matrix, texts: Matrix) -> None:
     if prototypes.ndim != 2 or texts.ndim != 2 or prototypes.shape[1] != texts.shape[1]:
         raise LabelsError(
-            f"labels of shape {prototypes.shape} and texts of shape {texts.shape} are not of one space"
+            f"labels of shape {prototypes.shape} and texts of shape {texts.shape} do not share a space"
         )
     if not len(prototypes) or not len(texts):
-        raise LabelsError("labels and texts are needed, at least one of each")
+        raise LabelsError("at least one label and one text are needed")
     if not (np.isfinite(prototypes).all() and np.isfinite(texts).all()):
-        raise LabelsError("a vector of a label or a text holds a number that is not finite")
+        raise LabelsError("a vector of a label or text is not finite")

@@ -1,4 +1,4 @@
-"""Zero-shot labels from aligned vectors: one dot product a label, no second pass through the encoder.
+"""Zero-shot labels from aligned vectors: one dot product per label, no second pass through the encoder.
 
 Label texts are encoded once per (labels, template) and aligned once per adapter version.
 """
@@ -18,14 +18,14 @@ from alignstream.models.labels.fitted_labels import FittedLabels
 from alignstream.models.labels.label_set import render
 from alignstream.models.unit_vectors import unit_rows_without
 
-#: Divides cosines before the softmax: the lowest negative log-likelihood on SIB-200's development texts in 34
+#: Divides cosines before the softmax. It has the lowest negative log-likelihood on SIB-200's development texts in 34
 #: languages with the shipped adapter (1.00, at a mean confidence of 0.65 and an accuracy of 0.66); found by
 #: ``python -m alignstream.export.figures.shipped_adapter tune-labels``.
 TEMPERATURE: Final = 0.035
-#: Multi-label: the cosine at which a label is as likely as not. The best mean of true positive and true
-#: negative rate on the same texts (0.72): it finds 67 % of the right labels at 2.0 labels a text.
+#: Multi-label: the cosine at which a label gets score 0.5. It has the best mean of true positive and true negative
+#: rate on the same texts (0.72), and finds 67 % of the right labels at 2.0 labels per text.
 MULTI_LABEL_MIDPOINT: Final = 0.045
-#: A multi-label score from here on counts as "this label applies".
+#: Multi-label: the least score at which a label applies.
 MULTI_LABEL_ACCEPT: Final = 0.5
 #: Label sets kept in memory; a set of 64 labels takes 100 kB.
 CACHE_SETS: Final = 256
@@ -35,7 +35,7 @@ _Key = TypeVar("_Key")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """Labels with scores in descending order; ``label`` is None where none applies or it abstains."""
+    """Labels with scores in descending order; ``label`` is None if none applies or the prediction abstains."""
 
     label: str | None
     labels: tuple[str, ...]
@@ -65,14 +65,20 @@ def predict_one(
         False: scores are a softmax of ``cosine / TEMPERATURE`` and sum to 1. True: each score is a logistic
         of ``(cosine - MULTI_LABEL_MIDPOINT) / TEMPERATURE`` on its own.
     common : ndarray of shape (dim,), optional
-        The unit direction that all texts share (``Adapter.common_direction``): left out of the cosines.
+        The unit direction that all texts share (``Adapter.common_direction``), left out of the cosines.
     fitted : FittedLabels, optional
-        Its bias, temperature, thresholds and margin take the place of the constants; ``prototypes`` are its own.
+        Its bias, temperature, thresholds and margin replace the constants; ``prototypes`` must be its own.
 
     Returns
     -------
     Prediction
         Equal scores stay in the order of ``labels``.
+
+    Examples
+    --------
+    >>> y, prototypes = np.array([1, 0], dtype=np.float32), np.eye(2, dtype=np.float32)
+    >>> predict_one(y, prototypes, ["sports", "politics"], multi_label=False)
+    Prediction(label='sports', labels=('sports', 'politics'), scores=(1.0, 0.0))
     """
     cosines = label_cosines(y[None], prototypes, common)
     scores = label_scores(cosines, multi_label=multi_label, fitted=fitted)[0]
@@ -99,7 +105,7 @@ def label_scores(
     multi_label : bool
         False: a softmax over the labels. True: a logistic function of each label on its own.
     fitted : FittedLabels, optional
-        Where bias, temperature and thresholds come from; else the constants of this module.
+        Gives bias, temperature and thresholds; default the constants of this module.
 
     Returns
     -------
@@ -136,16 +142,16 @@ def answers(
     scores : ndarray of shape (n, n_labels), float64
         From ``label_scores``.
     multi_label : bool
-        True: a text whose best score is at least ``MULTI_LABEL_ACCEPT``.
+        True: texts whose best score is at least ``MULTI_LABEL_ACCEPT``.
     abstain_margin : float
-        Otherwise: a text whose best score is at least this much above its second.
+        Otherwise: texts whose best score is at least this much above the second.
 
     Returns
     -------
     ndarray of shape (n,), bool
     """
     ordered = np.sort(scores, axis=1)
-    # One label alone has no second: it is as far above it as it can be.
+    # A single label has no second: take 0, so that its lead is as large as can be.
     second = ordered[:, -2] if scores.shape[1] > 1 else np.zeros(len(scores))
     accepted: NDArray[np.bool_] = (
         ordered[:, -1] >= MULTI_LABEL_ACCEPT if multi_label else ordered[:, -1] - second >= abstain_margin
@@ -154,7 +160,7 @@ def answers(
 
 
 def label_cosines(Y: Matrix, prototypes: Matrix, common: Vector64 | None = None) -> NDArray[np.float64]:
-    """Return the cosines of texts and labels, without what all texts share.
+    """Return the cosines of texts and labels, without the direction that all texts share.
 
     Parameters
     ----------
@@ -171,19 +177,19 @@ def label_cosines(Y: Matrix, prototypes: Matrix, common: Vector64 | None = None)
     """
     if common is None:
         return Y.astype(np.float64) @ prototypes.astype(np.float64).T
-    # A text that is nothing but what all share resembles every label alike.
+    # A text with nothing but the common direction resembles every label equally.
     return unit_rows_without(Y, common) @ unit_rows_without(prototypes, common).T
 
 
 class PrototypeCache:
     """Aligned label vectors, computed once per (labels, template, adapter version, overrides).
 
-    Used from the inference thread alone. Holds the last ``CACHE_SETS`` sets.
+    Use it from the inference thread only. Keeps the last ``CACHE_SETS`` sets.
 
     Parameters
     ----------
     encode : callable
-        Texts to unit vectors of shape (n, dim), float32.
+        Maps texts to unit vectors of shape (n, dim), float32.
     """
 
     def __init__(self, encode: Callable[[Sequence[str]], Matrix]) -> None:
@@ -196,7 +202,7 @@ class PrototypeCache:
     ) -> Matrix:
         """Return the aligned vectors of labels: shape (n_labels, dim), float32.
 
-        A context's overrides are applied to labels too; its language is that of a text, not of the labels.
+        A context's overrides apply to the labels too; its language does not, because it is the text's.
         """
         context = dataclasses.replace(context, language=None)
         key = (template, labels, adapter.version, context)

@@ -1,1 +1,1 @@
-"""What a learner keeps of a tenant's stream, and the epochs that it makes of it."""
+"""The state that the learner keeps of a tenant's stream, and the epochs made from it."""

@@ -1,4 +1,4 @@
-"""A bounded bank of a stream's recent texts: against it the hubness of a vector is measured."""
+"""A bounded bank of a stream's recent texts, against which hubness is measured."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -8,15 +8,23 @@ import numpy as np
 
 from alignstream.models.arrays import Matrix16, Vector32
 
-#: Texts in a bank, or as many as take so many bytes: 1,000 of 384 numbers in float16, fewer of longer vectors.
+#: Most texts and most bytes in a bank: 1,000 vectors of 384 float16 numbers fit, and fewer of longer ones.
 MAX_TEXTS: Final = 1000
 MAX_BYTES: Final = 800_000
 
 
 class Bank:
-    """The most recent texts, shared out evenly among the languages seen lately.
+    """The most recent texts, shared evenly among recently seen languages.
 
-    Where it is full, the language that has most texts gives its oldest; of equals the one seen longest ago.
+    A full bank drops the oldest text of the language with most texts; of several, the one seen longest ago.
+
+    Examples
+    --------
+    >>> bank = Bank()
+    >>> for language in ("de-Latn", "en-Latn", "de-Latn"):
+    ...     bank.add(language, np.zeros(2, dtype=np.float32))
+    >>> [language for language, _ in bank]
+    ['en-Latn', 'de-Latn', 'de-Latn']
     """
 
     def __init__(self) -> None:
@@ -24,22 +32,22 @@ class Bank:
         self._n = 0
 
     def __len__(self) -> int:
-        """Count the texts."""
+        """Return the number of texts."""
         return self._n
 
     def __iter__(self) -> Iterator[tuple[str, Matrix16]]:
-        """Yield language and vector of shape (dim,), float16: languages seen longest ago first, oldest first."""
+        """Yield language and vector of shape (dim,), float16: least recent language first, oldest text first."""
         for language, vectors in self._by_language.items():
             for vector in vectors:
                 yield language, vector
 
     def add(self, language: str, x: Vector32) -> None:
-        """Take in one text; "" stands for a language that is not known."""
+        """Add one text; "" stands for an unknown language."""
         self._by_language.setdefault(language, deque()).append(x.astype(np.float16))
         self._by_language.move_to_end(language)
         self._n += 1
         if self._n > min(MAX_TEXTS, MAX_BYTES // (2 * len(x))):
-            # max() takes the first of equals: the one seen longest ago.
+            # max() returns the first of several, which is the one seen longest ago.
             fullest = max(self._by_language, key=lambda name: len(self._by_language[name]))
             vectors = self._by_language[fullest]
             vectors.popleft()
@@ -48,7 +56,7 @@ class Bank:
                 del self._by_language[fullest]
 
     def clear(self, language: str | None = None) -> None:
-        """Forget the texts of one language, or all."""
+        """Forget the texts of one language, or all texts."""
         if language is None:
             self._by_language.clear()
             self._n = 0

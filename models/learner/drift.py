@@ -1,4 +1,4 @@
-"""Has the stream changed? A test of windows of texts against the means that were learned so far."""
+"""Has the stream changed? A test of windows of texts against the means learned so far."""
 
 import dataclasses
 import math
@@ -10,30 +10,31 @@ from numpy.typing import NDArray
 
 from alignstream.models.arrays import Vector64
 
-#: Texts of one window.
+#: Texts per window.
 WINDOW: Final = 32
 #: Texts behind a mean before it may be tested against.
 MIN_TEXTS: Final = 8.0
-#: The threshold while there is nothing to draw from, and its least: without a change the statistic is about 1.
+#: Least threshold, also used while there is nothing to draw from; without a change, the statistic is about 1.
 MIN_THRESHOLD: Final = 1.5
-#: Neighbours in a stream resemble each other, draws do not: the quantile of draws is raised by this.
+#: Consecutive texts resemble each other and random draws do not: the quantile of draws is raised by this factor.
 DEPENDENCE: Final = 1.3
-#: Windows that show how much neighbours resemble each other in this stream: so many are looked back on, so many it
-#: takes to say anything, and so far above nine of ten of them a change has to be.
+#: Past windows kept: they show how much consecutive texts of this stream resemble each other.
 HISTORY: Final = 32
+#: Fewer past windows say nothing.
 MIN_HISTORY: Final = 4
+#: A change must exceed the 90 % quantile of past windows by this factor.
 ABOVE_HISTORY: Final = 1.5
-#: Texts to draw from.
+#: Fewest texts to draw from.
 MIN_SAMPLE: Final = 64
 DRAWS: Final = 500
 QUANTILE: Final = 0.999
-#: Two windows are one change if their means point the same way.
+#: Two windows show the same change if the cosine of their mean residuals is above this.
 MIN_AGREEMENT: Final = 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """What a full window says: the statistic, and whether with the window before it a change is confirmed."""
+    """The result of a full window; together with the window before, it may confirm a change."""
 
     statistic: float
     threshold: float
@@ -44,8 +45,15 @@ class Finding:
 class DriftTest:
     """Tests one window after another: ``W ‖mean of residuals‖² / mean of ‖residual‖²``.
 
-    A change is confirmed by two windows in a row above the threshold whose means point the same way: articles of
-    which each has a topic of its own do not.
+    A change is confirmed by two consecutive windows above the threshold whose means point the same way. Articles that
+    each have their own topic do not point the same way.
+
+    Examples
+    --------
+    >>> test = DriftTest()
+    >>> findings = [test.add(np.array([1.0, 0.0])) for _ in range(WINDOW)]
+    >>> findings[-1].statistic
+    32.0
     """
 
     def __init__(self) -> None:
@@ -55,19 +63,19 @@ class DriftTest:
 
     @property
     def threshold(self) -> float:
-        """What a window has to exceed; infinite while too few windows were seen."""
+        """What a window must exceed; infinite until enough windows were seen."""
         if len(self._history) < MIN_HISTORY:
             return math.inf
         return max(self._drawn, ABOVE_HISTORY * float(np.quantile(self._history, 0.9)))
 
     @property
     def dependence(self) -> float:
-        """How many texts tell as much as one would, if neighbours did not resemble each other; 1 where they do not."""
+        """How many consecutive texts tell as much as one independent text; at least 1."""
         return max(1.0, float(np.median(self._history))) if len(self._history) >= MIN_HISTORY else 1.0
 
     def reset(self) -> None:
-        """Begin afresh; what is known of the stream's windows stays."""
-        #: None before the first text of a window: most tenants rest, and are many.
+        """Start a new window; the history of past windows stays."""
+        #: None before the first text of a window, to save memory: most tenants are idle, and there are many.
         self._sum: Vector64 | None = None
         self._squares = 0.0
         self._n = 0
@@ -79,7 +87,7 @@ class DriftTest:
         return self._before is not None
 
     def add(self, residual: Vector64) -> Finding | None:
-        """Take in how far a text lies from the mean of its language; answer at the end of each window."""
+        """Add a text's residual from the mean of its language; return a finding at the end of each window."""
         total = residual if self._sum is None else self._sum + residual
         self._sum = total
         self._squares += float(residual @ residual)
@@ -98,21 +106,21 @@ class DriftTest:
         return Finding(statistic, threshold, is_above, is_confirmed)
 
     def calibrate(self, residuals: NDArray[np.float64], seed: int) -> None:
-        """Set the threshold by a bootstrap: what windows drawn from one stream, in no order, reach once in a thousand.
+        """Set the threshold by bootstrap, so that one in a thousand windows of a steady stream exceeds it.
 
         Parameters
         ----------
         residuals : ndarray of shape (n, dim), float64
-            Recent texts less the means of their languages among them; of fewer than ``MIN_SAMPLE`` nothing is drawn.
+            Recent texts minus the mean of their language among them. With fewer than ``MIN_SAMPLE``, nothing is drawn.
         seed : int
-            Of the draws: the same log gives the same threshold.
+            Seed of the draws, so that the same log gives the same threshold.
         """
         if len(residuals) < MIN_SAMPLE:
             self._drawn = MIN_THRESHOLD * DEPENDENCE
             return
         generator = np.random.Generator(np.random.PCG64(seed))
         squares = np.einsum("ij,ij->i", residuals, residuals)
-        # Sums of products suffice: a draw costs W² numbers, not W · dim.
+        # Inner products suffice: a draw reads W² numbers instead of W · dim.
         gram = residuals @ residuals.T
         drawn = np.empty(DRAWS)
         for position in range(DRAWS):
@@ -121,19 +129,19 @@ class DriftTest:
         self._drawn = max(MIN_THRESHOLD, DEPENDENCE * float(np.quantile(drawn, QUANTILE)))
 
     def state(self) -> tuple[dict[str, float], dict[str, Vector64]]:
-        """Return what has to be stored: numbers and vectors by name."""
+        """Return the state to store: numbers and vectors by name."""
         sums = {"sum": self._sum, "before": self._before}
         vectors = {name: vector for name, vector in sums.items() if vector is not None}
         numbers = {"drawn": self._drawn, "squares": self._squares, "n": float(self._n)}
         return numbers | {f"history.{i}": value for i, value in enumerate(self._history)}, vectors
 
     def restore(self, numbers: dict[str, float], vectors: dict[str, Vector64]) -> None:
-        """Go on from what was stored."""
+        """Restore the stored state."""
         self._drawn, self._squares, self._n = numbers["drawn"], numbers["squares"], int(numbers["n"])
         n_history = sum(name.startswith("history.") for name in numbers)
         self._history = deque((numbers[f"history.{i}"] for i in range(n_history)), maxlen=HISTORY)
         self._sum, self._before = vectors.get("sum"), vectors.get("before")
 
 
-def _cosine(one: Vector64, other: Vector64) -> float:
-    return float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
+def _cosine(x: Vector64, y: Vector64) -> float:
+    return float(x @ y) / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-12)

@@ -1,7 +1,7 @@
-"""Whose texts move a tenant's means: a cap on every key, and what is usual for the tenant's keys.
+"""Key quotas: a cap on how far one message key moves a tenant's means, and a check for unusual keys.
 
-Keys can be invented, so their number proves nothing by itself; but a stream that suddenly consists of new keys, of no
-keys, or of few, while it did not before, is not the stream that was there.
+Keys can be invented, so their number proves nothing by itself. But a stream that suddenly has new keys, no keys or few
+keys, and did not before, is no longer the same stream.
 """
 
 import dataclasses
@@ -9,25 +9,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-#: Texts of one window of a tenant's log, and how many of one key count in it.
+#: Texts in one window of a tenant's log, and how many of them count per key.
 WINDOW: Final = 256
 MAX_OF_KEY: Final = 64
-#: Texts that are compared with what is usual.
+#: Texts in a sample that is compared with the usual figures.
 SAMPLE: Final = 64
-#: Samples before anything is usual.
+#: Samples needed before any figures are usual.
 MIN_SAMPLES: Final = 3
-#: Distinct keys of a sample from which on a stream is one of many keys, and below which it is one of few.
+#: Distinct keys in a sample: from MANY_KEYS on, a stream has many keys, and below FEW_KEYS it has few.
 MANY_KEYS: Final = 8
 FEW_KEYS: Final = 4
-#: By how much a share of texts without key, or with a key never seen, may exceed what is usual.
+#: How far the share of texts without a key, or with a new key, may exceed the usual share.
 MAX_ODD_SHARE: Final = 0.5
-#: Keys that are remembered: two generations of about this many.
+#: Keys remembered: two generations of about this many each.
 _GENERATION: Final = 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KeySample:
-    """What the keys of ``SAMPLE`` texts look like: shares from 0 to 1, and how many differ."""
+    """Figures on the keys of ``SAMPLE`` texts: shares from 0 to 1, and the number of distinct keys."""
 
     null_share: float
     new_share: float
@@ -35,7 +35,14 @@ class KeySample:
 
 
 class KeyQuota:
-    """Caps the influence of keys, and knows what is usual for them."""
+    """Caps the influence of each key, and tracks what is usual for a tenant's keys.
+
+    Examples
+    --------
+    >>> quota = KeyQuota()
+    >>> sum(quota.admits(key=7) for _ in range(100))
+    64
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -48,11 +55,11 @@ class KeyQuota:
 
     @property
     def n_known(self) -> int:
-        """Count the keys that are remembered."""
+        """Number of keys remembered."""
         return len(self._young | self._old)
 
     def admits(self, key: int | None) -> bool:
-        """Count one text, and say whether its key may still move anything in this window."""
+        """Count one text, and tell whether its key is still within its quota in this window."""
         if self._n_in_window == WINDOW:
             self._counts.clear()
             self._n_in_window = 0
@@ -63,7 +70,7 @@ class KeyQuota:
         return self._counts[key] <= MAX_OF_KEY
 
     def is_new(self, key: int | None) -> bool:
-        """Say whether a key was never seen, as far as is remembered, and remember it."""
+        """Tell whether a key is new, as far as is remembered, and remember it."""
         if key is None:
             return False
         known = key in self._young or key in self._old
@@ -73,22 +80,22 @@ class KeyQuota:
         return not known
 
     def oddity(self, texts: Sequence[tuple[int | None, bool]]) -> str | None:
-        """Say what is odd about the keys of texts, each with whether it was new; None where nothing is."""
+        """Tell what is unusual about the keys of texts, given as (key, is_new); None if nothing is."""
         sample, usual = _sample(texts), self._usual
         if self._n_samples < MIN_SAMPLES:
             return None
         if usual.n_distinct >= MANY_KEYS and sample.n_distinct < FEW_KEYS:
-            return f"{len(texts)} texts of {sample.n_distinct} keys, where {usual.n_distinct} are usual"
-        for share, before, what in (
+            return f"{len(texts)} texts have {sample.n_distinct} distinct keys; {usual.n_distinct} are usual"
+        for share, before, trait in (
             (sample.null_share, usual.null_share, "no key"),
             (sample.new_share, usual.new_share, "a key never seen before"),
         ):
             if share - before > MAX_ODD_SHARE:
-                return f"{share:.0%} of the texts have {what}, where {before:.0%} are usual"
+                return f"{share:.0%} of the texts have {trait}; {before:.0%} is usual"
         return None
 
     def note(self, key: int | None, *, is_new: bool) -> None:
-        """Let one text count for what is usual; not called while a change is looked into."""
+        """Add one text to the usual figures; not called while a change is being examined."""
         self._current.append((key, is_new))
         if len(self._current) == SAMPLE:
             sample = _sample(self._current)
@@ -103,7 +110,7 @@ class KeyQuota:
             self._current = []
 
     def state(self) -> dict[str, Any]:
-        """Return what has to be stored: JSON values."""
+        """Return the state to store, as JSON values."""
         return {
             "counts": sorted(self._counts.items()),
             "n_in_window": self._n_in_window,
@@ -116,7 +123,7 @@ class KeyQuota:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "KeyQuota":
-        """Go on from what was stored."""
+        """Rebuild a quota from its stored state."""
         quota = cls()
         quota._counts = Counter(dict(map(tuple, state["counts"])))
         quota._n_in_window = state["n_in_window"]

@@ -1,4 +1,4 @@
-"""Running means of a stream by language: where its texts lie, as the adapter does not know yet."""
+"""Running means of a stream, one per language: where its texts lie, which the adapter cannot know."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -10,23 +10,31 @@ from alignstream.models.arrays import Vector32, Vector64
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.serving.epoch import MeanKey
 
-#: The least weight of a new text: a mean forgets what is older than about as many texts as its inverse.
+#: Least weight of a new text: a mean remembers about the last 1 / MIN_STEP texts.
 MIN_STEP: Final = 1 / 1000
-#: What a mean is still worth, in texts, after its stream has changed.
+#: Most weight, in texts, that a mean keeps after its stream has changed.
 KEPT_TEXTS: Final = 10.0
-#: Languages of one tenant; texts of more count for the tenant alone.
+#: Most languages per tenant; texts of further languages are counted, but enter no mean.
 MAX_LANGUAGES: Final = 256
 
 
 class RunningMeans:
     """A mean vector and a weight for each language of one stream.
 
-    Texts enter one by one and in order: the same texts in the same order give the same bytes.
+    Texts are added one by one: the same texts in the same order give the same bytes.
 
     Parameters
     ----------
     dim : int
         Embedding dimension.
+
+    Examples
+    --------
+    >>> means, german = RunningMeans(dim=2), MeanKey("de-Latn")
+    >>> for x in ([1.0, 0.0], [0.0, 1.0]):
+    ...     assert means.add(german, np.array(x, dtype=np.float32))
+    >>> means.means, means.weight(german)
+    (array([[0.5, 0.5]]), 2.0)
     """
 
     def __init__(self, dim: int) -> None:
@@ -36,16 +44,16 @@ class RunningMeans:
         self._weights: NDArray[np.float64] = np.zeros(0)
 
     def __len__(self) -> int:
-        """Count the languages."""
+        """Return the number of languages."""
         return len(self._rows)
 
     def __iter__(self) -> Iterator[MeanKey]:
-        """Yield the languages, in order of their first text."""
+        """Yield the languages in order of their first text."""
         return iter(self._rows)
 
     @property
     def languages(self) -> tuple[MeanKey, ...]:
-        """The languages, in order of their first text."""
+        """The languages in order of their first text."""
         return tuple(self._rows)
 
     @property
@@ -55,21 +63,21 @@ class RunningMeans:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """What each mean is worth in texts, shape (n_languages,); a view."""
+        """The weight of each mean in texts, shape (n_languages,); a view."""
         return self._weights[: len(self)]
 
     def weight(self, key: MeanKey) -> float:
-        """Return what a language's mean is worth in texts; 0 where there is none."""
+        """Return the weight of a language's mean in texts; 0 if there is none."""
         row = self._rows.get(key)
         return 0.0 if row is None else float(self._weights[row])
 
     def residual(self, key: MeanKey, x: Vector32) -> Vector64:
-        """Return how far a text lies from its language's mean, shape (dim,), float64; the mean must be there."""
+        """Return a text's difference from its language's mean, shape (dim,), float64; the mean must exist."""
         difference: Vector64 = x.astype(np.float64) - self._means[self._rows[key]]
         return difference
 
     def add(self, key: MeanKey, x: Vector32) -> bool:
-        """Take in one text; say whether there was room for its language."""
+        """Add one text; return whether there was room for its language."""
         row = self._rows.get(key)
         if row is None:
             if len(self._rows) >= MAX_LANGUAGES:
@@ -86,11 +94,11 @@ class RunningMeans:
         self._means += by
 
     def soften(self) -> None:
-        """Let what was learned so far count little beside what comes."""
+        """Reduce the weight of what was learned, so that new texts count more."""
         np.minimum(self._weights, KEPT_TEXTS, out=self._weights)
 
     def forget(self, language: str | None = None) -> None:
-        """Forget the means of one language, inferred or not, or all."""
+        """Forget the means of one language, inferred or not, or all means."""
         kept = [key for key in self._rows if language not in {None, key.language}]
         rows = [self._rows[key] for key in kept]
         self._means, self._weights = self._means[rows].copy(), self._weights[rows].copy()
@@ -99,7 +107,7 @@ class RunningMeans:
     def _grow(self, key: MeanKey) -> int:
         row = len(self._rows)
         if row == len(self._means):
-            # By a quarter: most tenants have few languages, and rows that wait for more cost as much as those in use.
+            # By a quarter: most tenants have few languages, and spare rows take as much memory as used ones.
             capacity = row + max(1, row // 4)
             self._means = np.vstack([self._means, np.zeros((capacity - row, self.dim))])
             self._weights = np.concatenate([self._weights, np.zeros(capacity - row)])
@@ -111,19 +119,20 @@ class RunningMeans:
     def restored(
         cls, dim: int, languages: Sequence[MeanKey], means: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> "RunningMeans":
-        """Return means as they were stored.
+        """Rebuild means from their stored parts.
 
         Raises
         ------
         AlignstreamError
-            The parts do not fit each other.
+            Shapes do not match, a number is not finite, or a weight is negative.
         """
         if means.shape != (len(languages), dim) or weights.shape != (len(languages),):
             raise AlignstreamError(
-                f"stored means have shape {means.shape} for {len(languages)} languages of {dim} numbers"
+                f"stored means of shape {means.shape} and weights of shape {weights.shape} do not match "
+                f"{len(languages)} languages of dimension {dim}"
             )
         if not (np.all(np.isfinite(means)) and np.all(np.isfinite(weights)) and np.all(weights >= 0)):
-            raise AlignstreamError("stored means hold numbers that cannot be")
+            raise AlignstreamError("stored means hold a number that is not finite, or a negative weight")
         restored = cls(dim)
         restored._rows = {key: position for position, key in enumerate(languages)}
         restored._means, restored._weights = means.copy(), weights.copy()

@@ -1,4 +1,4 @@
-"""What workers saw, one value a message: all that learning ever gets. The learner encodes nothing."""
+"""What workers observed, one value per message: all that the learner gets. It never encodes."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ class Text:
     vector : ndarray of shape (dim,), float32
         Unit vector as encoded, before any adapter.
     language : str, optional
-        Key of the language that the message names (``languages.language_key``).
+        Key of the language that the message is tagged with (``languages.language_key``).
     seen : str, optional
-        Key of the language whose prototype lies nearest, by the worker's adapter.
+        Key of the language with the nearest prototype, by the worker's adapter.
     is_doubtful : bool
         The text lies so much nearer to another language's prototype that its tag is not believed.
     key : int, optional
-        64-bit hash of the message's key; None where it had none.
+        64-bit hash of the message's key; None if it had none.
     """
 
     vector: Vector32
@@ -32,7 +32,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a pair: unit vector as encoded, key of its language, and the start of its text for people."""
+    """One side of a pair: the unit vector as encoded, the key of its language, and the start of its text."""
 
     vector: Vector32
     language: str | None = None
@@ -41,7 +41,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """A pair of translations that somebody vouches for; a later one of the same id takes its place."""
+    """A pair of translations that someone vouches for; a later one with the same id replaces it."""
 
     id: str
     source: Side
@@ -50,7 +50,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """A text and the label that somebody says it has; a later one of the same id takes its place."""
+    """A text and the label that someone gave it; a later one with the same id replaces it."""
 
     id: str
     label_set: str

@@ -1,6 +1,6 @@
-"""Regression checks of an epoch: texts and pairs of the tenant's own stream must find what they found.
+"""Regression checks of an epoch: texts and pairs of the tenant's own stream must still find what they found.
 
-Where they do not, the epoch is not published, and the last good one serves on.
+If they do not, the epoch is not published, and the last good one keeps serving.
 """
 
 import dataclasses
@@ -16,37 +16,37 @@ from alignstream.models.checks.neighbours import neighbours_kept
 from alignstream.models.serving.epoch import Epoch, Memory, TaggedVectors
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 
-#: Texts whose neighbours are looked at, and the fewest that say something.
+#: Most texts whose neighbours are compared, and the fewest that say anything.
 MAX_TEXTS: Final = 150
 MIN_TEXTS: Final = 40
-#: Pairs below which their margins say nothing, and the most that are looked at.
+#: Fewest pairs whose margins say anything, and the most that are compared.
 MIN_PAIRS: Final = 8
 MAX_PAIRS: Final = 200
 
 
 def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str | None:
-    """Compare what a candidate finds with what is found now.
+    """Compare retrieval with a candidate epoch to retrieval with the epoch that serves now.
 
     Parameters
     ----------
     candidate : Epoch
     last : Epoch or None
-        What serves; None: the adapter alone.
+        The epoch that serves now; None: the adapter alone.
     adapter : Adapter
-        Of the same encoder.
+        An adapter of the same encoder.
 
     Returns
     -------
     str or None
-        Why it must not be published; None where nothing speaks against it.
+        Why the candidate must not be published; None if there is no reason.
 
     Notes
     -----
-    Texts are those of the bank of the epoch that serves, or of the candidate's own where there is none, and after a
-    confirmed change: what came before is no longer the stream that queries are corrected for. A query must still find
-    most of the neighbours that the stored vector of the same text has. Pairs are those that the tenant vouches for:
-    the margin of a source's query to its target must not be significantly smaller than it is now. Both sides are as
-    they would be served. O(n² · dim) of a few hundred vectors.
+    Texts come from the bank of the serving epoch. They come from the candidate's own bank if there is no such epoch,
+    if its bank has too few texts, and after a confirmed change, when older texts are no longer the stream that queries
+    are corrected for. A query must still find most neighbours of its text's stored vector. Pairs are those that the
+    tenant vouches for: the margins between source queries and their targets must not be significantly smaller than
+    now. Both sides are vectors as they would be served. O(n² · dim) for a few hundred vectors.
     """
     adaptation = QueryAdaptation(adapter, candidate)
     is_new = last is None or candidate.reason == "drift" or len(last.bank) < MIN_TEXTS
@@ -55,8 +55,8 @@ def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str |
         kept = _neighbours_found(adaptation, texts)
         if kept < MIN_NEIGHBOURS_KEPT:
             return (
-                f"queries would find {kept:.0%} of the neighbours that the stored vectors of {len(texts)} recent texts "
-                f"have; {MIN_NEIGHBOURS_KEPT:.0%} are needed"
+                f"queries would find {kept:.0%} of the neighbours of {len(texts)} recent texts' stored vectors; "
+                f"{MIN_NEIGHBOURS_KEPT:.0%} are needed"
             )
     n_pairs = min(len(candidate.memory.ids), MAX_PAIRS)
     if n_pairs >= MIN_PAIRS:
@@ -65,26 +65,26 @@ def judge_epoch(candidate: Epoch, last: Epoch | None, adapter: Adapter) -> str |
             _pair_margins(now, candidate, n_pairs), _pair_margins(adaptation, candidate, n_pairs)
         )
         if not verdict.is_accepted:
-            return f"its pairs find less: {verdict.reason}"
+            return f"its pairs would find less: {verdict.reason}"
     return None
 
 
 def _without_feedback(epoch: Epoch) -> Epoch:
     """Return an epoch of the same tenant that changes nothing."""
-    nothing = TaggedVectors(np.zeros((0, epoch.dim), dtype=np.float16), ())
+    empty = TaggedVectors(np.zeros((0, epoch.dim), dtype=np.float16), ())
     return dataclasses.replace(
         epoch,
         languages=(),
         means=np.zeros((0, epoch.dim), dtype=np.float32),
         weights=(),
-        bank=nothing,
-        memory=Memory(nothing, nothing, (), ()),
+        bank=empty,
+        memory=Memory(empty, empty, (), ()),
         tenant_map=None,
     )
 
 
 def _spread(rows: TaggedVectors, n: int) -> TaggedVectors:
-    """Return at most n rows, evenly spread over them."""
+    """Return at most n rows, evenly spaced."""
     places = np.linspace(0, len(rows) - 1, min(n, len(rows)))
     chosen: list[int] = [round(float(place)) for place in places]
     return TaggedVectors(rows.vectors[chosen], tuple(rows.languages[row] for row in chosen))
@@ -99,7 +99,7 @@ def _neighbours_found(adaptation: QueryAdaptation, texts: TaggedVectors) -> floa
 
 
 def _pair_margins(adaptation: QueryAdaptation, candidate: Epoch, n: int) -> Array64:
-    """Return the margins of the newest pairs, each against the other pairs' targets."""
+    """Return the margins of the n newest pairs, each against the targets of the others."""
     memory = candidate.memory
     sources = memory.sources.vectors[-n:].astype(np.float32)
     targets = memory.targets.vectors[-n:].astype(np.float32)

@@ -1,4 +1,4 @@
-"""The state of a tenant as bytes, in sections, so that what did not change is not written again."""
+"""The state of a tenant as bytes, in sections, so that unchanged sections are not written again."""
 
 import dataclasses
 from collections import Counter, OrderedDict, deque
@@ -22,7 +22,7 @@ FORMAT: Final = "alignstream.tenant-state/1"
 SECTIONS: Final = ("core", "bank", "pairs", "examples")
 MAX_SECTION_BYTES: Final = 16 * 1024 * 1024
 
-#: Counters and flags of the state that are JSON values as they are.
+#: Counters and flags of the state that are JSON values already.
 _PLAIN: Final = (
     "n_texts", "next_at", "n_seen", "n_capped", "number", "n_since", "n_feedback", "suspended", "is_frozen",
     "frozen_languages", "n_drifts", "n_calm", "awaited",
@@ -30,7 +30,7 @@ _PLAIN: Final = (
 
 
 def to_sections(state: TenantState) -> dict[str, bytes]:
-    """Write a state: bytes by the name of the section. Equal states give equal bytes."""
+    """Serialise a state into bytes by section name; equal states give equal bytes."""
     numbers, vectors = state.drift.state()
     recent = state.recent
     core = pack(
@@ -44,12 +44,12 @@ def to_sections(state: TenantState) -> dict[str, bytes]:
             "finding": None if state.last_finding is None else dataclasses.astuple(state.last_finding),
             "key_quota": state.key_quota.state(),
             "languages": state.means.languages,
-            "recent": [[*item.mean_key, item.key, item.is_new_key] for item in recent],
+            "recent": [[*text.mean_key, text.key, text.is_new_key] for text in recent],
         },
         {
             "means": state.means.means,
             "weights": state.means.weights,
-            "recent": _stacked([item.vector for item in recent], state.dim, np.float32),
+            "recent": _stacked([text.vector for text in recent], state.dim, np.float32),
             **{f"drift.{name}": vector for name, vector in vectors.items()},
         },
     )
@@ -71,26 +71,30 @@ def to_sections(state: TenantState) -> dict[str, bytes]:
             },
         ),
         "examples": pack(
-            {"fields": [[item.id, item.label_set, item.label, item.language] for item in examples]},
-            {"vectors": _stacked([item.vector for item in examples], state.dim, np.float16)},
+            {
+                "fields": [
+                    [example.id, example.label_set, example.label, example.language] for example in examples
+                ]
+            },
+            {"vectors": _stacked([example.vector for example in examples], state.dim, np.float16)},
         ),
     }
 
 
 def from_sections(sections: Mapping[str, bytes]) -> TenantState:
-    """Read a state.
+    """Read a state from its sections.
 
     Raises
     ------
     PackedCorrupt
-        A section is missing or damaged, or its parts do not fit each other.
+        A section is missing or damaged, or its parts do not match.
     """
     read = {}
     for name in SECTIONS:
         if name not in sections:
-            raise PackedCorrupt(f"a tenant's state lacks its section {name!r}")
+            raise PackedCorrupt(f"a tenant's state lacks section {name!r}")
         read[name] = unpack(
-            sections[name], what=f"the section {name!r} of a tenant's state", max_bytes=MAX_SECTION_BYTES
+            sections[name], what=f"section {name!r} of a tenant's state", max_bytes=MAX_SECTION_BYTES
         )
     try:
         return _read(read)
@@ -105,13 +109,13 @@ def from_sections(sections: Mapping[str, bytes]) -> TenantState:
 def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -> TenantState:
     values, arrays = sections["core"]
     if values["format"] != FORMAT:
-        raise PackedCorrupt(f"a tenant's state of another version: {str(values['format'])[:40]!r}")
+        raise PackedCorrupt(f"a tenant's state has format {str(values['format'])[:40]!r}, not {FORMAT!r}")
     state = TenantState(int(values["dim"]))
     for name, (_, section_arrays) in sections.items():
         for kind, array in section_arrays.items():
             if kind != "weights" and (array.shape[-1:] != (state.dim,) or not np.all(np.isfinite(array))):
                 raise PackedCorrupt(
-                    f"{kind!r} of the section {name!r} has shape {array.shape}, or is not finite"
+                    f"array {kind!r} of section {name!r} has shape {array.shape}, or is not finite"
                 )
     for name in _PLAIN:
         setattr(state, name, values["plain"][name])
@@ -147,8 +151,8 @@ def _read(sections: dict[str, tuple[dict[str, Any], dict[str, NDArray[Any]]]]) -
     )
     values, arrays = sections["examples"]
     state.examples = OrderedDict(
-        (item_id, Example(item_id, label_set, label, vector.astype(np.float32), language))
-        for (item_id, label_set, label, language), vector in zip(
+        (example_id, Example(example_id, label_set, label, vector.astype(np.float32), language))
+        for (example_id, label_set, label, language), vector in zip(
             values["fields"], arrays["vectors"], strict=True
         )
     )

@@ -1,8 +1,8 @@
-"""A tenant's own maps, fitted to the pairs that it vouches for, on top of an adapter; each passes the gate.
+"""Fit a tenant's own maps to the pairs that it vouches for, on top of an adapter; each map must pass the gate.
 
 ``W_l = (XᵀX + λ I)⁻¹ (XᵀY + λ I)`` on aligned vectors: the prior is the adapter itself. The sums ``XᵀX`` and ``XᵀY``
-add up pair by pair, in any order and any batches; solving them at an epoch gives what recursive least squares without
-forgetting gives after the last pair, to rounding.
+add up pair by pair, in any order and any batches. Solving them at an epoch gives, up to rounding, the result of
+recursive least squares without forgetting after the last pair.
 """
 
 import dataclasses
@@ -28,27 +28,27 @@ from alignstream.models.serving.epoch import Memory, TaggedVectors
 from alignstream.models.serving.tenant_map import TenantMap
 from alignstream.models.unit_vectors import unit_rows
 
-#: λ: what the adapter is worth beside pairs, in pairs. Of 2, 4, 6, 10 and 20 the lower ones gain most from
-#: 100 pairs, and 2 harms single languages with 10.
+#: λ: weight of the adapter, in pairs. Of 2, 4, 6, 10 and 20, the lower ones gain most from 100 pairs, and 2 harms some
+#: languages with 10 pairs.
 PRIOR_WEIGHT: Final = 4.0
-#: Pairs of a language below which nothing is fitted: three gained 0.2 points in the mean and cost one language 2.7,
-#: five gained 0.5 and cost 1.
+#: Fewest pairs of a language for a fit. Three pairs gained 0.2 points on average and cost one language 2.7; five gained
+#: 0.5 and cost 1.
 MIN_PAIRS: Final = 5
-#: Rank of a stored correction: of 100 pairs it keeps all that more would, of 300 all but 0.2 points.
+#: Rank of a stored correction. A higher rank gains nothing with 100 pairs, and 0.2 points with 300.
 MAX_RANK: Final = 32
-#: Parts in which pairs are held out, each once.
+#: Folds of pairs; each is held out once.
 FOLDS: Final = 10
-#: The language that others are moved toward, where an adapter does not name its own.
+#: The language that others are moved toward.
 PIVOT: Final = "en-Latn"
-#: Fewer texts of a language say nothing about whose neighbours stay.
+#: Fewer texts of a language say nothing about which neighbours stay.
 MIN_TEXTS: Final = 2 * N_NEIGHBOURS
-#: What the maps of a tenant may take of an epoch; languages with fewer pairs go without.
+#: Bytes that a tenant's maps may take in an epoch; the languages with fewest pairs go without.
 MAX_MAP_BYTES: Final = 2_500_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MapVerdict:
-    """What became of one language's pairs."""
+    """The verdict on the map of one language."""
 
     language: str
     n_pairs: int
@@ -58,7 +58,7 @@ class MapVerdict:
 def fit_tenant_map(
     memory: Memory, bank: TaggedVectors, adapter: Adapter
 ) -> tuple[TenantMap | None, list[MapVerdict]]:
-    """Fit and judge the maps of all languages that a tenant has pairs of.
+    """Fit and judge a map for each language that a tenant has enough pairs in.
 
     Parameters
     ----------
@@ -67,19 +67,19 @@ def fit_tenant_map(
     bank : TaggedVectors
         Recent texts, as encoded: distractors and neighbours.
     adapter : Adapter
-        What the maps correct.
+        The adapter that the maps correct.
 
     Returns
     -------
     tenant_map : TenantMap or None
-        The languages that passed; None where none did.
+        The maps that passed; None if none did.
     judged : list of MapVerdict
-        All languages that were fitted, by name.
+        A verdict for every language that was fitted, sorted by name.
 
     Notes
     -----
-    A pair moves its source toward its target; where the source is English, the target toward the source. Pairs
-    without a tag on the side that moves are remembered, but fit no map. O(n_languages · (folds · dim³)).
+    A pair moves its source toward its target; if the source is English, the target moves toward the source. Pairs
+    whose moving side has no tag are remembered, but fit no map. O(n_languages · folds · dim³).
     """
     pairs = _by_language(memory, adapter)
     texts = _aligned(bank, adapter)
@@ -104,14 +104,14 @@ def fit_tenant_map(
 
 
 def _chosen(n_pairs: dict[str, int], dim: int) -> list[str]:
-    """Return the languages that have pairs enough: those with most where an epoch could not hold the maps of all."""
+    """Return the languages with enough pairs; those with most if an epoch cannot hold maps for all."""
     by_number = sorted(n_pairs, key=lambda name: (-n_pairs[name], name))
     n_at_most = max(1, MAX_MAP_BYTES // (2 * 4 * dim * min(MAX_RANK, dim)))
     return [name for name in by_number if n_pairs[name] >= MIN_PAIRS][:n_at_most]
 
 
 def fit(X: Matrix, Y: Matrix) -> Array64:
-    """Return the map of shape (dim, dim) for aligned unit vectors X toward Y, row by row translations."""
+    """Fit the map of shape (dim, dim) from aligned unit vectors X to their translations Y, row by row."""
     dim = X.shape[1]
     return shrunk_by_pairs(PairSums.of(X, Y), strength=PRIOR_WEIGHT * dim, pairs=1.0, prior=np.eye(dim))
 
@@ -119,14 +119,14 @@ def fit(X: Matrix, Y: Matrix) -> Array64:
 def _by_language(memory: Memory, adapter: Adapter) -> dict[str, tuple[Matrix, Matrix]]:
     sources, targets = _aligned(memory.sources, adapter), _aligned(memory.targets, adapter)
     by_language: dict[str, tuple[list[Matrix], list[Matrix]]] = {}
-    # In the order of ids, so that the order in which pairs came changes not one bit.
+    # In order of ids, so that the order in which pairs came does not change a bit.
     for row in np.argsort(np.array(memory.ids, dtype=object), kind="stable"):
-        one, other = memory.sources.languages[row], memory.targets.languages[row]
+        language, fixed_language = memory.sources.languages[row], memory.targets.languages[row]
         moved, fixed = sources[row], targets[row]
-        if one == PIVOT and other != PIVOT:
-            one, other, moved, fixed = other, one, fixed, moved
-        if one and one != other:
-            X, Y = by_language.setdefault(one, ([], []))
+        if language == PIVOT and fixed_language != PIVOT:
+            language, fixed_language, moved, fixed = fixed_language, language, fixed, moved
+        if language and language != fixed_language:
+            X, Y = by_language.setdefault(language, ([], []))
             X.append(moved)
             Y.append(fixed)
     return {language: (np.stack(X), np.stack(Y)) for language, (X, Y) in by_language.items()}
@@ -145,11 +145,11 @@ def _aligned(rows: TaggedVectors, adapter: Adapter) -> Matrix:
 
 
 def _judge(X: Matrix, Y: Matrix, *, others: Matrix, own: Matrix) -> Verdict:
-    """Judge one language's map on pairs that it was fitted without, and on what it does within the language."""
+    """Judge one language's map on pairs that it was fitted without, and on the neighbours within the language."""
     if len(X) >= MIN_TRANSLATION_PAIRS and (score := translation_score(X, Y)) < MIN_TRANSLATION_SCORE:
         return Verdict(
-            False, f"the {len(X)} pairs are no translations: they lie {score:.1f} standard errors nearer than "
-            f"shuffled ones, {MIN_TRANSLATION_SCORE:g} are needed", 0.0, 0.0, 0.0,
+            False, f"the {len(X)} pairs are not translations: they lie {score:.1f} standard errors nearer than "
+            f"shuffled ones; {MIN_TRANSLATION_SCORE:g} are needed", 0.0, 0.0, 0.0,
         )  # fmt: skip
     W = fit(X, Y)
     before = _finds(X, np.concatenate([Y, others]), np.concatenate([X, own]))
@@ -167,7 +167,7 @@ def _judge(X: Matrix, Y: Matrix, *, others: Matrix, own: Matrix) -> Verdict:
 
 
 def _held_out(X: Matrix, Y: Matrix) -> Matrix:
-    """Map every row by a matrix that was fitted without it."""
+    """Map every row by a matrix fitted without it."""
     n_folds = min(FOLDS, len(X))
     folds = np.arange(len(X)) % n_folds
     mapped = np.empty_like(X)
@@ -183,9 +183,9 @@ def _mapped(X: Matrix, W: Array64) -> Matrix:
 
 
 def _finds(X: Matrix, targets: Matrix, sources: Matrix) -> Array64:
-    """Say of each pair what is found first: its target among targets, its source among sources, half each.
+    """Return a score for each pair: half for finding its target first, and half for finding its source first.
 
-    Both begin with the pairs; what follows are other texts of the language.
+    ``targets`` and ``sources`` begin with the pairs, followed by other texts.
     """
     rows = np.arange(len(X))
     to = (X @ targets.T).argmax(axis=1) == rows
@@ -195,5 +195,5 @@ def _finds(X: Matrix, targets: Matrix, sources: Matrix) -> Array64:
 
 
 def describe(judged: MapVerdict) -> str:
-    """Say in a line what became of one language's pairs."""
+    """Describe the verdict on one language's map in a line."""
     return f"{judged.language}: {'accepted' if judged.verdict.is_accepted else 'refused'}, {judged.verdict.reason}"

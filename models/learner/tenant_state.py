@@ -1,7 +1,7 @@
-"""What is known of one tenant's stream under one encoder, and when that is worth an epoch.
+"""What is known about one tenant's stream under one encoder, and when that is worth an epoch.
 
-Texts enter in the order of the log. Everything here is a function of what entered: no clock, no chance. The same log
-gives the same epochs.
+Texts enter in the order of the log. Everything here is a function of them, without clock or chance: the same log gives
+the same epochs.
 """
 
 import dataclasses
@@ -20,31 +20,32 @@ from alignstream.models.serving.epoch import Epoch, LabelExamples, MeanKey, Memo
 
 Reason = Literal["doubling", "drift", "feedback", "interval", "hand", "reset"]
 
-#: Texts before the first epoch; each later one comes when they have doubled.
+#: Texts before the first epoch; each later epoch comes when the texts have doubled.
 FIRST_EPOCH_TEXTS: Final = 32
-#: Doubling also counts by language: an epoch is due when languages whose own texts have doubled brought so many, each
-#: at least so many. Else a language that appears late would wait until all texts together have doubled.
+#: Doubling also counts by language, so that a late language does not wait until all texts have doubled: an epoch is due
+#: when the languages whose own texts have doubled bring this many new texts.
 GROWN_TEXTS: Final = 32
+#: Fewest new texts of each of these languages.
 LEAST_TEXTS: Final = 8
-#: Texts behind a language's mean before the tenant's stream is tested against it.
+#: Weight of a language's mean, in texts, from which the stream is tested against it.
 TESTED_FROM: Final = 8.0
-#: Texts of a change whose common shift is believed half.
+#: Number of texts at which half of the common shift of a change is believed.
 SHIFT_PRIOR: Final = 20.0
-#: Pairs and examples that a tenant keeps; the oldest give way.
+#: Most pairs and examples that a tenant keeps; the oldest are dropped.
 MAX_PAIRS: Final = 1000
 MAX_EXAMPLES: Final = 2000
-#: And no more than so many bytes of either, as 16-bit floats: large vectors must fit into an epoch too.
+#: Most bytes of either, as 16-bit floats: large vectors must fit into an epoch too.
 MAX_FEEDBACK_BYTES: Final = 1_600_000
-#: Of pairs and examples, the share that must be new before the next epoch; the rest waits for a tick.
+#: Share of pairs and examples that must be new before the next epoch; fewer new ones wait for a tick.
 FEEDBACK_SHARE: Final = 0.25
 
-#: Texts that a confirmed change consists of.
+#: Texts that make up a confirmed change: two windows.
 _CHANGED_TEXTS: Final = 2 * WINDOW
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recent:
-    """One of the last texts: which mean it counts for, its vector, and the key of its message."""
+    """A recent text: the mean that it counts for, its vector, and the key of its message."""
 
     mean_key: MeanKey
     vector: Vector32
@@ -53,7 +54,7 @@ class Recent:
 
 
 class TenantState:
-    """State of one tenant; used from one thread.
+    """The state of one tenant. Use it from one thread.
 
     Parameters
     ----------
@@ -69,38 +70,38 @@ class TenantState:
         self.bank = Bank()
         self.pairs: OrderedDict[str, Pair] = OrderedDict()
         self.examples: OrderedDict[str, Example] = OrderedDict()
-        #: Texts since the stream last changed, that count; and how many the next epoch waits for.
+        #: Texts learned since the stream last changed, and the number at which the next epoch is due.
         self.n_texts = 0
         self.next_at = FIRST_EPOCH_TEXTS
-        #: All texts, those of keys over their cap, and those whose tag was not believed, by language.
+        #: All texts; those over their key's quota; those whose tag was not believed, by language.
         self.n_seen = 0
         self.n_capped = 0
         self.doubtful: Counter[str] = Counter()
-        #: The last epoch's number; texts and feedback since.
+        #: Number of the last epoch; texts and feedback since then.
         self.number = 0
         self.n_since = 0
         self.n_feedback = 0
-        #: Texts by mean: since the stream last changed, and of these since the last epoch.
+        #: Texts by mean since the stream last changed, and how many of them came since the last epoch.
         self.counts: Counter[MeanKey] = Counter()
         self.counts_since: Counter[MeanKey] = Counter()
-        #: Why nothing is learned at the moment: what is odd about a change. None: all is well.
+        #: Why learning is suspended: what is unusual about a change. None: it is not.
         self.suspended: str | None = None
-        #: A person froze it: it learns on, and publishes nothing.
+        #: Frozen by a person: it keeps learning, but publishes nothing.
         self.is_frozen = False
         #: Languages whose means a person froze.
         self.frozen_languages: list[str] = []
         self.last_finding: Finding | None = None
         self.n_drifts = 0
-        #: The last texts: those of which a confirmed change consists.
+        #: The last texts, of which a confirmed change consists.
         self.recent: deque[Recent] = deque(maxlen=_CHANGED_TEXTS)
-        #: Windows without a change, in a row, while suspended.
+        #: Consecutive windows without a change while suspended.
         self.n_calm = 0
-        #: Why an epoch is due whatever the counts say.
+        #: Why an epoch is due, whatever the counts; None: by the counts.
         self.awaited: Reason | None = None
 
     @property
     def due(self) -> Reason | None:
-        """Why an epoch should be opened now; None: no reason."""
+        """Why an epoch should be opened now; None if there is no reason."""
         if self.awaited is not None:
             return self.awaited
         if self.n_texts >= self.next_at or self._has_grown():
@@ -111,7 +112,7 @@ class TenantState:
         return None
 
     def _has_grown(self) -> bool:
-        """Say whether languages whose own texts have doubled since the last epoch brought enough for another."""
+        """Tell whether languages whose own texts have doubled since the last epoch bring enough for another."""
         grown = 0
         for key, n_since in self.counts_since.items():
             if n_since >= max(LEAST_TEXTS, self.counts[key] - n_since):
@@ -120,31 +121,31 @@ class TenantState:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is feedback that no epoch has: a tick serves it."""
+        """Whether some feedback is in no epoch yet; the next tick makes one due."""
         return self.n_feedback > 0
 
     def tick(self, *, is_live: bool) -> None:
-        """Note that time has passed: what waits is due now."""
+        """Note that time has passed: an epoch is due for whatever waits."""
         if self.n_feedback:
             self.awaited = self.awaited or "feedback"
         elif is_live and self.n_since:
             self.awaited = self.awaited or "interval"
 
     def ask(self) -> None:
-        """Note that a person asks for an epoch."""
+        """Note that a person has asked for an epoch."""
         self.awaited = "hand"
 
     # -- texts ---------------------------------------------------------------------------------------
 
     def take_text(self, text: Text) -> None:
-        """Take in one text."""
+        """Count one text, and learn from it unless something speaks against that."""
         self.n_seen += 1
         is_new_key = self.key_quota.is_new(text.key)
         if not self.key_quota.admits(text.key):
             self.n_capped += 1
             return
         if text.is_doubtful:
-            # By language for people, and no more of them than means: tags come from outside.
+            # Counted by language for people to read, and capped like means: tags come from outside.
             name = text.language or ""
             is_room = name in self.doubtful or len(self.doubtful) < MAX_LANGUAGES
             self.doubtful[name if is_room else ""] += 1
@@ -171,7 +172,7 @@ class TenantState:
             self.bank.add("" if is_inferred else language, recent.vector)
 
     def _handle_change(self, recent: Recent) -> bool:
-        """Test the stream for a change, and begin again after one; say whether this text was learned with it."""
+        """Test the stream for a change, and begin again after one; return whether this text is dealt with."""
         if self.means.weight(recent.mean_key) < TESTED_FROM:
             return False
         finding = self.drift.add(self.means.residual(recent.mean_key, recent.vector))
@@ -187,7 +188,7 @@ class TenantState:
             return False
         if not finding.is_confirmed:
             return False
-        oddity = self.key_quota.oddity([(item.key, item.is_new_key) for item in self.recent])
+        oddity = self.key_quota.oddity([(text.key, text.is_new_key) for text in self.recent])
         if oddity is not None:
             self.suspended, self.n_calm = oddity, 0
             return True
@@ -195,18 +196,18 @@ class TenantState:
         return True
 
     def _begin_again(self) -> None:
-        """Begin again with the texts of a confirmed change; what was learned before is where they start from."""
+        """Begin again with the texts of a confirmed change, starting from what was learned before."""
         self.n_drifts += 1
-        tested = [item for item in self.recent if self.means.weight(item.mean_key) >= TESTED_FROM]
+        tested = [text for text in self.recent if self.means.weight(text.mean_key) >= TESTED_FROM]
         if tested:
-            common = np.mean([self.means.residual(item.mean_key, item.vector) for item in tested], axis=0)
+            common = np.mean([self.means.residual(text.mean_key, text.vector) for text in tested], axis=0)
             self.means.shift(common * (len(tested) / (len(tested) + SHIFT_PRIOR)))
         self.means.soften()
         self.bank.clear()
         self.counts = Counter({key: min(n, int(KEPT_TEXTS)) for key, n in self.counts.items()})
         self.counts_since.clear()
-        for item in self.recent:
-            self._learn(item)
+        for text in self.recent:
+            self._learn(text)
         self.drift.reset()
         self.n_texts = len(self.recent)
         self.next_at = 2 * self.n_texts
@@ -216,16 +217,16 @@ class TenantState:
     # -- feedback ------------------------------------------------------------------------------------
 
     def take_pair(self, pair: Pair) -> None:
-        """Take in one pair of translations."""
+        """Add one pair of translations."""
         self._keep(self.pairs, pair.id, pair, min(MAX_PAIRS, MAX_FEEDBACK_BYTES // (4 * self.dim)))
 
     def take_example(self, example: Example) -> None:
-        """Take in one labelled text."""
+        """Add one labelled text."""
         limit = min(MAX_EXAMPLES, MAX_FEEDBACK_BYTES // (2 * self.dim))
         self._keep(self.examples, example.id, example, limit)
 
     def delete_pair(self, pair_id: str) -> bool:
-        """Forget one pair; say whether it was there."""
+        """Forget one pair; return whether it existed."""
         if self.pairs.pop(pair_id, None) is None:
             return False
         self.n_feedback += 1
@@ -242,19 +243,19 @@ class TenantState:
     # -- a person --------------------------------------------------------------------------------------
 
     def freeze_language(self, language: str, *, is_frozen: bool) -> None:
-        """Let the mean of one language, given by its key, stay where it is, or move again."""
+        """Freeze or unfreeze the mean of one language, given by its key."""
         others = {name for name in self.frozen_languages if name != language}
         if is_frozen and len(others) < MAX_LANGUAGES:
             others.add(language)
         self.frozen_languages = sorted(others)
 
     def thaw(self) -> None:
-        """Publish again, and learn again where something odd had stopped that."""
+        """Resume publishing, and learning if it was suspended."""
         self.is_frozen, self.suspended, self.n_calm = False, None, 0
         self.drift.reset()
 
     def evict(self) -> None:
-        """Keep only what takes little room: means, pairs and examples."""
+        """Keep only what takes little memory: means, pairs and examples."""
         self.bank.clear()
         self.recent.clear()
         self.drift = DriftTest()
@@ -262,7 +263,7 @@ class TenantState:
         self.suspended, self.n_calm = None, 0
 
     def reset(self, language: str | None = None) -> None:
-        """Forget what unlabelled texts taught, of one language or of all; pairs and examples stay."""
+        """Forget what was learned from unlabelled texts, of one language or of all; pairs and examples stay."""
         self.means.forget(language)
         self.bank.clear(language)
         self.drift.reset()
@@ -278,7 +279,7 @@ class TenantState:
     # -- an epoch --------------------------------------------------------------------------------------
 
     def epoch(self, *, encoder: str, tenant: str, reason: Reason) -> Epoch:
-        """Return what workers may serve with from now on, as a candidate; its number is the next one."""
+        """Return a candidate epoch of the current state, under the next number."""
         bank_languages, bank = self.bank.stacked(self.dim)
         pairs, examples = list(self.pairs.values()), list(self.examples.values())
         return Epoch(
@@ -307,16 +308,16 @@ class TenantState:
             ),
         )
 
-    def _rows(self, items: list[tuple[Vector32, str | None]]) -> TaggedVectors:
+    def _rows(self, tagged: list[tuple[Vector32, str | None]]) -> TaggedVectors:
         vectors = (
-            np.stack([vector for vector, _ in items]).astype(np.float16)
-            if items
+            np.stack([vector for vector, _ in tagged]).astype(np.float16)
+            if tagged
             else np.zeros((0, self.dim), dtype=np.float16)
         )
-        return TaggedVectors(vectors, tuple(language or "" for _, language in items))
+        return TaggedVectors(vectors, tuple(language or "" for _, language in tagged))
 
     def opened(self) -> None:
-        """Note that an epoch was decided on, whether it was published or refused: the next waits for as much again."""
+        """Note that an epoch was published or refused: the next one waits until the texts have doubled again."""
         self.number += 1
         self.awaited = None
         self.n_since = 0
@@ -327,7 +328,7 @@ class TenantState:
         self.drift.calibrate(self._residuals(), seed=self.number)
 
     def _residuals(self) -> Array64:
-        """Return the bank's texts less the means of their languages among them."""
+        """Return the bank's texts minus the mean of their language among them."""
         by_language: dict[str, list[Vector64]] = {}
         for language, vector in self.bank:
             by_language.setdefault(language, []).append(vector.astype(np.float64))
@@ -335,6 +336,6 @@ class TenantState:
         for vectors in by_language.values():
             if len(vectors) > 1:
                 X = np.stack(vectors)
-                # Less the mean of the others: less one's own share would make residuals too short.
+                # Minus the mean of the others: a text's own share in the mean would make its residual too short.
                 parts.append((X - X.mean(axis=0)) * (len(X) / (len(X) - 1)))
         return np.concatenate(parts) if parts else np.zeros((0, self.dim))

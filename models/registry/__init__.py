@@ -1,1 +1,1 @@
-"""Where adapters and label sets are kept and fetched from: memory or Redis, under one set of laws."""
+"""The registry of adapters, label sets and epochs: in memory or in Redis, under one set of laws."""

@@ -1,8 +1,8 @@
-"""What a worker serves: an immutable catalogue that follows the registry, between two batches.
+"""What a worker serves: an immutable catalogue that follows the registry, and changes between batches.
 
-The poller thread looks at the pointers, fetches what changed, verifies everything, and replaces the
-catalogue by assigning one attribute. A reader takes ``Follower.catalogue`` once per batch and is never
-half-way between versions. What cannot be verified is refused and the last good value goes on serving.
+The poller thread looks at the pointers, fetches what changed, verifies it, and replaces the catalogue by
+assigning one attribute. A reader takes ``Follower.catalogue`` once per batch and never sees a mix of
+versions. A value that cannot be verified is refused, and the last good one keeps serving.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ from alignstream.models.registry.store import Store
 from alignstream.models.serving import epoch as epochs
 from alignstream.models.serving.epoch import Epoch
 
-#: Workers that start together should not look together.
+#: Poll intervals vary by this share, so that workers that start together do not poll together.
 POLL_JITTER: Final = 0.2
-#: Served names of a kind; a bound on memory, far above what one service needs.
+#: Most names served per kind: limits memory, and is far above what one service needs.
 MAX_NAMES: Final = 256
 
 Value = Adapter | LabelSet | Epoch
@@ -45,7 +45,7 @@ Source = Literal["built-in", "package", "disk", "registry", "file"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Served:
-    """One value that serves: what it is, where it came from, and since when (seconds since 1970)."""
+    """A value that serves: what it is, where it came from, and since when (seconds since 1970)."""
 
     value: Value
     source: Source
@@ -73,22 +73,22 @@ class Catalogue:
         return served.value if served is not None and isinstance(served.value, LabelSet) else None
 
     def epoch(self, tenant: str) -> Epoch | None:
-        """Return what a tenant's stream has taught, or None."""
+        """Return a tenant's epoch, or None."""
         served = self.epochs.get(tenant)
         return served.value if served is not None and isinstance(served.value, Epoch) else None
 
 
 class Listener(Protocol):
-    """Who wants to know; called from the poller thread, must return at once and raise nothing."""
+    """Receives events. Called from the poller thread; must return at once and raise nothing."""
 
     def looked(self, *, registry_is_up: bool) -> None:
-        """Take note of one look at the registry."""
+        """Note one look at the registry."""
 
     def swapped(self, kind: Kind, name: str, served: Served) -> None:
-        """Take note of a value that serves from now on."""
+        """Note a value that serves from now on."""
 
     def rejected(self, kind: Kind, name: str, reason: str, message: str) -> None:
-        """Take note of a value that was refused."""
+        """Note a value that was refused."""
 
 
 class Follower:
@@ -99,11 +99,11 @@ class Follower:
     store : Store
         The registry.
     copies : LastGoodCopies
-        Last good values on disk: a worker starts with them when the registry is away.
+        Last good values on disk, which a worker starts with if the registry is unavailable.
     encoder, dim
-        Fingerprint and size of the encoder in use; adapters of another are refused.
+        Fingerprint and dimension of the encoder in use; adapters of other encoders are refused.
     listener : Listener
-        Told about looks, swaps and refusals.
+        Receives looks, swaps and refusals.
     clock : callable
         Seconds since 1970.
     """
@@ -124,13 +124,13 @@ class Follower:
         self._listener = listener
         self._clock = clock
         self._held: dict[Kind, dict[str, Served]] = {kind: {} for kind in KINDS}
-        #: Pointers that were refused, so that each is reported once, not at every look.
+        #: Refused pointers, so that each is reported once and not at every look.
         self._refused: dict[tuple[Kind, str], Pointer | str] = {}
-        #: Pointers whose value was fetched and is bad: it is not fetched again.
+        #: Pointers whose value was fetched and found bad; it is not fetched again.
         self._bad: dict[tuple[Kind, str], Pointer] = {}
         self.problems: dict[tuple[Kind, str], str] = {}
         self.registry_is_up = False
-        #: When every served value was last seen to be what the registry points at; seconds since 1970.
+        #: When every served value was last seen to be the one that the registry points to; seconds since 1970.
         self.fresh_at: float | None = None
         self._held["adapter"][IDENTITY] = Served(adapters.identity(encoder, dim), "built-in", clock())
         self._start_from_package_and_disk()
@@ -183,7 +183,7 @@ class Follower:
         self._listener.rejected(kind, name, reason, message)
 
     def refresh(self) -> bool:
-        """Look at the registry once; swap what changed and is good. Raises nothing of the registry's.
+        """Look at the registry once, and swap in good changes. Does not raise the registry's errors.
 
         Returns
         -------
@@ -194,12 +194,10 @@ class Follower:
         try:
             for kind in KINDS:
                 pointers = self._store.pointers(kind)
-                # A flushed registry lists nothing: what served goes on, but it is no longer confirmed.
+                # A flushed registry lists nothing: its values keep serving, but are no longer confirmed.
                 agrees &= all(name in pointers for name, held in self._held[kind].items() if held.pointer)
                 if len(pointers) > MAX_NAMES:
-                    message = (
-                        f"{len(pointers)} names are more than {MAX_NAMES}; those in use are followed first"
-                    )
+                    message = f"{len(pointers)} names exceed the limit of {MAX_NAMES}; those in use are followed first"
                     self._refuse_once(kind, "*names", message, "too-many-names", message)
                 followed = sorted(pointers, key=lambda name: (name not in self._held[kind], name))
                 for name, pointer in ((name, pointers[name]) for name in followed[:MAX_NAMES]):
@@ -223,7 +221,7 @@ class Follower:
         return self.registry_is_up
 
     def _follow(self, kind: Kind, name: str, pointer: Pointer | RegistryCorrupt) -> tuple[bool, bool]:
-        """Return whether something was swapped, and whether what serves is what the registry wants."""
+        """Return whether a value was swapped, and whether the served one is the registry's."""
         if isinstance(pointer, RegistryCorrupt):
             self._refuse_once(kind, name, str(pointer), "corrupt-pointer", str(pointer))
             return False, False
@@ -246,7 +244,7 @@ class Follower:
             return (
                 False,
                 True,
-            )  # another encoder's, and not a name that serves here: no business of this worker
+            )  # it belongs to another encoder, and its name does not serve here
         fetched = self._fetch(kind, name, pointer)
         if fetched is None:
             return False, False
@@ -258,12 +256,12 @@ class Follower:
         self._listener.swapped(kind, name, served)
         try:
             self._copies.save(kind, pointer, blob)
-        except AlignstreamError as error:  # a full disk costs the next start, not this one
+        except AlignstreamError as error:  # a full disk matters at the next start, not now
             self._reject(kind, name, "disk", str(error))
         return True, True
 
     def _fetch(self, kind: Kind, name: str, pointer: Pointer) -> tuple[Value, bytes] | None:
-        """Return the value that a pointer names, verified, and its bytes; None if it is refused."""
+        """Fetch and verify the value that a pointer names; return it with its bytes, or None if it is refused."""
         if self._bad.get((kind, name)) == pointer:
             return None
         try:
@@ -272,7 +270,7 @@ class Follower:
         except RegistryUnavailable:
             raise
         except (RegistryError, AdapterError, LabelsError, PackedCorrupt) as error:
-            # What the registry does not have, or does not give, may be there at the next look.
+            # A blob that the registry lacks or refuses to give may be there at the next look.
             if isinstance(error, RegistryCorrupt) or not isinstance(error, RegistryError):
                 self._bad[kind, name] = pointer
             self._refuse_once(kind, name, pointer, type(error).__name__, str(error))
@@ -284,9 +282,9 @@ class Follower:
             self._reject(kind, name, reason, message)
 
     def run(self, stop: threading.Event, *, poll_seconds: float) -> None:
-        """Follow until told to stop: look, then wait for a hint or the poll interval, give or take 20 %.
+        """Follow until told to stop: look, then wait for a hint or for the poll interval ± 20 %.
 
-        Runs in a thread of its own.
+        Run it in a thread of its own.
         """
         self._store.wait_for_hint(0)
         while not stop.is_set():
@@ -294,6 +292,6 @@ class Follower:
             jitter = 1.0 + POLL_JITTER * (2.0 * random.random() - 1.0)  # noqa: S311 (spreads workers out)
             deadline = time.monotonic() + poll_seconds * jitter
             while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
-                # Short waits, so that a stop is obeyed at once.
+                # Short waits, so that a stop takes effect at once.
                 if self._store.wait_for_hint(min(left, 0.5)):
                     break

@@ -1,8 +1,8 @@
-"""The last good copy on disk, so that a worker can start while the registry is away.
+"""The last good copies on disk, so that a worker can start while the registry is unavailable.
 
-One folder per registry, kind and name, with the blob (named by its sha256) and ``pointer.json``. The pointer
-is replaced last and at once, so that a crash leaves the older copy or the newer one, never a mixture.
-Several workers may share the folder. It must never touch the network.
+Each registry, kind and name has a folder with the blob, named by its sha256, and ``pointer.json``. The pointer
+is replaced last and atomically, so that a crash leaves the older copy or the newer one, never a mix.
+Several workers may share the folders. This module must never touch the network.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from alignstream.models.registry import layout
 from alignstream.models.registry.layout import Kind, Pointer
 
 POINTER_FILE = "pointer.json"
-#: Another worker may be between its blob and its pointer; that takes a moment, not a minute.
+#: Younger files are kept: another worker may be between writing its blob and its pointer, which takes less than this.
 LEFTOVER_SECONDS = 60.0
 _ADDRESS_CHARACTERS = 16
 
@@ -25,20 +25,20 @@ _ADDRESS_CHARACTERS = 16
 class LastGoodCopies:
     """Copies of registry values that have proved good, one per kind and name.
 
-    Called by the poller thread after a swap (`save`) and by the start of a worker (`load`), never in the
-    path of a batch. A failure to save costs nothing but the next start without a registry.
+    The poller thread calls `save` after a swap, and a starting worker calls `load`; neither happens in the
+    path of a batch. A failed save matters only if the next start finds no registry.
 
     Parameters
     ----------
     root : Path
-        Folder of the cache; made when something is saved.
+        Folder of the copies; made by the first save.
     registry_url : str
-        The registry that the copies come from. User, password and options do not matter.
+        The registry that the copies come from. User, password and options are ignored.
 
     Raises
     ------
     RegistryError
-        The URL cannot be read.
+        The URL cannot be parsed.
     """
 
     def __init__(self, root: Path, registry_url: str) -> None:
@@ -46,14 +46,14 @@ class LastGoodCopies:
         self.folder = root / hashlib.sha256(address.encode()).hexdigest()[:_ADDRESS_CHARACTERS]
 
     def save(self, kind: Kind, pointer: Pointer, blob: bytes) -> None:
-        """Replace the copy of a name; the bytes are on the disk when this returns.
+        """Replace the copy of a name; the bytes are on disk when this returns.
 
         Raises
         ------
         RegistryCorrupt
             Pointer and blob do not belong together; the older copy stays.
         RegistryError
-            The disk refused; the older copy stays.
+            Writing failed; the older copy stays.
         """
         folder = self._folder(kind, pointer.name)
         raw = layout.encode_pointer(pointer)
@@ -67,19 +67,19 @@ class LastGoodCopies:
             _remove_leftovers(folder, keep=blob_path)
         except OSError as error:
             raise RegistryError(
-                f"{folder}: cannot keep a copy of {kind} {pointer.name}: {error.strerror or error}; "
+                f"{folder}: cannot save a copy of {kind} {pointer.name}: {error.strerror or error}; "
                 f"check the disk and the owner of the folder"
             ) from error
 
     def load(self, kind: Kind, name: str) -> tuple[Pointer, bytes] | None:
-        """Return the copy of a name after checking it, or None where none was saved.
+        """Return the copy of a name after checking it; None if there is none.
 
         Raises
         ------
         RegistryCorrupt
             There is a copy, but it is not what was saved.
         RegistryError
-            The disk refused.
+            Reading failed.
         """
         path = self._folder(kind, name) / POINTER_FILE
         raw = _read(path, layout.POINTER_BYTES_MAX)
@@ -89,7 +89,7 @@ class LastGoodCopies:
         blob_path = path.with_name(f"{pointer.sha256}.blob")
         blob = _read(blob_path, layout.BLOB_BYTES_MAX)
         if blob is None:
-            raise RegistryCorrupt(f"{blob_path} is gone, although {POINTER_FILE} names it; remove the folder")
+            raise RegistryCorrupt(f"{blob_path} is missing, but {POINTER_FILE} names it; remove the folder")
         _check(pointer, blob, where=str(blob_path))
         return pointer, blob
 
@@ -99,7 +99,7 @@ class LastGoodCopies:
         Raises
         ------
         RegistryError
-            The disk refused.
+            Reading failed.
         """
         layout.check_kind(kind)
         folder = self.folder / kind
@@ -126,12 +126,12 @@ def _check(pointer: Pointer, blob: bytes, *, where: str) -> None:
     if len(blob) != pointer.size_bytes or not hmac.compare_digest(actual, pointer.sha256):
         raise RegistryCorrupt(
             f"{where}: {len(blob)} bytes with sha256 {actual[: layout.VERSION_CHARACTERS]}…, expected "
-            f"{pointer.size_bytes} with {pointer.version}…; remove it; a new one comes from the registry"
+            f"{pointer.size_bytes} with {pointer.version}…; remove it, and the registry will supply a new one"
         )
 
 
 def _read(path: Path, bytes_max: int) -> bytes | None:
-    """Return a file's bytes, or None where there is none; never read more than allowed."""
+    """Return a file's bytes, or None if it does not exist; refuse a file with more than ``bytes_max``."""
     try:
         with path.open("rb") as file:
             content = file.read(bytes_max + 1)
@@ -145,7 +145,7 @@ def _read(path: Path, bytes_max: int) -> bytes | None:
 
 
 def _remove_leftovers(folder: Path, *, keep: Path) -> None:
-    """Remove older blobs, and what a crash left half-written."""
+    """Remove older blobs, and files that a crash left half-written."""
     oldest = time.time() - LEFTOVER_SECONDS
     for path in folder.iterdir():
         if path != keep and path.suffix in {".blob", ".tmp"}:

@@ -1,7 +1,6 @@
-"""What the registry stores, and under which names: pointers, keys, limits and their checks.
+"""The layout of the registry: pointers, keys, limits and their checks.
 
-This module's one job is the layout that every store and every version of the service must agree on.
-It must never import a client library.
+Every store and every version of the service must agree on it. This module must never import a client library.
 """
 
 import datetime as dt
@@ -18,49 +17,49 @@ from alignstream.models.errors import RegistryCorrupt, RegistryError
 Kind = Literal["adapter", "labels", "epoch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-#: Starts with a letter or a digit, so that it can never be ``.``, ``..`` or an option of a command.
+#: Starts with a letter or a digit, so that a name can never be ``.``, ``..`` or a command-line option.
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 VERSION_CHARACTERS = 12
-#: The largest whole number that every reader of JSON keeps exactly.
+#: The largest integer that every JSON reader keeps exactly.
 REVISION_MAX = 2**53 - 1
 
-#: An adapter of 1,024 dimensions in float32 is 4 MiB; what is larger was not put there by us.
+#: An adapter of 1,024 dimensions in float32 takes 4 MiB; anything larger than this was not published by us.
 BLOB_BYTES_MAX = 8 * 1024 * 1024
-#: A pointer is a few hundred bytes; the rest is room for the note.
+#: A pointer takes a few hundred bytes; the rest is room for the note.
 POINTER_BYTES_MAX = 16 * 1024
 #: Pointers kept per name; a rollback can reach as far back.
 HISTORY_MAX = 100
 
-#: Pub/sub channel of the hints. A hint says only "look"; the pointers are the truth.
+#: Pub/sub channel for hints. A hint only says "look"; the pointers are the truth.
 EVENTS_CHANNEL = "alignstream:events"
 
 _DEFAULT_REDIS_PORT = 6379
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """Which blob a name stands for, as JSON under ``alignstream:{kind}:{name}:current``.
+    """The blob that a name stands for, as JSON under ``alignstream:{kind}:{name}:current``.
 
     Attributes
     ----------
     name : str
-        What it is called; matches `NAME_PATTERN`.
+        Matches `NAME_PATTERN`.
     revision : int
-        Rises with every move of this name, also after the registry was emptied.
+        Rises with every move of this name, even after the registry was emptied.
     version : str
         First 12 characters of `sha256`, for people.
     sha256 : str
-        Of the blob, 64 lower-case hexadecimal characters.
+        Of the blob: 64 lower-case hexadecimal characters.
     size_bytes : int
-        Of the blob.
+        Size of the blob.
     created : str
-        When the pointer was moved here, RFC 3339, UTC.
+        When the pointer was moved here: RFC 3339, UTC.
     dim : int or None
-        Dimensions of the vectors that an adapter takes.
+        Dimension of the vectors that an adapter takes.
     encoder : str or None
-        Fingerprint of the encoder that an adapter belongs to.
+        Fingerprint of the encoder that an adapter or epoch belongs to.
     frozen : bool
-        Set by a rollback, cleared by a publish: nothing but a person moves it on.
+        Set by a rollback and cleared by a publish; while set, only a person moves the pointer.
     note : str
         Free text of whoever moved it.
     """
@@ -78,7 +77,7 @@ class Pointer(msgspec.Struct, frozen=True):
 
 
 def epoch_name(encoder: str, tenant: str) -> str:
-    """Return the name under which a tenant's epoch of one encoder is published."""
+    """Return the name under which a tenant's epoch for an encoder is published."""
     name = f"{encoder[:VERSION_CHARACTERS]}.{tenant}"
     if NAME_PATTERN.fullmatch(name):
         return name
@@ -95,11 +94,11 @@ def check_kind(kind: str) -> None:
         It is not one of `KINDS`.
     """
     if kind not in KINDS:
-        raise RegistryError(f"the registry holds no {kind!r}; use one of: {', '.join(KINDS)}")
+        raise RegistryError(f"{kind!r} is not a kind that the registry holds; use one of: {', '.join(KINDS)}")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that could not be a key, a file name and a metric label at once.
+    """Refuse a name that cannot be a key, a file name and a metric label alike.
 
     Raises
     ------
@@ -108,13 +107,13 @@ def check_name(name: str) -> None:
     """
     if not NAME_PATTERN.fullmatch(name):
         raise RegistryError(
-            f"{name[:80]!r} cannot be a name in the registry; use 1 to 64 letters, digits, '.', '_' and '-', "
+            f"{name[:80]!r} is not a valid registry name; use 1 to 64 letters, digits, '.', '_' and '-', "
             f"starting with a letter or a digit"
         )
 
 
 def check_sha256(sha256: str) -> None:
-    """Refuse what is not a sha256 in lower-case hexadecimal.
+    """Refuse anything but a sha256 in lower-case hexadecimal.
 
     Raises
     ------
@@ -136,7 +135,7 @@ def current_key(kind: Kind, name: str) -> str:
 
 
 def history_key(kind: Kind, name: str) -> str:
-    """Return the key of the list of former pointers, newest first."""
+    """Return the key of the list of pointers that the name has had, newest first."""
     return f"alignstream:{kind}:{name}:history"
 
 
@@ -146,18 +145,18 @@ def names_key(kind: Kind) -> str:
 
 
 def now_utc() -> str:
-    """Return the time as RFC 3339 in UTC, to the millisecond."""
+    """Return the current time in UTC as RFC 3339, to the millisecond."""
     now = dt.datetime.now(dt.UTC)
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode_pointer(pointer: Pointer) -> bytes:
-    """Return the pointer as JSON.
+    """Encode a pointer as JSON.
 
     Raises
     ------
     RegistryError
-        Its texts are too long, or are not Unicode.
+        Its texts are too long, or not valid Unicode.
     """
     try:
         raw = msgspec.json.encode(pointer)
@@ -167,45 +166,45 @@ def encode_pointer(pointer: Pointer) -> bytes:
         ) from None
     if len(raw) > POINTER_BYTES_MAX:
         raise RegistryError(
-            f"{pointer.name}: its pointer would take {len(raw)} bytes, {POINTER_BYTES_MAX} are allowed; "
+            f"{pointer.name}: its pointer would take {len(raw)} bytes, but {POINTER_BYTES_MAX} are allowed; "
             f"shorten the note"
         )
     return raw
 
 
 def decode_pointer(raw: bytes, *, name: str, where: str) -> Pointer:
-    """Read a pointer and check everything in it that does not need the blob.
+    """Read a pointer and check everything that does not need the blob.
 
     Parameters
     ----------
     raw : bytes
-        What is stored.
+        The stored bytes.
     name : str
-        The name that it must belong to.
+        The name that the pointer must belong to.
     where : str
-        Key or path, for the message.
+        Key or path, for error messages.
 
     Raises
     ------
     RegistryCorrupt
         It is not a pointer, or not one of this name.
     """
-    remedy = "publish it again under this name after removing what lies there"
+    remedy = "remove what is there, then publish under this name again"
     if len(raw) > POINTER_BYTES_MAX:
         raise RegistryCorrupt(
-            f"{where} holds {len(raw)} bytes, a pointer takes at most {POINTER_BYTES_MAX}; {remedy}"
+            f"{where} holds {len(raw)} bytes, but a pointer takes at most {POINTER_BYTES_MAX}; {remedy}"
         )
     try:
         pointer = msgspec.json.decode(raw, type=Pointer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryCorrupt(f"{where} holds no pointer: {error}; {remedy}") from error
+        raise RegistryCorrupt(f"{where} does not hold a pointer: {error}; {remedy}") from error
     if flaw := _flaw(pointer, name):
-        raise RegistryCorrupt(f"{where} holds a pointer that cannot be right: {flaw}; {remedy}")
+        raise RegistryCorrupt(f"{where} holds an invalid pointer: {flaw}; {remedy}")
     return pointer
 
 
 def _flaw(pointer: Pointer, name: str) -> str | None:
-    """Say what is wrong in a pointer of the right form, or return None."""
+    """Return what is wrong with a well-formed pointer, or None."""
     try:
         is_timed = dt.datetime.fromisoformat(pointer.created).tzinfo is not None
     except ValueError:
@@ -223,12 +222,12 @@ def _flaw(pointer: Pointer, name: str) -> str | None:
 
 
 def check_blob(blob: bytes, *, sha256: str, where: str) -> None:
-    """Check a blob against its sha256. Cost: one pass over its bytes.
+    """Check the size and sha256 of a blob, in one pass over its bytes.
 
     Raises
     ------
     RegistryCorrupt
-        It has another sha256, is empty, or is too large.
+        The sha256 differs, or the blob is empty or too large.
     """
     remedy = "publish it again, or roll back to another version"
     if not 1 <= len(blob) <= BLOB_BYTES_MAX:
@@ -247,12 +246,17 @@ def address(url: str) -> str:
     Raises
     ------
     RegistryError
-        It is no URL of a Redis. The message repeats nothing of it, because a password may be in any part of
-        a URL that cannot be read.
+        It is not a Redis URL. The message repeats nothing of it, because a password may be in any part of
+        a malformed URL.
+
+    Examples
+    --------
+    >>> address("rediss://user:secret@cache/?db=2")
+    'rediss://cache:6379/2'
     """
     unreadable = RegistryError(
-        "the Redis URL cannot be read; write redis://, rediss:// or unix:// with host, port and database, "
-        "and percent-encode special characters of the password (or use the setting for the password)"
+        "the Redis URL cannot be parsed; write redis://, rediss:// or unix:// with host, port and database, "
+        "and percent-encode special characters in the password (or use the setting for the password)"
     )
     try:
         parts = urllib.parse.urlsplit(url)
@@ -260,7 +264,7 @@ def address(url: str) -> str:
         options = urllib.parse.parse_qs(parts.query, keep_blank_values=True)
     except ValueError:
         raise unreadable from None
-    # An unescaped '/', '?' or '#' in a password moves the '@' behind the host, and the password before it.
+    # An unescaped '/', '?' or '#' in a password moves the '@', and part of the password, into a later part of the URL.
     stray = "@" in f"{parts.path}{parts.fragment}" or parts.fragment or any("@" in key for key in options)
     database = options.get("db", [""])[0]
     if parts.scheme == "unix" and parts.path and not stray:

@@ -1,4 +1,4 @@
-"""The registry within one process: for laws, and for running without Redis."""
+"""The registry within one process, for laws and for running without Redis."""
 
 import threading
 import time
@@ -11,9 +11,16 @@ from alignstream.models.registry.store import StoreRules
 
 
 class MemoryStore(StoreRules):
-    """A registry within this process: for tests, and for running without Redis.
+    """A registry within this process, for tests and for running without Redis.
 
     Safe to use from several threads. It keeps the same bytes under the same keys as Redis.
+
+    Examples
+    --------
+    >>> store = MemoryStore()
+    >>> pointer = store.publish("labels", "topics", b'{"labels": ["sports", "politics"]}')
+    >>> store.blob("labels", "topics", pointer.sha256)
+    b'{"labels": ["sports", "politics"]}'
     """
 
     def __init__(self) -> None:
@@ -77,7 +84,7 @@ class MemoryStore(StoreRules):
             return self._n_published > seen and not self._is_closed
 
     def close(self) -> None:
-        """Wake whoever waits; see `Store.close`."""
+        """Wake the waiting thread; see `Store.close`."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -1,7 +1,7 @@
 """The registry in Redis: the primitives of `StoreRules`, with bounded time and errors that say what to do.
 
 It must never be called in the path of a batch, and must never import the settings: it takes plain values.
-Redis Cluster is not supported (a move touches several keys at once).
+Redis Cluster is not supported, because a move touches several keys at once.
 """
 
 import contextlib
@@ -26,23 +26,23 @@ from alignstream.models.registry.store import StoreRules
 
 T = TypeVar("T")
 
-#: Between two attempts to subscribe: far below the time a swap may take, far above a busy loop.
+#: Pause between attempts to subscribe: far below the time a swap may take, far above a busy loop.
 RESUBSCRIBE_SECONDS = 0.5
-#: A waiting thread looks this often whether the store was closed.
+#: How often a waiting thread checks whether the store was closed.
 CLOSE_CHECK_SECONDS = 0.5
-#: An idle connection is tried with a PING first; also keeps the subscription alive behind a NAT.
+#: An idle connection is checked with a PING first, which also keeps the subscription alive behind a NAT.
 HEALTH_CHECK_SECONDS = 15
-#: PINGs without an answer after which a subscription is given up: its connection may be half-open, which
-#: the system would notice only after a quarter of an hour.
+#: Unanswered PINGs after which a subscription is given up: its connection may be half-open, which the system would
+#: notice only after a quarter of an hour.
 UNANSWERED_PINGS_MAX = 3
-#: Hints read in one go; more stay for the next call, so that a flood of them cannot hold the poller.
+#: Hints read in one call; the rest stay for the next, so that a flood of them cannot hold the poller.
 HINTS_PER_CALL = 1000
-#: What may stand behind the ``?`` of the URL. Time-outs may not: they would undo the promise of bounded time.
+#: Options allowed in the URL. Timeouts are not: they would break the promise of bounded time.
 URL_OPTIONS = frozenset({"db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 # KEYS: pointer, history, names. ARGV: expected pointer ('' = none), new pointer, name, length of the
-# history, channel, hint. The pointer's bytes hold its revision, so that comparing them compares it.
-# Types are checked first: a script that stops half-way is not rolled back. A lost hint is no failure.
+# history, channel, hint. The pointer's bytes contain its revision, so comparing them compares it.
+# Types are checked first, because a script that stops half-way is not rolled back. A lost hint is no failure.
 SWAP_SCRIPT = """
 for i, wanted in ipairs({'string', 'list', 'set'}) do
   local found = redis.call('TYPE', KEYS[i]).ok
@@ -61,15 +61,15 @@ return 1
 class RedisStore(StoreRules):
     """A registry in one Redis (7 or newer) that all workers share.
 
-    Nothing connects before the first call. A dead or frozen Redis is noticed after `timeout_seconds`, one
-    retry included after about twice that; looking up the host's name is up to the system's resolver.
+    Nothing connects before the first call. A dead or frozen Redis is noticed after `timeout_seconds`, or about
+    twice that with the one retry. How long it takes to resolve the host's name is up to the system.
 
     Parameters
     ----------
     url : str
-        ``redis://``, ``rediss://`` (TLS 1.2 or newer, verified) or ``unix://``; never part of a message.
+        ``redis://``, ``rediss://`` (TLS 1.2 or newer, verified) or ``unix://``; messages show `layout.address` of it.
     username, password : str or None
-        Win over those in the URL.
+        Override those in the URL.
     ca_file : Path or str or None
         CA certificates (PEM) to trust for ``rediss://``. None: those of the system.
     timeout_seconds : float
@@ -100,10 +100,10 @@ class RedisStore(StoreRules):
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             health_check_interval=HEALTH_CHECK_SECONDS,
-            # The library retries connecting, the PING and the command each on its own, and these multiply:
-            # none inside, one outside.
+            # The library retries connecting, the PING and the command separately, and these retries multiply:
+            # allow none inside and one outside.
             retry=Retry(NoBackoff(), 0),
-            # RESP2 and no driver name: connecting needs no round trip and no permission beyond AUTH.
+            # With RESP2 and no driver name, connecting needs no round trip and no permission beyond AUTH.
             protocol=2,
             driver_info=None,
         )
@@ -128,7 +128,7 @@ class RedisStore(StoreRules):
                 names.append(name)
             else:
                 pointers[name] = RegistryCorrupt(
-                    f"{index} lists {name[:80]!r}, which cannot be a name; remove it"
+                    f"{index} lists {name[:80]!r}, which is not a valid name; remove it"
                 )
         keys = [layout.current_key(kind, name) for name in names]
         fetched = []
@@ -163,7 +163,7 @@ class RedisStore(StoreRules):
 
     def _swap(self, kind: Kind, name: str, expected: bytes | None, pointer: bytes) -> bool:
         keys = (layout.current_key(kind, name), layout.history_key(kind, name), layout.names_key(kind))
-        # Never sent twice: if only the answer was lost, the second would find a conflict with ourselves.
+        # Never sent twice: if only the reply was lost, the second attempt would conflict with the first.
         reply = self._run(
             *("EVAL", SWAP_SCRIPT, len(keys), *keys),
             *(expected or b"", pointer, name, layout.HISTORY_MAX, layout.EVENTS_CHANNEL, f"{kind}:{name}"),
@@ -194,20 +194,20 @@ class RedisStore(StoreRules):
         return False
 
     def close(self) -> None:
-        """Let go of all connections; see `Store.close`."""
+        """Close all connections; see `Store.close`."""
         self._closed.set()
         with self._hint_lock:
             self._unsubscribe()
         self._client.connection_pool.disconnect()
 
     def _subscribe(self) -> bool:
-        """Try to subscribe unless it is too early; say whether hints may have been missed until now."""
+        """Try to subscribe unless it is too early; return whether hints may have been missed until now."""
         if time.monotonic() < self._next_attempt_at:
             return False
         subscription: PubSub = self._client.pubsub()  # type: ignore[no-untyped-call]  # the library's
         try:
             subscription.subscribe(layout.EVENTS_CHANNEL)
-            # Only the server's confirmation makes it true that nothing is missed from here on.
+            # Only the server's confirmation guarantees that no hint is missed from here on.
             confirmation = subscription.get_message(timeout=self._timeout_seconds)
         except (redis.RedisError, OSError):
             confirmation = None
@@ -225,7 +225,7 @@ class RedisStore(StoreRules):
             self._subscription = None
 
     def _was_hinted(self, timeout_seconds: float) -> bool:
-        """Wait for one hint, and take those that came with it."""
+        """Wait for a hint, and drain those that came with it."""
         if self._subscription is None:
             return False
         is_hinted = False
@@ -244,7 +244,7 @@ class RedisStore(StoreRules):
         return is_hinted
 
     def _get(self, key: str, bytes_max: int) -> bytes | None:
-        """Return the value of a key, or None; what is too large is not fetched."""
+        """Return the value of a key, or None; a value that is too large is not fetched."""
         n_bytes = self._run("STRLEN", key)
         if n_bytes > bytes_max:
             raise _too_large(key, n_bytes, bytes_max)
@@ -252,7 +252,7 @@ class RedisStore(StoreRules):
         return value
 
     def _run(self, *command: str | bytes | int, is_repeatable: bool = True) -> Any:  # noqa: ANN401 (any reply)
-        """Run one command; its second word is the key, for the message."""
+        """Run one command; its second word is the key, for error messages."""
 
         def attempt() -> Any:  # noqa: ANN401 (any reply)
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # the library's
@@ -262,7 +262,7 @@ class RedisStore(StoreRules):
         )
 
     def _run_each(self, command: str, keys: list[str]) -> list[Any]:
-        """Run one command on each key in one round trip; a reply that is an error stays in the list."""
+        """Run one command on each key in one round trip; error replies stay in the list."""
 
         def attempt() -> list[Any]:
             with self._client.pipeline(transaction=False) as pipe:
@@ -273,7 +273,7 @@ class RedisStore(StoreRules):
         return self._guarded(attempt, "the registry", is_repeatable=True) if keys else []
 
     def _guarded(self, attempt: Callable[[], T], key: str, *, is_repeatable: bool) -> T:
-        """Run an attempt, once more if the connection failed, and say what went wrong in our words."""
+        """Run an attempt, retry once if the connection failed, and translate errors into ours."""
         try:
             if not is_repeatable:
                 return attempt()
@@ -287,10 +287,10 @@ class RedisStore(StoreRules):
                 f"{self._address} refused the credentials; check the Redis user name and password"
             ) from error
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            unsure = "" if is_repeatable else " (the change may have been made: look before trying again)"
+            unsure = "" if is_repeatable else " (the change may have been made: check before trying again)"
             raise RegistryUnavailable(
                 f"{self._address} did not answer within {self._timeout_seconds:g} s{unsure}: {error}; "
-                f"check that Redis runs there, or allow it more time"
+                f"check that Redis runs there, or raise its timeout"
             ) from error
         except redis.RedisError as error:
             if _is_wrong_type(error):
@@ -299,30 +299,30 @@ class RedisStore(StoreRules):
 
     def _corrupt(self, error: Exception, key: str) -> RegistryCorrupt:
         """Explain why one key cannot be read."""
-        what = "holds another type of value than the registry stores" if _is_wrong_type(error) else str(error)
-        return RegistryCorrupt(f"{key} in {self._address}: {what}; remove it and publish it again")
+        problem = "it holds the wrong type of value" if _is_wrong_type(error) else str(error)
+        return RegistryCorrupt(f"{key} in {self._address}: {problem}; remove it and publish it again")
 
 
 def _connection_options(url: str, address: str, ca_file: Path | str | None) -> dict[str, Any]:
-    """Read the URL's options, and those for TLS."""
+    """Build the connection options from the URL and the TLS settings."""
     query = urllib.parse.urlsplit(url).query
     unknown = urllib.parse.parse_qs(query, keep_blank_values=True).keys() - URL_OPTIONS
     if unknown:
         raise RegistryError(
-            f"{address}: the Redis URL has options that are not supported ({len(unknown)}); "
+            f"{address}: the Redis URL has unsupported options ({len(unknown)}); "
             f"supported: {', '.join(sorted(URL_OPTIONS))}"
         )
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # the library's
     except ValueError:  # its message repeats parts of the URL
-        raise RegistryError(f"{address}: the Redis URL cannot be read; check its options") from None
+        raise RegistryError(f"{address}: the Redis URL cannot be parsed; check its options") from None
     is_encrypted = address.startswith("rediss://")
     if ca_file is not None and not is_encrypted:
         raise RegistryError(
             f"{address}: a CA file is set, but the connection is not encrypted; use rediss://"
         )
     if ca_file is not None and not Path(ca_file).is_file():
-        raise RegistryError(f"{ca_file}: there is no such file of CA certificates for {address}")
+        raise RegistryError(f"{ca_file}: the file of CA certificates for {address} does not exist")
     if is_encrypted:
         options["ssl_min_version"] = ssl.TLSVersion.TLSv1_2
         options |= {"ssl_ca_certs": str(ca_file)} if ca_file is not None else {}
@@ -330,7 +330,7 @@ def _connection_options(url: str, address: str, ca_file: Path | str | None) -> d
 
 
 def _discard(subscription: PubSub) -> None:
-    """Close a subscription whose connection may be broken already."""
+    """Close a subscription whose connection may already be broken."""
     with contextlib.suppress(redis.RedisError, OSError):
         subscription.close()
 
@@ -341,5 +341,5 @@ def _is_wrong_type(error: Exception) -> bool:
 
 def _too_large(key: str, n_bytes: int, bytes_max: int) -> RegistryCorrupt:
     return RegistryCorrupt(
-        f"{key} holds {n_bytes} bytes, at most {bytes_max} are allowed; remove it and publish it again"
+        f"{key} holds {n_bytes} bytes, but at most {bytes_max} are allowed; remove it and publish it again"
     )

@@ -1,7 +1,7 @@
 """The registry as a protocol, and the rules that every store shares.
 
-A store keeps a few primitives (read, write, swap one pointer); `StoreRules` makes the protocol of them, so
-that revisions, conflicts and checks are the same everywhere. It must never import a client library.
+A store implements a few primitives (read, write, swap one pointer). `StoreRules` builds the protocol on them, so
+that revisions, conflicts and checks are the same everywhere. This module must never import a client library.
 """
 
 import abc
@@ -15,23 +15,23 @@ from alignstream.models.errors import RegistryConflict, RegistryCorrupt, Registr
 from alignstream.models.registry import layout
 from alignstream.models.registry.layout import Kind, Pointer
 
-#: Tries to move a pointer for a writer who named no revision; in every round one writer does get through.
+#: Attempts to move a pointer if the writer named no revision; in every round, one writer gets through.
 SWAP_ATTEMPTS = 16
-#: Upper bound of the pause after the first lost round, seconds; grows with each one, so that writers part.
+#: Longest pause after the first lost round, in seconds; it grows with every round, so that writers spread out.
 SWAP_PAUSE_SECONDS = 0.01
 
 
 @runtime_checkable
 class Store(Protocol):
-    """Where adapters and label sets are published, and fetched from.
+    """Where adapters, label sets and epochs are published and fetched.
 
-    Readers (`pointer`, `pointers`, `blob`, `wait_for_hint`) are called by the poller thread of a worker,
-    never in the path of a batch: a failure means that the last good value goes on serving. Writers
-    (`publish`, `move`) and `history` are called by the command line, in its main thread: a failure is shown
-    to the person. Calls may come from several threads at once, except `wait_for_hint`: one thread waits.
+    The poller thread of a worker calls the readers (`pointer`, `pointers`, `blob`, `wait_for_hint`), never in
+    the path of a batch: after a failure, the last good value keeps serving. The command line calls the writers
+    (`publish`, `move`) and `history` in its main thread: a failure is shown to the person. The learner publishes
+    epochs. Several threads may call at once, except `wait_for_hint`, which only one thread calls.
 
-    Every call is bounded in time. All raise `RegistryUnavailable` when there is no answer, and
-    `RegistryError` for a kind or a name that cannot be, except where noted.
+    Every call is bounded in time. All raise `RegistryUnavailable` if there is no answer, and
+    `RegistryError` for an invalid kind or name, except where noted.
     """
 
     def publish(
@@ -47,36 +47,36 @@ class Store(Protocol):
     ) -> Pointer:
         """Store a blob and move the name's pointer to it, under a higher revision.
 
-        Called by ``adapters push`` and ``labels push``. The blob is stored before the pointer moves, so a
-        reader never finds a pointer to nothing. Bytes that were damaged in the registry are healed by
-        publishing them again; a damaged pointer is never overwritten. After `RegistryUnavailable` the
-        pointer may or may not have moved: read it, or publish again.
+        Called by ``adapters push``, ``labels push`` and the learner. The blob is stored before the pointer moves,
+        so a reader never finds a pointer to nothing. Publishing again repairs bytes that were damaged in the
+        registry; a damaged pointer is never overwritten. After `RegistryUnavailable` the pointer may or may not
+        have moved: read it, or publish again.
 
         Parameters
         ----------
         kind, name
-            What it is; see `layout.check_name`.
+            Where to publish; see `layout.check_name`.
         blob : bytes
             1 byte to 8 MiB.
         dim, encoder, note
             Kept in the pointer.
         expected_revision : int or None
-            Move only if the pointer has this revision now; 0 means that there is none yet. None: move
-            whatever is there, trying again a bounded number of times when another writer comes first.
+            Move only if the pointer has this revision now; 0 means that there is no pointer yet. None: move it
+            whatever its revision, with a bounded number of retries if another writer comes first.
 
         Raises
         ------
         RegistryConflict
             The pointer has another revision, or other writers came first every time.
         RegistryCorrupt
-            What lies in the place of the pointer, its history or the list of names is something else.
+            The key of the pointer, its history or the list of names holds something else.
         RegistryError
             The blob is empty or too large, or the registry refused.
         """
         ...
 
     def pointer(self, kind: Kind, name: str) -> Pointer | None:
-        """Return the pointer of a name, or None where there is none (never published, or flushed).
+        """Return the pointer of a name; None if there is none (never published, or flushed).
 
         Raises
         ------
@@ -86,9 +86,9 @@ class Store(Protocol):
         ...
 
     def pointers(self, kind: Kind) -> Mapping[str, Pointer | RegistryCorrupt]:
-        """Return all names of a kind, in order, each with its pointer or with what is wrong with it.
+        """Return all names of a kind, in order, each with its pointer or with the error that it has.
 
-        A damaged entry is returned as the error, not raised: it must not hide the others.
+        An error is returned, not raised, so that a damaged entry does not hide the others.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Store(Protocol):
         ...
 
     def history(self, kind: Kind, name: str) -> list[Pointer]:
-        """Return the pointers that this name has had, newest first, the current one included, at most 100.
+        """Return up to 100 pointers that this name has had, newest first, the current one included.
 
         Raises
         ------
@@ -113,14 +113,14 @@ class Store(Protocol):
         Raises
         ------
         RegistryCorrupt
-            The stored bytes are not those that were published, or are too many (they are not fetched then).
+            The stored bytes are not those that were published, or are too many to fetch.
         RegistryError
             There is no such blob.
         """
         ...
 
     def move(self, kind: Kind, name: str, version: str, *, expected_revision: int | None = None) -> Pointer:
-        """Roll back: move the pointer to a version of its history, under a higher revision, frozen.
+        """Roll back: move the pointer to a version in its history, under a higher revision, and freeze it.
 
         The blob of that version is fetched and checked first.
 
@@ -136,40 +136,40 @@ class Store(Protocol):
         ...
 
     def prune(self, kind: Kind, name: str, *, keep: int) -> int:
-        """Remove the blobs of all but the newest pointers of a name; return how many were named for removal.
+        """Remove the blobs of all but the newest pointers of a name; return how many were to be removed.
 
-        Called by the learner: epochs are many, and soon of no use. The pointers stay in the history; a move to one
-        whose blob is gone is refused.
+        Called by the learner, whose epochs are many and soon of no use. The pointers stay in the history; a move
+        to one whose blob is gone is refused.
 
         Parameters
         ----------
         kind, name
         keep : int
-            Pointers whose blobs stay, the current one included; at least 1.
+            Number of newest pointers whose blobs stay, the current one included; at least 1.
         """
         ...
 
     def wait_for_hint(self, timeout_seconds: float) -> bool:
-        """Wait until something is published; return False when the time is up.
+        """Wait until something is published; return False on timeout.
 
         True means "look now": something was published since the last call, or may have been while the
-        connection was lost. What came before the first call is not told, so call it once with 0 before the
-        first look. Called by the poller thread alone. It never raises while the registry is away: it waits,
-        and tries to connect again at a bounded rate; the whole takes `timeout_seconds` plus at most one
-        attempt to connect. `close` ends the wait with False.
+        connection was lost. Hints before the first call are not reported, so call it once with 0 before the
+        first look. Only the poller thread calls it. It never raises while the registry is unavailable: it waits,
+        and reconnects at a bounded rate, for `timeout_seconds` plus at most one attempt to connect. `close` ends
+        the wait with False.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections, from any thread; the store is not used afterwards. Raises nothing."""
+        """Close connections, from any thread; the store must not be used afterwards. Raises nothing."""
         ...
 
 
 class StoreRules(abc.ABC):
-    """The protocol `Store` on top of primitives that know nothing of revisions and checks.
+    """The protocol `Store`, built on primitives that know nothing about revisions and checks.
 
-    A primitive raises `RegistryUnavailable` when there is no answer and `RegistryCorrupt` when a key holds
-    another type than expected.
+    A primitive raises `RegistryUnavailable` if there is no answer, and `RegistryCorrupt` if a key holds an
+    unexpected type.
     """
 
     @abc.abstractmethod
@@ -178,7 +178,7 @@ class StoreRules(abc.ABC):
 
     @abc.abstractmethod
     def _read_pointers(self, kind: Kind) -> Mapping[str, bytes | RegistryCorrupt | None]:
-        """Return every name of the index with its stored pointer, None, or why it cannot be read."""
+        """Return every listed name with its stored pointer, None, or the reason why it cannot be read."""
 
     @abc.abstractmethod
     def _read_history(self, kind: Kind, name: str, limit: int) -> list[bytes]:
@@ -190,19 +190,19 @@ class StoreRules(abc.ABC):
 
     @abc.abstractmethod
     def _write_blob(self, kind: Kind, name: str, sha256: str, blob: bytes) -> None:
-        """Store a blob, whatever lay there."""
+        """Store a blob, replacing what was there."""
 
     @abc.abstractmethod
     def _delete_blobs(self, kind: Kind, name: str, sha256s: Sequence[str]) -> None:
-        """Remove blobs; those that are not there do no harm."""
+        """Remove blobs; missing ones are ignored."""
 
     @abc.abstractmethod
     def _milliseconds(self) -> int:
-        """Return the registry's own clock, milliseconds since 1970."""
+        """Return the registry's own clock, in milliseconds since 1970."""
 
     @abc.abstractmethod
     def _swap(self, kind: Kind, name: str, expected: bytes | None, pointer: bytes) -> bool:
-        """Replace exactly `expected` by `pointer`, note history and name, send the hint: all or nothing."""
+        """Replace exactly `expected` by `pointer`, record history and name, send the hint: all or nothing."""
 
     def publish(
         self,
@@ -220,7 +220,7 @@ class StoreRules(abc.ABC):
         layout.check_name(name)
         if not 1 <= len(blob) <= layout.BLOB_BYTES_MAX:
             raise RegistryError(
-                f"{kind} {name}: {len(blob)} bytes cannot be published, 1 to {layout.BLOB_BYTES_MAX} can"
+                f"{kind} {name}: {len(blob)} bytes cannot be published, only 1 to {layout.BLOB_BYTES_MAX}"
             )
         sha256 = hashlib.sha256(blob).hexdigest()
 
@@ -238,7 +238,7 @@ class StoreRules(abc.ABC):
             )
 
         # Refuse what no reader would accept, and an outdated revision, before sending megabytes.
-        layout.decode_pointer(layout.encode_pointer(build(1)), name=name, where="what was to be published")
+        layout.decode_pointer(layout.encode_pointer(build(1)), name=name, where="the new pointer")
         self._expect(kind, name, expected_revision)
         self._write_blob(kind, name, sha256, bytes(blob))
         return self._advance(kind, name, build, expected_revision)
@@ -250,7 +250,7 @@ class StoreRules(abc.ABC):
         return self._decoded(kind, name, self._read_pointer(kind, name))
 
     def pointers(self, kind: Kind) -> Mapping[str, Pointer | RegistryCorrupt]:
-        """Return all names with their pointers or what is wrong with them; see `Store.pointers`."""
+        """Return all names with their pointers or errors; see `Store.pointers`."""
         layout.check_kind(kind)
         pointers: dict[str, Pointer | RegistryCorrupt] = {}
         for name, raw in sorted(self._read_pointers(kind).items()):
@@ -259,7 +259,7 @@ class StoreRules(abc.ABC):
                 continue
             try:
                 pointers[name] = self._decoded(kind, name, raw) or RegistryCorrupt(
-                    f"{layout.current_key(kind, name)} is gone, although {layout.names_key(kind)} lists it; "
+                    f"{layout.current_key(kind, name)} is missing, but {layout.names_key(kind)} lists it; "
                     f"publish it again"
                 )
             except RegistryCorrupt as error:
@@ -267,7 +267,7 @@ class StoreRules(abc.ABC):
         return pointers
 
     def history(self, kind: Kind, name: str) -> list[Pointer]:
-        """Return former pointers, newest first; see `Store.history`."""
+        """Return the pointers that a name has had, newest first; see `Store.history`."""
         layout.check_kind(kind)
         layout.check_name(name)
         where = layout.history_key(kind, name)
@@ -321,7 +321,9 @@ class StoreRules(abc.ABC):
     def prune(self, kind: Kind, name: str, *, keep: int) -> int:
         """Remove the blobs of all but the newest pointers of a name; see `Store.prune`."""
         if keep < 1:
-            raise RegistryError(f"at least the current blob of {kind} {name} must stay, not {keep}")
+            raise RegistryError(
+                f"{kind} {name}: the current blob must stay, so keep must be at least 1, not {keep}"
+            )
         pointers = self.history(kind, name)
         kept = {pointer.sha256 for pointer in pointers[:keep]}
         gone = sorted({pointer.sha256 for pointer in pointers[keep:]} - kept)
@@ -335,7 +337,7 @@ class StoreRules(abc.ABC):
         return layout.decode_pointer(raw, name=name, where=layout.current_key(kind, name))
 
     def _expect(self, kind: Kind, name: str, expected_revision: int | None) -> None:
-        """Raise RegistryConflict when a revision was named and the pointer has another one."""
+        """Raise RegistryConflict if a revision was named and the pointer has another one."""
         if expected_revision is not None:
             current = self.pointer(kind, name)
             self._compare(kind, name, current, expected_revision)
@@ -345,13 +347,13 @@ class StoreRules(abc.ABC):
         if revision != expected_revision:
             raise RegistryConflict(
                 f"{kind} {name} is at revision {revision}, not {expected_revision}: someone moved it; "
-                f"look at what is there now, then try again"
+                f"check what is there now, then try again"
             )
 
     def _advance(
         self, kind: Kind, name: str, build: Callable[[int], Pointer], expected_revision: int | None
     ) -> Pointer:
-        """Move the pointer to what `build` makes of the next revision."""
+        """Build a pointer with the next revision, and move to it."""
         for attempt in range(1, SWAP_ATTEMPTS + 1):
             raw = self._read_pointer(kind, name)
             current = self._decoded(kind, name, raw)
@@ -367,10 +369,10 @@ class StoreRules(abc.ABC):
         )
 
     def _next_revision(self, kind: Kind, name: str, current: Pointer | None) -> int:
-        """Return one more than now; without a pointer a number above all that were ever used.
+        """Return the current revision plus one; without a pointer, a number above all that were ever used.
 
-        Revisions count from the clock, so that they go on rising after a flush, which leaves nothing to
-        count on: a worker that holds an older copy must see the new one as newer.
+        The first revision comes from the clock, so that revisions keep rising after a flush, which leaves nothing
+        to count from: a worker that holds an older copy must see the new one as newer.
         """
         if current is not None:
             return current.revision + 1

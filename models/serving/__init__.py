@@ -1,1 +1,1 @@
-"""What a worker applies of an epoch: query adaptation, hubness, feedback, a tenant's maps."""
+"""How a worker applies an epoch: query adaptation, hubness, label feedback, tenant maps."""

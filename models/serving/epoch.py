@@ -1,7 +1,7 @@
-"""An epoch: what a tenant's stream has taught up to a position of the log, as one immutable value and its file.
+"""An epoch: what was learned from a tenant's stream up to a position of the log, as an immutable value and its file.
 
-Workers serve with it, beside an adapter. Vectors in it are as encoded, before any adapter, so that it goes on being
-right when an adapter is replaced; a map from pairs alone belongs to one adapter version and says which.
+Workers serve with it, beside an adapter. Its vectors are as encoded, before any adapter, so that it stays valid when
+the adapter is replaced. Only a map from pairs belongs to one adapter version, and says which.
 """
 
 import dataclasses
@@ -28,46 +28,51 @@ _WHAT: Final = "an epoch"
 
 
 class MeanKey(NamedTuple):
-    """Which mean of a stream a text counts for.
+    """The mean of a stream that a text counts for.
 
     Parameters
     ----------
     language : str
-        Key of a language; "" where nothing is known about it.
+        Key of a language; "" if unknown.
     is_inferred : bool
-        The text names no language: this is the one that its vector resembles.
+        The text has no tag, and this is the language that its vector resembles.
+
+    Examples
+    --------
+    >>> str(MeanKey("de-Latn")), str(MeanKey("de-Latn", is_inferred=True))
+    ('de-Latn', '~de-Latn')
     """
 
     language: str = ""
     is_inferred: bool = False
 
     def __str__(self) -> str:
-        """Return it as people read it: texts without a tag have a leading ``~``."""
+        """Return the key for people to read: an inferred language starts with ``~``."""
         return f"~{self.language}" if self.is_inferred else self.language
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaggedVectors:
-    """Vectors as encoded and what belongs to each.
+    """Vectors as encoded, with the language of each.
 
     Parameters
     ----------
     vectors : ndarray of shape (n, dim), float16
     languages : tuple of str
-        Key of each row's language; "" where it is not known.
+        Key of each row's language; "" if unknown.
     """
 
     vectors: Matrix16
     languages: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.languages)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Memory:
-    """Translations that the tenant vouches for: row by row a source, its target, an id, and how each text begins."""
+    """Translations that the tenant vouches for: by row a source, its target, an id, and the start of both texts."""
 
     sources: TaggedVectors
     targets: TaggedVectors
@@ -77,7 +82,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelExamples:
-    """Texts and the labels that the tenant says they have."""
+    """Texts and the labels that the tenant gave them."""
 
     rows: TaggedVectors
     label_sets: tuple[str, ...]
@@ -94,23 +99,23 @@ class Epoch:
         Fingerprint of the encoder.
     tenant : str
     number : int
-        Rises with every epoch of the tenant, and is never used twice.
+        Rises with every epoch of the tenant, and is never reused.
     dim : int
         Embedding dimension.
     reason : str
         Why it was opened: ``doubling``, ``drift``, ``feedback``, ``interval``, ``hand`` or ``reset``.
     languages : tuple of MeanKey
-        Of the means.
+        Keys of the means.
     means : ndarray of shape (n_languages, dim), float32
-        Where the stream's texts lie.
+        Means of the stream's texts.
     weights : tuple of float
-        What each mean is worth in texts.
+        Weight of each mean, in texts.
     dependence : float
-        How many neighbouring texts of this stream tell as much as one; at least 1.
+        How many consecutive texts of this stream tell as much as one independent text; at least 1.
     n_keys : int
-        Different message keys behind the recent texts, as far as is remembered.
+        Number of distinct message keys behind the recent texts, as far as is remembered.
     is_steady : bool
-        False while a change of the stream is being looked into.
+        False while a change of the stream is being examined.
     bank : TaggedVectors
         Recent texts.
     memory : Memory
@@ -193,7 +198,7 @@ def _to_bytes(epoch: Epoch) -> bytes:
 
 
 def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
-    """Read an epoch and check everything in it.
+    """Read and check an epoch.
 
     Parameters
     ----------
@@ -204,12 +209,12 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Epoch:
     Raises
     ------
     PackedCorrupt
-        It is no epoch, belongs to another encoder, or its parts do not fit each other.
+        It is not an epoch, belongs to another encoder, or its parts do not match.
     """
     values, arrays = unpack(blob, what=_WHAT, max_bytes=MAX_EPOCH_BYTES)
     try:
         if values["format"] != FORMAT:
-            raise PackedCorrupt(f"not {_WHAT} of this version: {str(values['format'])[:40]!r}")
+            raise PackedCorrupt(f"not {_WHAT} of this version: its format is {str(values['format'])[:40]!r}")
         epoch = _read(values, arrays)
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, AdapterCorrupt) as error:
         raise PackedCorrupt(f"not {_WHAT}: {type(error).__name__}: {str(error)[:200]}") from error
@@ -234,7 +239,7 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
             left=arrays["map.left"], right=arrays["map.right"], languages=tuple(map_values["languages"])
         )
         if maps.dim != dim:
-            raise PackedCorrupt(f"not {_WHAT}: its map has {maps.dim} numbers, not {dim}")
+            raise PackedCorrupt(f"not {_WHAT}: its map has dimension {maps.dim}, not {dim}")
         tenant_map = TenantMap(maps, str(map_values["adapter_version"]))
     epoch = Epoch(
         encoder=str(values["encoder"]),
@@ -253,7 +258,7 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
             sources,
             targets,
             _names(memory["ids"]),
-            tuple((str(one), str(two)) for one, two in memory["texts"]),
+            tuple((str(source), str(target)) for source, target in memory["texts"]),
         ),
         examples=LabelExamples(rows, _names(examples["label_sets"]), _names(examples["labels"])),
         tenant_map=tenant_map,
@@ -266,25 +271,25 @@ def _read(values: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Epoch:
 def _names(stored: Iterable[Any]) -> tuple[str, ...]:
     names = tuple(stored)
     if isinstance(stored, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError("a list of names holds something else")
+        raise TypeError("a list of names holds a value that is not a string")
     return names
 
 
 def _mean_key(language: Any, is_inferred: Any) -> MeanKey:  # noqa: ANN401 (JSON)
     if not (isinstance(language, str) and isinstance(is_inferred, bool)):
-        raise TypeError("the key of a mean is none")
+        raise TypeError("the key of a mean is not a language and a flag")
     return MeanKey(language, is_inferred)
 
 
 def _check_numbers(epoch: Epoch) -> None:
     if epoch.number < 1:
-        raise PackedCorrupt(f"not {_WHAT}: its number is {epoch.number}")
+        raise PackedCorrupt(f"not {_WHAT}: its number is {epoch.number}, not 1 or higher")
     if not (math.isfinite(epoch.dependence) and epoch.dependence >= 1.0):
-        raise PackedCorrupt(f"not {_WHAT}: neighbours tell {epoch.dependence} times less")
+        raise PackedCorrupt(f"not {_WHAT}: its dependence is {epoch.dependence}, not 1 or higher")
     if not all(math.isfinite(weight) and weight >= 0.0 for weight in epoch.weights):
-        raise PackedCorrupt(f"not {_WHAT}: its means have weights that cannot be")
+        raise PackedCorrupt(f"not {_WHAT}: a weight of its means is negative or not finite")
     if len(set(epoch.languages)) < len(epoch.languages):
-        raise PackedCorrupt(f"not {_WHAT}: it names a language twice")
+        raise PackedCorrupt(f"not {_WHAT}: it lists a language twice")
 
 
 def _check_lengths(epoch: Epoch) -> None:
@@ -299,7 +304,7 @@ def _check_lengths(epoch: Epoch) -> None:
         "examples": {len(examples.rows.vectors), len(examples.rows), len(examples.label_sets), len(examples.labels)},
     }.items():  # fmt: skip
         if len(lengths) > 1:
-            raise PackedCorrupt(f"not {_WHAT}: its {name} have parts of {sorted(lengths)} rows")
+            raise PackedCorrupt(f"not {_WHAT}: the parts of its {name} differ in length: {sorted(lengths)}")
 
 
 def _checked(arrays: dict[str, NDArray[Any]], name: str, dim: int, kind: type) -> NDArray[Any]:

@@ -7,15 +7,15 @@ import numpy as np
 
 from alignstream.models.arrays import Matrix, Vector32
 
-#: Nearest texts of the bank whose mean cosine is the hubness, as in CSLS (Conneau et al. 2018), but for the very
-#: nearest: where a stream holds translations these are among them, and no hubs.
+#: Nearest texts of the bank whose mean cosine is the hubness, as in CSLS (Conneau et al. 2018).
 HUB_NEIGHBOURS: Final = 10
+#: The very nearest texts are left out: in a stream with translations they are translations, not signs of a hub.
 SKIPPED_NEIGHBOURS: Final = 5
 #: Fewer texts say nothing about hubs.
 MIN_BANK: Final = 20
-#: Texts at which a bank's hubness counts half: few texts tell chance from hubs badly.
+#: Number of texts at which a bank's hubness counts half: few texts hardly tell hubs from chance.
 BANK_TEXTS: Final = 150.0
-#: Texts of the bank from whose own hubness the usual level is taken.
+#: Most texts of the bank from which the usual level is measured.
 LEVEL_TEXTS: Final = 200
 
 
@@ -27,7 +27,14 @@ class HubnessBank:
     queries : ndarray of shape (n, dim), float32
         Unit query vectors of recent texts.
     languages : sequence of str
-        Key of each one's language; "" where it is not known.
+        Key of each text's language; "" if unknown.
+
+    Examples
+    --------
+    >>> queries = np.tile(np.array([1, 0], dtype=np.float32), (50, 1))
+    >>> bank = HubnessBank(queries, ["de-Latn", "en-Latn"] * 25)
+    >>> bank.hubness(np.array([1, 0], dtype=np.float32)), bank.hubness(np.array([0, 1], dtype=np.float32))
+    (0.0, -0.25)
     """
 
     def __init__(self, queries: Matrix, languages: Sequence[str]) -> None:
@@ -36,29 +43,29 @@ class HubnessBank:
         self._level = self._usual_level()
 
     def hubness(self, y: Vector32, language: str | None = None) -> float | None:
-        """Measure how near a stored vector is to recent queries of other languages; None where there are too few.
+        """Measure how near a stored vector is to recent queries of other languages; None if there are too few.
 
         Parameters
         ----------
         y : ndarray of shape (dim,), float32
             The stored unit vector.
         language : str, optional
-            Key of its language. Queries of its own count where there are not enough of others.
+            Key of its language. Queries of its own language count only if the others are too few.
 
         Returns
         -------
         float or None
-            How much nearer the stored vector is to the bank than a text usually is, times ``n / (n + 150)`` of a bank
-            of n: ``cos - hubness / 2`` ranks. 0 is usual, so that values of different epochs go together.
+            How much nearer to the bank the vector is than a text usually is, times ``n / (n + 150)`` for a bank of n.
+            Rank by ``cos - hubness / 2``. 0 is usual, so that values of different epochs are comparable.
 
         Notes
         -----
-        Near is the mean cosine of the 6th to the 15th nearest. O(n · dim).
+        Nearness is the mean cosine of the 6th to the 15th nearest. O(n · dim).
         """
         if len(self._queries) < MIN_BANK:
             return None
         cosines = self._queries @ y
-        # Masked, not chosen beforehand: messages may name more languages than a bank has texts.
+        # Masked here, not selected beforehand: messages may name more languages than a bank has texts.
         others = cosines[self._languages != (language or "")]
         chosen = others if len(others) >= MIN_BANK else cosines
         return (_nearness(chosen) - self._level) * len(chosen) / (len(chosen) + BANK_TEXTS)
@@ -77,7 +84,7 @@ class HubnessBank:
 
 
 def _nearness(cosines: Matrix) -> float:
-    """Return the mean of the ten nearest but the five very nearest; all there are where they are few."""
+    """Return the mean cosine of the ten nearest after the five very nearest; of fewer if there are not as many."""
     n = min(HUB_NEIGHBOURS + SKIPPED_NEIGHBOURS, len(cosines))
     nearest = np.sort(np.partition(cosines, -n)[-n:])
     return float(nearest[: max(1, n - SKIPPED_NEIGHBOURS)].mean(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Attention over the translations that a tenant vouches for: a query moves as the most similar source moves."""
+"""Attention over the translations that a tenant vouches for: a query moves like the most similar source."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,31 +8,30 @@ import numpy as np
 from alignstream.models.arrays import Matrix, Vector32, Vector64
 from alignstream.models.unit_vectors import MIN_NORM
 
-#: Divides similarities before the softmax over remembered sources. At 0.05 a source among 300 of its own domain took a
-#: quarter of the weight when it was asked for itself.
+#: Divides similarities before the softmax over remembered sources. At 0.05, a source among 300 of its own domain took
+#: only a quarter of the weight for a query equal to itself.
 MEMORY_TEMPERATURE: Final = 0.025
-#: The similarity of a source that resembles a query no more than other texts of its domain do: it moves nothing. In
-#: four domains the median of unrelated texts is 0.74 to 0.79; of 300 texts the most similar other one lies at 0.83 to
-#: 0.89, at 0.95 for one in twenty.
+#: Similarity of a source that resembles a query no more than other texts of its domain do, and so moves nothing. In
+#: four domains the median of unrelated texts is 0.74 to 0.79; among 300 texts the most similar other one is at 0.83 to
+#: 0.89, and at 0.95 for one in twenty.
 NO_MATCH: Final = 0.92
-#: How much of the way from source to target a query goes. All of it loses what is written in the language of the query.
+#: Share of the way from source to target that a query moves. All of it loses texts in the language of the query.
 MEMORY_SHARE: Final = 0.7
 
 
 class MemoryAttention:
-    """Attention over remembered translations: a query moves as the most similar source moves to its target.
+    """Attention over remembered translations: a query moves like the most similar source moves to its target.
 
-    ``z + β Σ a_j (v_j - k_j)`` with ``a = softmax([z k_1, z k_2, ..., s_0] / τ)``: the last entry, a similarity that
-    anything has, takes the weight where nothing is similar, so that one pair does not move every query. Only from
-    source to target: a query in the target's language would move toward one of the languages that it is looked up in,
-    and away from the others.
+    ``z + β Σ a_j (v_j - k_j)`` with ``a = softmax([z k_1, z k_2, ..., s_0] / τ)``. The constant last entry takes the
+    weight if no source is similar, so that one pair does not move every query. Queries move from source to target only:
+    a query in the target's language would move toward one of the languages that it searches, and away from the others.
 
     Parameters
     ----------
     keys, values : ndarray of shape (n, dim), float32
         Aligned unit vectors of sources and their targets.
     languages : sequence of str
-        Key of each source's language; "" where it is not known.
+        Key of each source's language; "" if unknown.
 
     Examples
     --------
@@ -45,7 +44,7 @@ class MemoryAttention:
     """
 
     def __init__(self, keys: Matrix, values: Matrix, languages: Sequence[str]) -> None:
-        # By language, so that those of one are a view: messages may name more languages than there is memory.
+        # Sorted by language, so that the rows of one are a view: messages may name any number of languages.
         order = sorted(range(len(languages)), key=languages.__getitem__)
         self._keys = keys[order].astype(np.float64)
         self._moves = MEMORY_SHARE * (values[order].astype(np.float64) - self._keys)
@@ -55,7 +54,7 @@ class MemoryAttention:
             self._rows[languages[row]] = slice(start, place + 1)
 
     def moved(self, z: Vector32, language: str | None) -> Vector32:
-        """Return the moved unit vector, shape (dim,), float32; pairs of another known language do not count.
+        """Return the moved unit vector, shape (dim,), float32; sources in another known language do not count.
 
         Notes
         -----

@@ -1,9 +1,9 @@
-"""Query adaptation: how a worker serves with an epoch. Queries follow the tenant's stream, stored vectors do not.
+"""Query adaptation: how a worker serves with an epoch. Queries follow the tenant's stream; stored vectors do not.
 
-``query = f(x - c)`` with f the adapter and ``c = δ / 4 + (d_l - δ)``: δ is how far the tenant's texts lie from where
-the adapter expects them, pooled over languages, d_l the same of the text's own language, shrunk to δ. Stored vectors
-are not corrected: a mean of a stream mixes language, domain and topic, and what is stored, classified or fed to a head
-must not chase it.
+``query = f(x - c)``, where f is the adapter and ``c = δ / 4 + (d_l - δ)``. δ is how far the tenant's texts lie from
+where the adapter expects them, pooled over languages; d_l is the same for the text's own language, shrunk toward δ.
+Stored vectors are not corrected: a stream's mean mixes language, domain and topic, and what is stored, classified or
+fed to a head must not chase it.
 """
 
 import functools
@@ -23,38 +23,38 @@ from alignstream.models.serving.label_feedback import corrected_prototypes
 from alignstream.models.serving.memory_attention import MemoryAttention
 from alignstream.models.unit_vectors import MIN_NORM
 
-#: Texts that a language's expected place is worth beside its mean in the stream.
+#: Weight of a language's expected mean against its mean in the stream, in texts.
 PRIOR_TEXTS: Final = 20.0
-#: Texts of one language that count for the tenant's shift at most: no language outweighs the others.
+#: Most texts of one language that count for the tenant's shift, so that no language outweighs the others.
 MAX_SHIFT_TEXTS: Final = 200.0
-#: How much of δ a query leaves behind. All of it finds more from English and less to English; a quarter loses nothing
-#: in either direction.
+#: Share of δ that is subtracted from a query. All of it finds more from English and less to English; a quarter loses
+#: nothing in either direction.
 SHIFT_SHARE: Final = 0.25
-#: The longest correction of either kind; changes of domain were 0.1 to 0.25 long.
+#: Largest length of either correction; changes of domain were 0.1 to 0.25 long.
 MAX_SHIFT: Final = 0.3
-#: Pairs of adapter and epoch in memory: 2 MB each, and 8 more with all feedback that a tenant may keep.
+#: Adaptations cached: 2 MB each, and 8 MB more with all the feedback that a tenant may keep.
 MAX_ADAPTATIONS: Final = 64
 
 
 class QueryAdaptation:
-    """One adapter with one epoch; immutable once made, cheap to ask.
+    """One adapter combined with one epoch; immutable, and cheap to query.
 
     Parameters
     ----------
     adapter : Adapter
     epoch : Epoch
-        Of the same encoder.
+        An epoch of the same encoder.
 
     Notes
     -----
-    Made once an adapter version and epoch: O(n_bank · dim²). A query costs one more pass of the adapter, a hubness
-    O(n_bank · dim).
+    Made once per adapter version and epoch: O(n_bank · dim²). A query costs one more pass through the adapter, a
+    hubness O(n_bank · dim).
     """
 
     def __init__(self, adapter: Adapter, epoch: Epoch) -> None:
         self.adapter = adapter
         self.epoch = epoch
-        #: How far each language's texts lie from where the adapter expects them, and what that is worth in texts.
+        #: How far each language's texts lie from where the adapter expects them, and the weight of that in texts.
         differences: dict[MeanKey, tuple[Vector64, float]] = {}
         for key, mean, weight in zip(epoch.languages, epoch.means, epoch.weights, strict=True):
             mean64 = mean.astype(np.float64)
@@ -62,13 +62,13 @@ class QueryAdaptation:
             if expected is not None:
                 differences[key] = (mean64 - expected, weight / epoch.dependence)
         self.shift = _shift(differences, epoch.dim)
-        #: What every query leaves behind.
+        #: Subtracted from every query.
         self.common = SHIFT_SHARE * self.shift
         self._corrections: dict[MeanKey, Vector64] = {}
         for key, (difference, weight) in differences.items():
             own = _clipped(weight / (weight + PRIOR_TEXTS) * (difference - self.shift))
             self._corrections[key] = self.common + own
-        # Texts of which nothing is known have a mean, but no language that a tag could name.
+        # Means without a language, and those of inferred ones, cannot be looked up by tag.
         self._table = LanguageTable(
             tuple(key.language for key in self._corrections if key.language and not key.is_inferred)
         )
@@ -85,16 +85,16 @@ class QueryAdaptation:
 
     @functools.cached_property
     def texts(self) -> Matrix:
-        """The recent texts as they would be stored, shape (n, dim), float32."""
+        """The recent texts as stored vectors, shape (n, dim), float32."""
         return _each(self.epoch.bank, self.vector)
 
     @property
     def map_version(self) -> str | None:
-        """Name of the tenant's map that ``vector`` applies, a part of ``space``; None where there is none."""
+        """Version of the tenant's map that ``vector`` applies, part of ``space``; None if there is none."""
         return None if self.tenant_map is None else self.tenant_map.version
 
     def vector(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
-        """Return the unit vector to store, shape (dim,), float32: the adapter's, moved by the tenant's own map.
+        """Return the unit vector to store, shape (dim,), float32: aligned, then moved by the tenant's own map.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class QueryAdaptation:
         return self._mapped(self.adapter.transform_one(x, context), context)
 
     def _mapped(self, y: Vector32, context: Context) -> Vector32:
-        # As much of the map as of the adapter: at strength 0 a vector stays as encoded.
+        # Apply as much of the map as of the adapter: at strength 0, a vector stays as encoded.
         strength = 1.0 if context.strength is None else context.strength
         if self.tenant_map is None or strength == 0.0:
             return y
@@ -114,7 +114,7 @@ class QueryAdaptation:
     def prototypes(
         self, label_set: str, labels: Sequence[str], prototypes: Matrix, common: Vector64 | None
     ) -> Matrix | None:
-        """Return prototypes of labels moved toward the tenant's examples of a set; None where there are none.
+        """Return label prototypes moved toward the tenant's examples of a set; None if it has none.
 
         Parameters
         ----------
@@ -141,14 +141,14 @@ class QueryAdaptation:
         )
 
     def correction(self, language: str | None, x: Vector32 | None = None) -> Vector64:
-        """Return what a query leaves behind, shape (dim,).
+        """Return what is subtracted from a query, shape (dim,).
 
         Parameters
         ----------
         language : str or None
-            Its tag.
+            The text's tag.
         x : ndarray of shape (dim,), float32, optional
-            Without a tag, the vector as encoded: texts that resemble the same language share a correction.
+            The vector as encoded, for a text without a tag: texts that resemble the same language share a correction.
         """
         if language is None and x is not None:
             seen = self.adapter.evidence(x).seen
@@ -157,11 +157,11 @@ class QueryAdaptation:
         return self.common if position is None else self.correction_of(MeanKey(self._table.keys[position]))
 
     def correction_of(self, key: MeanKey) -> Vector64:
-        """Return what queries leave behind that count for one of the epoch's means, shape (dim,)."""
+        """Return what is subtracted from queries that count for one of the epoch's means, shape (dim,)."""
         return self._corrections.get(key, self.common)
 
     def query(self, x: Vector32, context: Context = NEUTRAL) -> Vector32:
-        """Return the unit vector with which to look up stored vectors: shape (dim,), float32.
+        """Return the unit vector to search stored vectors with, shape (dim,), float32.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class QueryAdaptation:
         moved = self.adapter.transform_one(x, context, self.correction(context.language, x))
         mapped = self._mapped(moved, context)
         if not is_whole(context):
-            return mapped  # remembered translations lie in the space of whole adapters
+            return mapped  # remembered translations are aligned with the whole adapter
         language = None if context.language is None else language_key(context.language)
         return self._memory.moved(mapped, language)
 
@@ -183,7 +183,7 @@ class QueryAdaptation:
 
 
 def is_whole(context: Context) -> bool:
-    """Say whether a message asks for the whole adapter: what a tenant's feedback and bank are aligned with."""
+    """Tell whether a message asks for the whole adapter, which aligns the tenant's feedback and bank."""
     return context.strength is None or context.strength == 1.0
 
 
@@ -200,7 +200,7 @@ def _each(rows: TaggedVectors, transform: Callable[[Vector32, Context], Vector32
 
 
 def _shift(differences: dict[MeanKey, tuple[Vector64, float]], dim: int) -> Vector64:
-    """Return δ: the weighted mean of the languages' differences, shrunk to none."""
+    """Return δ: the weighted mean of the languages' differences, shrunk toward 0."""
     total, weights = np.zeros(dim), 0.0
     for difference, weight in differences.values():
         counted = min(weight, MAX_SHIFT_TEXTS)
@@ -214,13 +214,13 @@ def _clipped(shift: Vector64) -> Vector64:
 
 
 class QueryAdaptationCache:
-    """What adapters and epochs make together, each pair made once. Used from one thread."""
+    """Adaptations by adapter and epoch, each made once. Use it from one thread."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[str, str], QueryAdaptation] = OrderedDict()
 
     def find(self, adapter: Adapter, epoch: Epoch | None) -> QueryAdaptation | None:
-        """Return what an adapter and an epoch make together; None without an epoch, or where nothing is adapted."""
+        """Return the adaptation for an adapter and an epoch; None without an epoch, or if there is nothing to adapt."""
         if epoch is None or adapter.is_identity or adapter.dim != epoch.dim:
             return None
         key = adapter.version, epoch.version

@@ -1,4 +1,4 @@
-"""Label prototypes as one tenant has them: refined on its stream where its owner says so, moved by its feedback."""
+"""A tenant's label prototypes: refined on its stream if the set's owner allows it, and moved by its feedback."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from alignstream.models.arrays import Matrix
 from alignstream.models.labels.refinement import MIN_KEYS, refine, why_not
 from alignstream.models.serving.query_adaptation import MAX_ADAPTATIONS, QueryAdaptation
 
-#: Label sets remembered with one adapter and epoch.
+#: Label sets cached per adapter and epoch.
 MAX_SETS: Final = 64
 
 
 class TenantLabels:
-    """Prototypes of label sets under one adapter and epoch, each made once. Used from one thread.
+    """Prototypes of label sets under one adapter and epoch, each computed once. Use it from one thread.
 
     Parameters
     ----------
@@ -29,18 +29,18 @@ class TenantLabels:
         self, label_set: str, labels: tuple[str, ...], prototypes: Matrix, *, template: str, context: Context,
         is_fitted: bool, steady_mix: bool,
     ) -> Matrix | None:  # fmt: skip
-        """Return the tenant's prototypes of a set; None where they are those that everybody has.
+        """Return the tenant's own prototypes of a set; None if it has none.
 
         Parameters
         ----------
         label_set : str
         labels : tuple of str
         prototypes : ndarray of shape (n_labels, dim), float32
-            Aligned unit vectors of the labels: of their texts, or as they were fitted.
+            Aligned unit vectors of the labels, from their texts or from a fit.
         template, context, is_fitted
-            What the prototypes were made with: the same again gives the same.
+            What the prototypes were made with; part of the cache key.
         steady_mix : bool
-            The set's owner says that the mix of topics is steady: prototypes may follow the stream's texts.
+            The set's owner declares the mix of topics steady, so prototypes may follow the stream's texts.
         """
         key = (label_set, labels, template, _plain(context), is_fitted)
         if key not in self._prototypes:
@@ -62,24 +62,24 @@ class TenantLabels:
         return refined if corrected is None else corrected
 
     def why_not(self, labels: Sequence[str], prototypes: Matrix, context: Context) -> str | None:
-        """Say why the stream's recent texts must not refine labels; None where nothing speaks against it."""
+        """Tell why the stream's recent texts must not refine labels; None if there is no reason."""
         epoch = self._adaptation.epoch
         if not epoch.is_steady:
             return "the stream is changing"
         if epoch.n_keys < MIN_KEYS:
-            return f"the texts come from {epoch.n_keys} keys, fewer than {MIN_KEYS}"
+            return f"the texts come from {epoch.n_keys} keys; {MIN_KEYS} are needed"
         common = self._adaptation.adapter.common_direction(context)
         return why_not(labels, prototypes, self._adaptation.texts, common=common)
 
 
 class TenantLabelsCache:
-    """The labels of the adapters and epochs in use, each made once. Used from one thread."""
+    """Tenant labels by adapter and epoch, each made once. Use it from one thread."""
 
     def __init__(self) -> None:
         self._made: OrderedDict[tuple[str, str], TenantLabels] = OrderedDict()
 
     def find(self, adaptation: QueryAdaptation) -> TenantLabels:
-        """Return the labels of an adapter and an epoch."""
+        """Return the labels for an adapter and an epoch."""
         key = adaptation.adapter.version, adaptation.epoch.version
         if key not in self._made:
             self._made[key] = TenantLabels(adaptation)
@@ -90,5 +90,5 @@ class TenantLabelsCache:
 
 
 def _plain(context: Context) -> Context:
-    """Return a context without the language: that of a text is not that of the labels."""
+    """Return a context without its language, which is the text's and not the labels'."""
     return Context(strength=context.strength, shrinkage=context.shrinkage, temperature=context.temperature)

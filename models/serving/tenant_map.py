@@ -1,4 +1,4 @@
-"""A tenant's own maps, from pairs that it vouches for: they move stored vectors, and give them another space."""
+"""A tenant's own maps, fitted to pairs that it vouches for: they move stored vectors into another space."""
 
 import dataclasses
 import functools
@@ -17,7 +17,15 @@ VERSION_DIGITS: Final = 12
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TenantMap:
-    """Corrections of single languages, fitted to the tenant's pairs on top of one adapter version."""
+    """Corrections of some languages, fitted to the tenant's pairs on top of one adapter version.
+
+    Examples
+    --------
+    >>> left, right = np.array([[[1], [0]]], dtype=np.float32), np.array([[[-1, 1]]], dtype=np.float32)
+    >>> tenant_map = TenantMap(LanguageMaps(left, right, ("de-Latn",)), adapter_version="0123456789ab")
+    >>> tenant_map.moved(np.array([1, 0], dtype=np.float32), "de")
+    array([0., 1.], dtype=float32)
+    """
 
     maps: LanguageMaps
     adapter_version: str
@@ -32,7 +40,7 @@ class TenantMap:
         language : str, optional
             Its tag.
         strength : float
-            From 0 (as it is) to 1 (the whole correction).
+            From 0 (no correction) to 1 (the whole correction).
 
         Returns
         -------
@@ -46,7 +54,7 @@ class TenantMap:
 
     @functools.cached_property
     def version(self) -> str:
-        """Name of this map: part of ``space``."""
+        """Version of this map, part of ``space``."""
         digest = hashlib.sha256(self.adapter_version.encode())
         for name in self.maps.languages:
             digest.update(b"\0" + name.encode())

@@ -255,9 +255,9 @@ def test_a_missing_or_surplus_tensor_is_refused(kind: str, name: str) -> None:
     def add(stored: dict[str, Matrix], _manifest: dict[str, Any]) -> None:
         stored["9.more"] = rows(1, 1)
 
-    with pytest.raises(AdapterCorrupt, match="has no tensor"):
+    with pytest.raises(AdapterCorrupt, match="lacks tensor"):
         from_bytes(rewritten(alone(kind).blob, lose))
-    with pytest.raises(AdapterCorrupt, match="nothing uses"):
+    with pytest.raises(AdapterCorrupt, match="unused tensors"):
         from_bytes(rewritten(alone(kind).blob, add))
 
 
@@ -585,7 +585,7 @@ def test_choosing_is_pure_and_gives_reasons(context: Context, state: KnownLangua
         choice = getattr(found, name)
         own = context.overrides.get(name)
         assert choice.reason
-        assert (choice.reason == "the message asks for it") == (own is not None)
+        assert (choice.reason == "set by the message") == (own is not None)
         if own is not None:
             assert choice.value == own
     if context.strength is None:

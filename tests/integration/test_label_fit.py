@@ -118,7 +118,7 @@ def test_what_cannot_be_fitted_says_why_and_publishes_nothing(
     text = tmp_path / "text.txt"
     text.write_text("w1 w3\nw2 w4\n")
     out, err = shell("labels", "fit", "few", "--text", text, expect=IN_PART)
-    assert "warning: 2 texts are fewer than 200" in err
+    assert "warning: 2 texts are too few; 200 are needed" in err
     assert "nothing was fitted" in out
     text.write_text("\n".join(f"w1 w1 w1 {text_of(i, 2)}" for i in range(300)))
     _, err = shell("labels", "fit", "few", "--text", text, expect=IN_PART)

@@ -185,7 +185,7 @@ def test_a_message_that_asks_is_told_what_was_applied_and_why(
         "hyper_parameters": {
             "strength": {"value": 1.0, "reason": "the whole adapter"},
             "shrinkage": {"value": 0.0, "reason": "the message names no language"},
-            "temperature": {"value": 1.0, "reason": "as the adapter was fitted"},
+            "temperature": {"value": 1.0, "reason": "the adapter's own temperature"},
         },
         "languages": [],
         "steps": adapter.describe(),

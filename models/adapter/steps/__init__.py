@@ -1,1 +1,1 @@
-"""The kinds of step that an adapter is made of, one class a file."""
+"""The kinds of adapter step, one class per file."""

@@ -1,4 +1,4 @@
-"""Subtract a mean that all languages share."""
+"""Subtract one mean from texts of all languages."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from alignstream.models.arrays import Vector32, Vector64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Centre(Step):
-    """Subtract a mean that all languages share: ``x - mean``.
+    """Subtract one mean from texts of all languages: ``x - mean``.
 
     Parameters
     ----------
     mean : ndarray of shape (dim,), float32
-        The mean of the language means, so that no language counts more than another.
+        The mean of the language means, so that every language counts the same.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class Centre(Step):
 
     @functools.cached_property
     def language_means(self) -> LanguageMeans:
-        """One mean of all texts, whatever their language."""
+        """One mean for all texts, whatever their language."""
         return LanguageMeans(self.mean[None])
 
     @property
@@ -47,15 +47,15 @@ class Centre(Step):
         """Embedding dimension."""
         return int(self.mean.shape[0])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return ``x - mean``, shape (dim,)."""
         return x - self._mean64
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Describe the step in a few words."""
         return "centre: subtract the mean of the language means"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return a centre at a random vector."""
+        """Return a centre with a random mean."""
         return cls(mean=example_rows(dim, 1, seed)[0])

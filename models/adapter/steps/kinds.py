@@ -1,4 +1,4 @@
-"""Every kind of step by its name: how one is made again from what a file holds."""
+"""Every kind of step by name, and how to rebuild a step from a file."""
 
 import types
 import typing
@@ -17,7 +17,7 @@ from alignstream.models.adapter.steps.whitening import Whitening
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import AdapterCorrupt
 
-#: The kinds of step, by the name that adapter files have for them. A new kind is one line here.
+#: The kinds of step, by their name in adapter files. A new kind is one line here.
 KINDS: Final[Mapping[str, type[Step]]] = types.MappingProxyType({
     step.kind: step
     for step in (
@@ -34,7 +34,7 @@ KINDS: Final[Mapping[str, type[Step]]] = types.MappingProxyType({
 
 
 def make_step(kind: str, tensors: Mapping[str, Matrix], parameters: Mapping[str, Any]) -> Step:
-    """Make the step of a kind from what is stored of it.
+    """Rebuild a step from its stored tensors and parameters.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def make_step(kind: str, tensors: Mapping[str, Matrix], parameters: Mapping[str,
     """
     if kind not in KINDS:
         raise AdapterCorrupt(
-            f"adapter step of unknown kind {kind!r}; a newer version of alignstream wrote it?"
+            f"adapter step of unknown kind {kind!r}; was it written by a newer version of alignstream?"
         )
     made = KINDS[kind]
     if set(tensors) != set(made.tensor_names):
@@ -60,12 +60,12 @@ def make_step(kind: str, tensors: Mapping[str, Matrix], parameters: Mapping[str,
 
 
 def _read(kind: str, name: str, value: Any, wanted: Any) -> Any:  # noqa: ANN401 (JSON to the type of a field)
-    """Return a parameter as its field has it: tuples are lists in JSON, and whole numbers are numbers."""
+    """Convert a parameter from JSON to the type of its field: lists to tuples, integers to floats."""
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError as error:
-            raise AdapterCorrupt(f"adapter step {kind!r}: {name} is too large a number") from error
+            raise AdapterCorrupt(f"adapter step {kind!r}: {name} is too large for a float") from error
     stored = wanted if wanted is float else list
     if not isinstance(value, stored):
         raise AdapterCorrupt(f"adapter step {kind!r}: {name} must be a {stored.__name__}")

@@ -1,4 +1,4 @@
-"""Subtract the mean of the language that a tag names: hard centring, which believes the tag."""
+"""Subtract the mean of the tagged language: hard centring, which trusts the tag."""
 
 import dataclasses
 import functools
@@ -19,20 +19,29 @@ from alignstream.models.arrays import Matrix, Vector64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LanguageCentre(Step):
-    """Subtract the mean of the language that the tag names: ``x - μ_l``; without a known tag, the mean of the means.
+    """Subtract the mean of the tagged language: ``x - μ_l``; without a known tag, the mean of the means.
 
     Parameters
     ----------
     means : ndarray of shape (n_languages, dim), float32
-        Mean vector of each language.
+        The mean vector of each language.
     languages : tuple of str
         Their keys (``languages.language_key``).
     counts : tuple of int
-        Texts behind each mean.
+        Number of texts behind each mean.
 
     Notes
     -----
-    O(dim). It believes the tag whatever the vector says: see ``PrototypeAttention`` for one that does not.
+    O(dim). It trusts the tag, whatever the vector says; ``PrototypeAttention`` does not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> step = LanguageCentre(np.eye(2, dtype=np.float32), ("de-Latn", "fr-Latn"), (9, 9))
+    >>> step.transform_one(np.array([1.0, 1.0]), Tuning(language="de-AT"))
+    array([0., 1.])
+    >>> step.transform_one(np.array([1.0, 1.0]))
+    array([0.5, 0.5])
     """
 
     means: Matrix
@@ -47,7 +56,7 @@ class LanguageCentre(Step):
 
     @functools.cached_property
     def language_means(self) -> LanguageMeans:
-        """The means that it subtracts."""
+        """The means to subtract."""
         return LanguageMeans(self.means, self.languages, self.counts)
 
     @property
@@ -56,15 +65,15 @@ class LanguageCentre(Step):
         return int(self.means.shape[1])
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
-        """Return x less its language's mean, shape (dim,)."""
+        """Return x minus its language's mean, shape (dim,)."""
         own = self.language_means.mean_of(tuning.language)
         return x - (self.language_means.mean if own is None else own)
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Describe the step in a few words."""
         return f"language-centre: subtract the mean of the tagged language, one of {len(self.languages)}"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return one with random means."""
+        """Return a step with random means."""
         return cls(example_rows(dim, len(EXAMPLE_LANGUAGES), seed), EXAMPLE_LANGUAGES, example_counts(seed))

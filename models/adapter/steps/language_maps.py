@@ -1,4 +1,4 @@
-"""Correct texts of single languages by low-rank maps of their own."""
+"""Correct texts of some languages, each by a low-rank map of its own."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from alignstream.models.errors import AdapterCorrupt
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LanguageMaps(Step):
-    """Correct texts of single languages: ``z + z U_l V_l``; other texts, and those without a tag, stay.
+    """Correct texts of some languages: ``z + z U_l V_l``; other and untagged texts stay unchanged.
 
     Parameters
     ----------
@@ -29,8 +29,17 @@ class LanguageMaps(Step):
 
     Notes
     -----
-    O(rank · dim) a vector. The target space is the one that the steps before it lead to, so that texts with
-    and without a correction stay comparable.
+    O(rank · dim) per vector. The preceding steps define the target space, so that texts with and without a correction
+    stay comparable.
+
+    Examples
+    --------
+    >>> left, right = np.array([[[1], [0]]], dtype=np.float32), np.array([[[0, 1]]], dtype=np.float32)
+    >>> maps = LanguageMaps(left, right, languages=("de-Latn",))
+    >>> maps.transform_one(np.array([1.0, 0.0]), Tuning(language="de"))
+    array([1., 1.])
+    >>> maps.transform_one(np.array([1.0, 0.0]), Tuning(language="fr"))
+    array([1., 0.])
     """
 
     left: Matrix
@@ -44,7 +53,9 @@ class LanguageMaps(Step):
         check_tensor("language-maps right", self.right, 3)
         n, dim, rank = self.left.shape
         if self.right.shape != (n, rank, dim):
-            raise AdapterCorrupt(f"language-maps has shapes {self.left.shape} and {self.right.shape}")
+            raise AdapterCorrupt(
+                f"language-maps has factors of shapes {self.left.shape} and {self.right.shape}, which do not match"
+            )
         check_languages(self.kind, self.languages, n)
 
     @functools.cached_property
@@ -66,11 +77,11 @@ class LanguageMaps(Step):
 
     @property
     def own_languages(self) -> tuple[str, ...]:
-        """The languages that have a map."""
+        """The languages that have a map of their own."""
         return self.languages
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
-        """Return x, corrected if its tag names one of the languages, shape (dim,)."""
+        """Return x, shape (dim,), corrected if its tag names one of the languages."""
         position = self._table.find(tuning.language)
         if position is None:
             return x
@@ -78,7 +89,7 @@ class LanguageMaps(Step):
         return corrected
 
     def without_languages(self, keys: Collection[str]) -> "LanguageMaps | None":
-        """Return the maps of all other languages; None where none is left."""
+        """Return the maps of the other languages; None if there are none."""
         kept = [index for index, name in enumerate(self.languages) if name not in keys]
         if not kept:
             return None
@@ -89,8 +100,8 @@ class LanguageMaps(Step):
         )
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
-        return f"language-maps: correct texts tagged as one of {len(self.languages)} languages by maps of their own"
+        """Describe the step in a few words."""
+        return f"language-maps: correct texts of {len(self.languages)} tagged languages, each by its own map"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:

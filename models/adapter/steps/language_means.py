@@ -1,7 +1,7 @@
-"""Where texts lie as encoded, by language, as far as a step of an adapter knows it.
+"""Mean vectors by language: what a step of an adapter knows about where encoded texts lie.
 
-One value for everybody who asks: hyper-parameters, query adaptation, evidence about tags, explanations, the attention
-between tokens. A step says with it what it expects, and nobody has to know which kind of step it is.
+One type for all readers: hyper-parameters, query adaptation, evidence about tags, explanations and token attention. A
+step states its expectation in it, so that no reader depends on the kind of step.
 """
 
 import functools
@@ -15,21 +15,21 @@ from alignstream.models.errors import AdapterCorrupt
 
 
 class LanguageMeans:
-    """Mean vectors of languages, and what stands in for a language that is not among them. Immutable.
+    """Mean vectors of languages, with a fallback for unknown languages. Immutable.
 
     Parameters
     ----------
     means : ndarray of shape (n_languages, dim), float32
         At least one row. Without languages: one mean of all texts.
     languages : sequence of str
-        Their keys (``languages.language_key``); none where nothing is known by language.
+        Their keys (``languages.language_key``); empty if nothing is known by language.
     counts : sequence of int
-        Texts behind each mean.
+        Number of texts behind each mean.
     attend : callable, optional
-        A vector of shape (dim,), float64, to weights of shape (n_languages,): the languages that it resembles.
-        Default: a language that is not known gets the mean of the means.
+        Maps a vector of shape (dim,), float64, to attention weights of shape (n_languages,). Without it, an unknown
+        language gets the mean of the means.
     temperature : float
-        That the attention was fitted with.
+        Temperature that the attention was fitted with.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class LanguageMeans:
 
     @functools.cached_property
     def mean(self) -> Vector64:
-        """The mean of the means, shape (dim,): no language counts more than another."""
+        """The mean of the means, shape (dim,): every language counts the same."""
         mean: Vector64 = self.means64.mean(axis=0)
         return mean
 
@@ -69,23 +69,23 @@ class LanguageMeans:
         return squares
 
     def find(self, language: str | None) -> int | None:
-        """Return the position of a tag's language, or of the one that stands in for it; None where there is none."""
+        """Return the position of a tag's language, or of its stand-in; None if there is neither."""
         return self._table.find(language)
 
     def mean_of(self, language: str | None) -> Vector64 | None:
-        """Return the mean of a tag's language, shape (dim,); None where it is not known."""
+        """Return the mean of a tag's language, shape (dim,); None if it is unknown."""
         position = self.find(language)
         return None if position is None else self.means64[position]
 
     def expected(self, language: str | None, around: Vector64) -> Vector64:
-        """Return where texts of a language are expected, shape (dim,).
+        """Return the expected mean of a language's texts, shape (dim,).
 
         Parameters
         ----------
         language : str or None
             A tag or key.
         around : ndarray of shape (dim,), float64
-            Where they lie: what attention finds there stands in for a language that is not known.
+            The mean that was observed: for an unknown language, attention at this point gives the expected one.
         """
         known = self.mean_of(language)
         if known is not None:
@@ -93,7 +93,7 @@ class LanguageMeans:
         return self.mean if self._attend is None else self._attend(around) @ self.means64
 
     def attention(self, x: Vector64) -> dict[str, float]:
-        """Return how much a vector of shape (dim,) attends to each language, most first; empty without attention."""
+        """Return the attention of a vector of shape (dim,) to each language, highest first; empty without attention."""
         if self._attend is None:
             return {}
         weights = self._attend(x)
@@ -101,24 +101,24 @@ class LanguageMeans:
         return {self.languages[position]: float(weights[position]) for position in order}
 
     def nearest(self, x: Matrix, language: str | None = None) -> tuple[str, float] | None:
-        """Return the language whose mean lies nearest to a vector, and how much farther that of a tag lies.
+        """Return the language with the nearest mean, and how much farther away the tagged language's mean is.
 
         Parameters
         ----------
         x : ndarray of shape (dim,), float32
-            A vector as encoded.
+            An encoded vector.
         language : str, optional
             A tag.
 
         Returns
         -------
         (str, float) or None
-            The gap is the difference of the squared distances; 0 without a tag that is known. None where nothing is
-            known by language.
+            The gap is a difference of squared distances; 0 if the tag is missing or unknown. None if no languages are
+            known.
         """
         if not self.languages:
             return None
-        # ‖x - μ‖² less ‖x‖², which is the same for all.
+        # ‖x - μ‖² minus ‖x‖², which is the same for all.
         distances: Matrix = self._squares - 2.0 * (self._means @ x)
         nearest = int(distances.argmin())
         position = self.find(language)
@@ -127,31 +127,31 @@ class LanguageMeans:
 
 
 def check_languages(kind: str, languages: Sequence[str], n: int, counts: Sequence[int] | None = None) -> None:
-    """Check what a step says about languages, as it was read from a file.
+    """Check a step's languages and counts, as read from a file.
 
     Parameters
     ----------
     kind : str
-        Of the step, for the message.
+        Kind of the step, for error messages.
     languages : sequence of str
     n : int
-        How many there must be, at least one.
+        Number of languages that there must be, at least 1.
     counts : sequence of int, optional
-        Texts of each.
+        Number of texts of each language.
 
     Raises
     ------
     AdapterCorrupt
-        Numbers do not agree, a name is no name or stands twice, or a count is no count.
+        Lengths differ, a language is repeated or not a string, or a count is not a non-negative integer.
     """
     if n == 0 or len(languages) != n or (counts is not None and len(counts) != n):
         raise AdapterCorrupt(
             f"{kind} has {n} rows for {len(languages)} languages"
-            f"{'' if counts is None else f' and {len(counts)} counts'}; it needs as many of each, and at least one"
+            f"{'' if counts is None else f' and {len(counts)} counts'}; the numbers must agree, and be at least 1"
         )
     if any(not isinstance(name, str) for name in languages):
-        raise AdapterCorrupt(f"{kind} needs names of languages")
+        raise AdapterCorrupt(f"{kind} has a language that is not a string")
     if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts or ()):
-        raise AdapterCorrupt(f"{kind} needs counts of texts")
+        raise AdapterCorrupt(f"{kind} has a text count that is not a non-negative integer")
     if len(set(languages)) < len(languages):
-        raise AdapterCorrupt(f"{kind} names a language twice")
+        raise AdapterCorrupt(f"{kind} lists a language twice")

@@ -18,11 +18,11 @@ class LinearMap(Step):
     Parameters
     ----------
     matrix : ndarray of shape (dim, dim), float32
-        W; how it was fitted is in the adapter's report.
+        W; the adapter's report says how it was fitted.
 
     Notes
     -----
-    O(dim²) a vector.
+    O(dim²) per vector.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class LinearMap(Step):
 
     @functools.cached_property
     def _transposed(self) -> Matrix64:
-        # Rows of the transpose in order of memory: the product with one vector reads it once.
+        # The transpose with contiguous rows: its product with a vector reads memory once, in order.
         return np.ascontiguousarray(self.matrix.T, dtype=np.float64)
 
     @property
@@ -49,12 +49,12 @@ class LinearMap(Step):
         """Embedding dimension."""
         return int(self.matrix.shape[0])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return ``x W``, shape (dim,)."""
         return self._transposed @ x
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Describe the step in a few words."""
         return "linear-map: multiply by a matrix fitted to translations"
 
     @classmethod

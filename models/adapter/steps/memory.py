@@ -1,4 +1,4 @@
-"""Attention over a translation memory: pairs that a person adds change vectors at once, with nothing refitted."""
+"""Attention over a translation memory: pairs that a person adds take effect at once, without refitting."""
 
 import dataclasses
 import functools
@@ -21,15 +21,15 @@ from alignstream.models.unit_vectors import MIN_NORM
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TranslationMemory(Step):
-    """Move a vector as its most similar known sources move: ``z + β Σ_j a_j (v_j - k_j)``.
+    """Move a vector the way its most similar known sources move: ``z + β Σ_j a_j (v_j - k_j)``.
 
-    ``z = n(x)``, ``a = softmax(z kᵀ / τ)``: keys are source texts, values their translations, both unit vectors of
-    the space that the steps before it lead to.
+    ``z = n(x)`` and ``a = softmax(z kᵀ / τ)``. Keys are source texts and values their translations, both unit vectors
+    in the space of the preceding steps.
 
     Parameters
     ----------
     keys, values : ndarray of shape (n_pairs, dim), float32
-        k and v. No pair at all leaves every vector as it is.
+        k and v. Without pairs, vectors stay unchanged.
     temperature : float
         τ > 0.
     weight : float
@@ -37,7 +37,7 @@ class TranslationMemory(Step):
 
     Notes
     -----
-    O(n_pairs · dim) a vector.
+    O(n_pairs · dim) per vector.
 
     Examples
     --------
@@ -58,7 +58,8 @@ class TranslationMemory(Step):
         check_tensor("translation-memory values", self.values, 2)
         if self.keys.shape != self.values.shape:
             raise AdapterCorrupt(
-                f"translation-memory has {self.keys.shape} keys and {self.values.shape} values; it needs as many"
+                f"translation-memory has keys of shape {self.keys.shape} and values of shape {self.values.shape}; "
+                "the shapes must be equal"
             )
         check_number("translation-memory temperature", self.temperature, 1e-6, 1e6)
         check_number("translation-memory weight", self.weight, 0.0, 1.0)
@@ -77,11 +78,11 @@ class TranslationMemory(Step):
         return int(self.keys.shape[1])
 
     def __len__(self) -> int:
-        """Count the pairs."""
+        """Return the number of pairs."""
         return len(self.keys)
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
-        """Return the moved unit vector, shape (dim,)."""
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
+        """Return x normalised and moved, shape (dim,); x itself without pairs."""
         norm = float(np.sqrt(x @ x))
         if len(self) == 0 or norm < MIN_NORM:
             return x
@@ -92,12 +93,12 @@ class TranslationMemory(Step):
         return moved
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
-        return f"translation-memory: move as the most similar of {len(self)} known translations move"
+        """Describe the step in a few words."""
+        return f"translation-memory: move like the most similar of {len(self)} known translations"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return a memory of up to four random pairs, of none where the seed is a multiple of 5."""
+        """Return a memory of ``seed % 5`` random pairs."""
         keys, values = (_unit(example_rows(dim, seed % 5, number)) for number in (seed, seed + 1))
         return cls(keys, values, 0.1 + seed % 4 / 10, seed % 3 / 2)
 

@@ -1,4 +1,4 @@
-"""Attention over language prototypes: which language a text is in, the vector says; the tag is evidence."""
+"""Attention over language prototypes: the vector tells which language a text is in; the tag is only evidence."""
 
 import dataclasses
 import functools
@@ -23,22 +23,24 @@ from alignstream.models.arrays import Matrix, Vector64
 from alignstream.models.errors import AdapterCorrupt
 from alignstream.models.unit_vectors import MIN_NORM
 
-#: Languages differ in their spread by tens of percent; unit vectors lie at most 2 apart.
+#: Spreads differ by tens of percent between languages; two unit vectors are at most 2 apart.
 MIN_SPREAD: Final = 0.01
 MAX_SPREAD: Final = 2.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PrototypeAttention(Step):
-    """Subtract the language part that attention over prototypes finds: ``s̄ P (x - Σ_k a_k μ_k) / Σ_k a_k s_k + c G``.
+    """Subtract the language part found by attention over prototypes: ``s̄ P (x - Σ_k a_k μ_k) / Σ_k a_k s_k + c G``.
 
-    ``a = softmax(cos(x - G, μ_k - G) / τ + s β [k is the tagged language])`` with G the mean of the means, τ the
-    temperature, s the shrinkage that the context gives and β the evidence of a tag. A language that has no
-    prototype is met by those it resembles; a wrong tag is outvoted by the vector. P removes what is left along G,
-    and the share c of G, the same for every text, takes its place: beside it the length of the rest keeps how
-    specific a text is, without which similarities within one language lose meaning (``docs/alignment.md``). The
-    spread s of a language is how far its texts lie from its prototype, s̄ the mean over languages: an encoder
-    spreads a language that it hardly knows less, and beside c G all of its texts would seem unspecific.
+    ``a = softmax(cos(x - G, μ_k - G) / τ + s β [k is the tagged language])``, where G is the mean of the prototypes,
+    τ the temperature, s the shrinkage from the context and β the evidence of a tag. A language without a prototype is
+    represented by those it resembles; the vector outvotes a wrong tag.
+
+    P removes what is left along G, and the share c of G, the same for every text, replaces it. Beside this constant,
+    the length of the rest says how specific a text is; without it, similarities within one language lose their meaning
+    (``docs/alignment.md``). The spread s_k is how far texts of language k lie from its prototype, s̄ the mean over
+    languages. Texts of a language that the encoder hardly knows are spread less, and would all seem unspecific beside
+    c G if they were not divided by their spread.
 
     Parameters
     ----------
@@ -47,20 +49,20 @@ class PrototypeAttention(Step):
     languages : tuple of str
         Their keys (``languages.language_key``).
     counts : tuple of int
-        Texts behind each prototype.
+        Number of texts behind each prototype.
     spreads : ndarray of shape (n_languages,), float32
-        s: the mean length of what is left of a language's texts (``fit.spreads``); all the same, they change nothing.
+        s_k: mean length of what is left of a language's texts (``fit.spreads``). Equal spreads change nothing.
     temperature : float
         τ > 0.
     tag_evidence : float
         β >= 0, in units of the logits.
     common : float
-        c, from 0 (all of the mean of means is subtracted) to 1 (only what differs between languages is).
+        c, from 0 (subtract all of G) to 1 (subtract only what differs between languages).
 
     Notes
     -----
-    O(n_languages · dim) a vector. One query, the prototypes are keys and values: scaled dot-product attention
-    (Vaswani et al. 2017) in closed form, with nothing trained.
+    O(n_languages · dim) per vector. Scaled dot-product attention (Vaswani et al. 2017) with the text as the query and
+    the prototypes as keys and values, in closed form: nothing is trained.
 
     Examples
     --------
@@ -98,14 +100,14 @@ class PrototypeAttention(Step):
 
     @functools.cached_property
     def language_means(self) -> LanguageMeans:
-        """The prototypes; what attention finds stands in for a language without one."""
+        """The prototypes; for a language without one, attention over them."""
         return LanguageMeans(
             self.means, self.languages, self.counts, attend=self.weights, temperature=self.temperature
         )
 
     @functools.cached_property
     def common_part(self) -> CommonPart | None:
-        """The mean of the prototypes, and the share of it that stays in every vector."""
+        """The mean of the prototypes, and the share of it that every vector keeps."""
         return None if self.common == 0.0 else CommonPart(self.centre, self._kept)
 
     @property
@@ -140,7 +142,7 @@ class PrototypeAttention(Step):
     def _keys(self) -> Matrix:
         keys = self.language_means.means64 - self.centre
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
-        # Similarities weigh prototypes: float32 tells them apart, and is read twice as fast.
+        # float32 is exact enough for attention weights, and is read twice as fast.
         unit: Matrix = (keys / np.maximum(norms, MIN_NORM)).astype(np.float32)
         return unit
 
@@ -160,24 +162,24 @@ class PrototypeAttention(Step):
         return weights
 
     def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:
-        """Return x less the attended prototype, over the attended spread, with what stays: shape (dim,)."""
+        """Return x minus the attended prototype, over the attended spread, plus the common part: shape (dim,)."""
         weights, axis = self.weights(x, tuning), self._axis
         rest: Vector64 = x - weights @ self.language_means.means64
         rest /= float(weights @ self._relative_spreads)
-        # What is left along the common direction is replaced in one step.
+        # One addition removes what is left along G and adds the share of it that stays.
         rest += (self._kept_length - float(rest @ axis)) * axis
         return rest
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Describe the step in a few words."""
         return (
-            f"prototype-attention: subtract what attention over the prototypes of {len(self.languages)} "
-            "languages finds of them in the text, and divide by their spread"
+            f"prototype-attention: subtract the language part found by attention over {len(self.languages)} "
+            "language prototypes, and divide by their spread"
         )
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return one with random prototypes."""
+        """Return a step with random prototypes."""
         n = len(EXAMPLE_LANGUAGES)
         return cls(
             means=example_rows(dim, n, seed),

@@ -10,17 +10,17 @@ from alignstream.models.adapter.steps.step import UNTUNED, Step, Tuning, check_t
 from alignstream.models.arrays import Matrix, Matrix64, Vector64
 from alignstream.models.errors import AdapterCorrupt
 
-#: Rows of a basis may differ from orthonormal by what float32 storage costs.
+#: How far the rows of a basis may be from orthonormal: the rounding of float32 storage.
 MAX_BASIS_ERROR: Final = 1e-4
 
 
 def check_orthonormal(name: str, basis: Matrix) -> None:
-    """Check the rows of a stored basis.
+    """Check that the rows of a stored basis are orthonormal.
 
     Raises
     ------
     AdapterCorrupt
-        They are not orthonormal.
+        The rows are not orthonormal.
     """
     basis64 = basis.astype(np.float64)
     error = float(np.abs(basis64 @ basis64.T - np.eye(len(basis64))).max(initial=0.0))
@@ -39,7 +39,7 @@ class RemoveSubspace(Step):
 
     Notes
     -----
-    O(rank · dim) a vector. Xie et al. 2022, "Discovering Low-rank Subspaces for Language-agnostic
+    O(rank · dim) per vector. Xie et al. 2022, "Discovering Low-rank Subspaces for Language-agnostic
     Multilingual Representations"; here with the mean of means as the centre.
 
     Examples
@@ -65,17 +65,17 @@ class RemoveSubspace(Step):
         """Embedding dimension."""
         return int(self.basis.shape[1])
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return x without its part in the subspace, shape (dim,)."""
         basis64 = self._basis64
         return x - (basis64 @ x) @ basis64
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
+        """Describe the step in a few words."""
         return f"remove-subspace: project out {len(self.basis)} directions in which languages differ"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return the removal of up to dim - 2 random directions; of none where the seed is a multiple of dim - 1."""
+        """Return a step that removes ``seed % (dim - 1)`` random directions."""
         full, _ = np.linalg.qr(example_rows(dim, dim, seed).astype(np.float64))
         return cls(basis=np.ascontiguousarray(full[: seed % (dim - 1)], dtype=np.float32))

@@ -21,9 +21,9 @@ from alignstream.models.errors import AdapterCorrupt
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Whitening(Step):
-    """Shrink directions by how far translations of one text differ in them: ``((x Vᵀ) ∘ s) V``.
+    """Shrink each direction by how far translations of one text differ along it: ``((x Vᵀ) ∘ s) V``.
 
-    ``s = (λ + λ̄) ^ -p``, divided by its mean: the mean variance λ̄ keeps directions in which hardly anything differs
+    ``s = (λ + λ̄) ^ -p``, divided by its mean. Adding the mean variance λ̄ keeps directions with hardly any difference
     from being blown up.
 
     Parameters
@@ -31,14 +31,14 @@ class Whitening(Step):
     basis : ndarray of shape (dim, dim), float32
         V: orthonormal rows, the principal directions of the differences.
     variances : ndarray of shape (dim,), float32
-        λ >= 0: how far translations differ along each, not all of them 0.
+        λ >= 0: variance of translations along each direction; at least one is positive.
     power : float
         p, from 0 (no change) to 1; 0.5 whitens.
 
     Notes
     -----
-    O(dim²) a vector. Within-class covariance normalisation (Hatch and Stolcke 2006) with texts as classes and their
-    translations as members. What it gains and costs is measured in ``docs/alignment.md``.
+    O(dim²) per vector. Within-class covariance normalisation (Hatch and Stolcke 2006), with texts as classes and their
+    translations as members. ``docs/alignment.md`` measures its gains and costs.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Whitening(Step):
             raise AdapterCorrupt(f"whitening has a basis of shape {self.basis.shape} for {dim} variances")
         check_orthonormal("whitening basis", self.basis)
         if self.variances.min() < 0.0 or self.variances.max() == 0.0:
-            raise AdapterCorrupt("whitening needs variances that are not negative, and not all 0")
+            raise AdapterCorrupt("whitening variances must not be negative, nor all 0")
         check_number("whitening power", self.power, 0.0, 1.0)
 
     @functools.cached_property
@@ -80,18 +80,18 @@ class Whitening(Step):
         """Embedding dimension."""
         return len(self.variances)
 
-    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (for all alike)
+    def transform_one(self, x: Vector64, tuning: Tuning = UNTUNED) -> Vector64:  # noqa: ARG002 (one signature)
         """Return x with each direction scaled, shape (dim,)."""
         scaled: Vector64 = ((self._basis64 @ x) * self._scales) @ self._basis64
         return scaled
 
     def describe(self) -> str:
-        """Say in a few words what it does."""
-        return "whitening: shrink directions by how far translations differ in them"
+        """Describe the step in a few words."""
+        return "whitening: shrink the directions in which translations differ"
 
     @classmethod
     def example(cls, dim: int, seed: int) -> Self:
-        """Return one along random directions."""
+        """Return a step with random directions."""
         basis, _ = np.linalg.qr(example_rows(dim, dim, seed).astype(np.float64))
         variances = np.abs(example_rows(dim, 1, seed + 1)[0]) + np.float32(0.1)
         return cls(np.ascontiguousarray(basis, dtype=np.float32), variances, power=0.25 + seed % 3 / 4)

@@ -148,12 +148,12 @@ def test_centred_labels_share_nothing_and_one_label_stays() -> None:
 @pytest.mark.parametrize(
     ("prototypes", "texts", "message"),
     [
-        (label_vectors(), np.zeros((5, DIM - 1), dtype=np.float32), "not of one space"),
-        (label_vectors(), np.zeros((0, DIM), dtype=np.float32), "at least one of each"),
+        (label_vectors(), np.zeros((5, DIM - 1), dtype=np.float32), "do not share a space"),
+        (label_vectors(), np.zeros((0, DIM), dtype=np.float32), "at least one label and one text"),
         (label_vectors(), np.full((5, DIM), np.nan, dtype=np.float32), "not finite"),
         (label_vectors() * np.float32(np.inf), mixed(5)[0], "not finite"),
-        (label_vectors()[:1], mixed(5)[0], "one label alone"),
-        (label_vectors()[0], mixed(5)[0], "not of one space"),
+        (label_vectors()[:1], mixed(5)[0], "a single label"),
+        (label_vectors()[0], mixed(5)[0], "do not share a space"),
     ],
 )
 def test_what_cannot_be_refined_is_refused(prototypes: Matrix, texts: Matrix, message: str) -> None:
@@ -176,7 +176,7 @@ def test_nothing_speaks_against_a_mixed_sample_from_many_sources() -> None:
 
 def test_too_few_texts_and_too_few_sources_are_said() -> None:
     sample, _ = mixed(MIN_TEXTS)
-    assert refusal(sample[1:]) == f"{MIN_TEXTS - 1} texts are fewer than {MIN_TEXTS}"
+    assert refusal(sample[1:]) == f"{MIN_TEXTS - 1} texts are too few; {MIN_TEXTS} are needed"
     few = [str(i % (MIN_KEYS - 1)) for i in range(MIN_TEXTS)]
     assert f"{MIN_KEYS - 1} sources" in refusal(sample, few)
     loud = ["one"] * 150 + [str(i) for i in range(MIN_TEXTS - 150)]
@@ -198,8 +198,8 @@ def test_a_label_that_no_text_falls_to_is_named() -> None:
     P = unit(np.vstack([many, -many.sum(axis=0)[None]]))
     sample = unit(np.repeat(many, 40, axis=0))
     names = [f"label {i}" for i in range(13)]
-    assert why_not(names, P, sample) == "the sample looks one-sided: no text falls to 'label 12'"
-    assert why_not(["only"], P[:1], sample) == "one label alone cannot be refined"
+    assert why_not(names, P, sample) == "the sample looks one-sided: no text gets 'label 12'"
+    assert why_not(["only"], P[:1], sample) == "a single label cannot be refined"
 
 
 # -- calibration ----------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_a_threshold_lies_between_the_texts_of_a_label_and_the_others() -> None:
     without = gold.copy()
     without[:, 2] = False
     assert 0.1 < fit_thresholds(cosines, without)[2] < 0.4, "a label without examples takes the shared one"
-    with pytest.raises(LabelsError, match="an example with it and one without"):
+    with pytest.raises(LabelsError, match="at least one label with an example"):
         fit_thresholds(cosines, np.ones_like(gold))
 
 

@@ -217,7 +217,7 @@ def test_safetensors_of_another_program_are_refused() -> None:
 
 
 def test_an_adapter_larger_than_any_real_one_is_refused_before_it_is_parsed() -> None:
-    with pytest.raises(AdapterCorrupt, match="larger than the limit"):
+    with pytest.raises(AdapterCorrupt, match="more than the limit"):
         from_bytes(bytes(adapter_file.MAX_ADAPTER_BYTES + 1))
 
 
@@ -231,7 +231,7 @@ def test_numbers_that_are_not_finite_are_refused(number: float) -> None:
         Centre(mean=as_vector(0.0, number))
     with pytest.raises(AdapterCorrupt, match="not finite"):
         RemoveSubspace(basis=as_vector(1.0, number)[None])
-    with pytest.raises(AdapterError, match="language 'de' are not finite"):
+    with pytest.raises(AdapterError, match="language 'de' is not finite"):
         language_means({"de": as_vector(1.0, number)[None], "fr": as_vector(1.0, 0.0)[None]})
 
 
@@ -241,7 +241,7 @@ def test_a_basis_that_is_not_orthonormal_is_refused() -> None:
 
 
 def test_members_of_another_dimension_are_refused() -> None:
-    with pytest.raises(AdapterCorrupt, match="maps 2 numbers, the adapter 3"):
+    with pytest.raises(AdapterCorrupt, match="has dimension 2, but the adapter has 3"):
         Adapter(encoder=ENCODER, dim=3, steps=(Centre(mean=as_vector(0.0, 1.0)),))
 
 

@@ -39,7 +39,7 @@ def test_few_pairs_are_refused_only_where_they_are_significantly_worse() -> None
     assert not gate.judge_few(before, before - 0.05).is_accepted
     with pytest.raises(AdapterError, match="at least 200 pairs"):
         gate.judge_many(outcomes(10, 5), outcomes(10, 5))
-    with pytest.raises(AdapterError, match="at least of one"):
+    with pytest.raises(AdapterError, match="at least one pair"):
         gate.judge_few(np.empty(0), np.empty(0))
 
 

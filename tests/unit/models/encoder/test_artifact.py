@@ -183,7 +183,7 @@ def test_one_corrupted_byte_is_refused_before_anything_parses_the_file(folder: P
 def test_a_file_cut_short_is_refused_by_its_size(folder: Path) -> None:
     path = folder / artifact.MODEL
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArtifactCorrupt, match="its manifest says"):
+    with pytest.raises(ArtifactCorrupt, match="but the manifest says"):
         OnnxEncoder(folder)
 
 
@@ -217,7 +217,7 @@ def test_the_tokenizer_of_another_model_is_refused_by_its_sha256(folder: Path) -
 def test_a_wrong_tokenizer_sealed_into_the_manifest_is_refused_by_the_golden_vectors(folder: Path) -> None:
     write_tokenizer(folder / artifact.TOKENIZER, [*WORDS[:4], *reversed(WORDS[4:])])
     reseal(folder)
-    with pytest.raises(ArtifactMismatch, match="gives another vector"):
+    with pytest.raises(ArtifactMismatch, match="gives a different vector"):
         OnnxEncoder(folder)
 
 

@@ -119,7 +119,7 @@ def test_a_strength_that_is_not_positive_is_refused(strength: float) -> None:
 
 def test_vectors_that_do_not_fit_or_are_not_finite_are_refused() -> None:
     X = unit(4, 1)
-    with pytest.raises(AdapterError, match="as many vectors"):
+    with pytest.raises(AdapterError, match="vectors of the same shape"):
         PairSums.of(X, X[:3])
     broken = X.copy()
     broken[1, 2] = np.nan

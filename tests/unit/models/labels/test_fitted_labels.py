@@ -73,16 +73,16 @@ def test_the_largest_set_fits_into_what_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prototypes": encode_prototypes(rows(2))}, "2 fitted prototypes do not belong to 3 labels"),
-        ({"prototypes": encode_prototypes(rows(3) * 2)}, "not a vector of length 1"),
+        ({"prototypes": encode_prototypes(rows(2))}, "2 fitted prototypes for 3 labels"),
+        ({"prototypes": encode_prototypes(rows(3) * 2)}, "does not have length 1"),
         ({"prototypes": encode_prototypes(np.full((3, DIM), np.nan))}, "not finite"),
         ({"prototypes": "!"}, "not base64"),
-        ({"prototypes": base64.b64encode(b"123").decode()}, "no rows of 8 numbers"),
-        ({"prototypes": ""}, "no rows of 8 numbers"),
-        ({"dim": 0}, "prototypes of 0 numbers"),
-        ({"bias": (0.0, 0.0)}, "fitted bias: 3 finite numbers"),
-        ({"bias": (0.0, 0.0, float("inf"))}, "fitted bias: 3 finite numbers"),
-        ({"thresholds": (0.0, 0.0, 0.0)}, "multi-label sets"),
+        ({"prototypes": base64.b64encode(b"123").decode()}, "not whole rows of 8 float16 numbers"),
+        ({"prototypes": ""}, "not whole rows of 8 float16 numbers"),
+        ({"dim": 0}, "prototypes have dimension 0"),
+        ({"bias": (0.0, 0.0)}, "fitted bias must be 3 finite numbers"),
+        ({"bias": (0.0, 0.0, float("inf"))}, "fitted bias must be 3 finite numbers"),
+        ({"thresholds": (0.0, 0.0, 0.0)}, "multi-label set needs"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": float("nan")}, "above 0"),
         ({"abstain_margin": 1.5}, "between 0 and 1"),
@@ -96,7 +96,7 @@ def test_what_cannot_have_been_fitted_is_refused(changes: dict[str, Any], messag
 def test_stored_values_are_checked_as_well() -> None:
     stored = json.loads(LabelSet(("a", "b", "c"), fitted=fitted()).blob)
     stored["labels"] = ["a", "b"]
-    with pytest.raises(LabelsError, match="do not belong to 2 labels"):
+    with pytest.raises(LabelsError, match="for 2 labels"):
         label_sets.from_bytes(msgspec.json.encode(stored))
     stored["fitted"]["surprise"] = 1
     with pytest.raises(LabelsError, match="surprise"):

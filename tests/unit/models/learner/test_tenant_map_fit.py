@@ -127,7 +127,7 @@ def test_a_map_brings_held_out_translations_nearer() -> None:
     found, (judged,) = fit_tenant_map(taken(pairs(0, 60)), NO_BANK, adapter())
     assert found is not None
     assert (judged.language, judged.n_pairs, judged.verdict.is_accepted) == ("de-Latn", 60, True)
-    assert "de-Latn: accepted, of 60 held-out pairs" in describe(judged)
+    assert "de-Latn: accepted, retrieval of 60 held-out pairs" in describe(judged)
     X, Y = aligned(pairs(99, 50), adapter())
     W = np.eye(DIM) + found.maps.left[0].astype(np.float64) @ found.maps.right[0].astype(np.float64)
     before, after = np.einsum("ij,ij->i", X, Y).mean(), np.einsum("ij,ij->i", made.unit(X @ W), Y).mean()
@@ -153,7 +153,7 @@ def test_shuffled_pairs_are_refused(seed: int) -> None:
     ]
     found, (judged,) = fit_tenant_map(taken(shuffled), NO_BANK, adapter())
     assert found is None
-    assert "no translations" in judged.verdict.reason
+    assert "not translations" in judged.verdict.reason
     assert "refused" in describe(judged)
 
 
@@ -372,7 +372,7 @@ def test_an_epoch_whose_queries_find_other_neighbours_is_refused(monkeypatch: py
     for last in (None, epoch_of(1)):
         refusal = judge_epoch(item, last, adapter())
         assert refusal is not None
-        assert "of the neighbours that the stored vectors of 150 recent texts have; 60% are needed" in refusal
+        assert "of the neighbours of 150 recent texts' stored vectors; 60% are needed" in refusal
 
 
 def test_after_a_confirmed_change_the_texts_before_it_are_not_looked_at(
@@ -425,6 +425,6 @@ def test_pairs_that_get_significantly_worse_refuse_an_epoch(monkeypatch: pytest.
     for last in (None, good):
         refusal = judge_epoch(bad, last, adapter())
         assert refusal is not None
-        assert "its pairs find less: margins of 30 pairs" in refusal
+        assert "its pairs would find less: margins of 30 pairs" in refusal
     few = dataclasses.replace(bad, memory=taken(items[:7]))
     assert judge_epoch(few, None, adapter()) is None, "seven margins say nothing"

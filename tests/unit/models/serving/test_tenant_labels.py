@@ -81,7 +81,7 @@ def test_a_steady_mix_moves_labels_toward_the_texts_that_they_attract() -> None:
     [
         (epoch(texts((80, 80, 80)), is_steady=False), "changing"),
         (epoch(texts((80, 80, 80)), n_keys=3), "3 keys"),
-        (epoch(texts((50, 50, 50))), "fewer than 200"),
+        (epoch(texts((50, 50, 50))), "too few; 200 are needed"),
         (epoch(texts((240, 0, 0))), "one-sided"),
     ],
 )
