@@ -12,8 +12,6 @@ from alignstream.models.arrays import Vector64
 
 #: Texts per window.
 WINDOW: Final = 32
-#: Texts behind a mean before it may be tested against.
-MIN_TEXTS: Final = 8.0
 #: Least threshold, also used while there is nothing to draw from; without a change, the statistic is about 1.
 MIN_THRESHOLD: Final = 1.5
 #: Consecutive texts resemble each other and random draws do not: the quantile of draws is raised by this factor.
