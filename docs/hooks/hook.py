@@ -36,7 +36,8 @@ GENERATED: Final[Mapping[str, Callable[[], str]]] = types.MappingProxyType({
 DECISIONS: Final = "explanation/decisions"
 RUNBOOKS: Final = "how-to/runbooks"
 _LINK: Final = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-_FENCE: Final = re.compile(r"^\s*(```|~~~)")
+#: Code blocks, in which nothing is a link.
+_CODE: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
 def shown_files() -> dict[str, str]:
@@ -130,12 +131,10 @@ def rewrite_links(markdown: str, *, source: str, uri: str, shown: Mapping[str, s
             return match[0]  # the strict build names it
         return f"[{text}]({posixpath.relpath(page, posixpath.dirname(uri) or '.')}{anchor})"
 
-    lines, is_code = [], False
-    for line in markdown.split("\n"):
-        if _FENCE.match(line):
-            is_code = not is_code
-        lines.append(line if is_code else _LINK.sub(lead, line))
-    return "\n".join(lines)
+    return "".join(
+        piece if position % 2 else _LINK.sub(lead, piece)
+        for position, piece in enumerate(_CODE.split(markdown))
+    )
 
 
 def _decisions() -> str:

@@ -55,18 +55,17 @@ def render() -> str:
     lines = [_HEAD]
     for group, names in groups().items():
         lines += [f"## {group[0].upper()}{group[1:]}", ""]
-        lines += table(("setting", "type", "default", "meaning, and reason for the default"), _rows(names))
+        lines += table(("setting", "values and default", "meaning, and reason for the default"), _rows(names))
     return "\n".join(lines)
 
 
-def _rows(names: list[str]) -> Iterator[tuple[str, str, str, str]]:
+def _rows(names: list[str]) -> Iterator[tuple[str, str, str]]:
     for name in names:
         field = Settings.model_fields[name]
         variable = code(f"{PREFIX}{name.upper()}")
         yield (
             f'<span id="{name}">{code(name)}</span><br>{variable}',
-            _type(field.annotation, field),
-            _default(field.default),
+            f"{_type(field.annotation, field)}<br>default: {_default(field.default)}",
             field.description or "",
         )
 

@@ -1,8 +1,8 @@
 """The code blocks of a page of the documentation, and how they are run.
 
 - ``console``: lines that begin with ``$ `` are commands, lines that begin with ``> `` go on with the one above, and
-  the others are what it prints. In expected output ``...`` stands for anything within a line, and a line of it alone
-  for any lines.
+  the others are what it prints. ``...`` stands for anything within a line, and a line of it alone for any lines. What
+  differs between runs (times, hashes, revisions, sizes, places) is shown as it was once and not compared.
 - ``bash``: commands, whose output does not matter.
 - ``python``: a program; a ``text`` block right after it is what it prints.
 - Any block with a ``title``: a file of that name and content.
@@ -22,6 +22,11 @@ RUN: Final = frozenset({"console", "bash", "python"})
 _FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<language>\w*)(?P<options>.*)$")
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _NOT_RUN: Final = re.compile(r"^\s*<!-- not run: (.+) -->$")
+#: What no two runs have alike.
+_VOLATILE: Final = re.compile(
+    r"\d{4}-\d\d-\d\d(T[\d:.]+Z?)?|\d\d:\d\d:\d\d|\b[0-9a-f]{12,64}\b|\b\d{13}\b|\b\d+ bytes\b|\b\d+\.\d s\b|\b\d@\d+\b"
+    r"|pid \d+"
+)
 _EXIT_CODE: Final = re.compile(r"^\s*<!-- exit code: (\d+) -->$")
 
 
@@ -143,6 +148,10 @@ def matches(expected: tuple[str, ...], printed: str) -> bool:
         if line.strip() == "...":
             pattern += r"(?:.*\n)*?"
         else:
-            pattern += r".*".join(re.escape(part) for part in line.rstrip().split("...")) + r"[ ]*\n"
-    text = "".join(line.rstrip() + "\n" for line in printed.splitlines())
+            pattern += ".*".join(re.escape(part) for part in _stable(line).split("...")) + r"\n"
+    text = "".join(_stable(line) + "\n" for line in printed.splitlines())
     return re.fullmatch(pattern, text) is not None
+
+
+def _stable(line: str) -> str:
+    return _VOLATILE.sub("#", line).rstrip()
