@@ -55,7 +55,7 @@ def render() -> str:
         ),
     )
     for name, command in found[1:]:
-        level = "##" if len(name.split()) == 2 else "###"  # noqa: PLR2004 (the program and one word)
+        level = "##" if len(name.split()) == 2 else "###"
         lines += [f"{level} {name} {{ #{_anchor(name)} }}", "", *_section(name, command)]
     return "\n".join(lines)
 
@@ -114,7 +114,9 @@ def _values(parameter: Any) -> str:  # noqa: ANN401 (an argument or option of cl
     else:
         shown = {int: "integer", float: "number", str: "text", Path: "path"}[kind]
     shown += f", at least {parameter.min:g}" if parameter.min is not None else ""
-    shown += f", at most {parameter.max:g}" if parameter.max is not None and parameter.max < sys.maxsize else ""
+    shown += (
+        f", at most {parameter.max:g}" if parameter.max is not None and parameter.max < sys.maxsize else ""
+    )
     return f"{shown}; may be repeated" if parameter.multiple or parameter.nargs == -1 else shown
 
 

@@ -23,7 +23,9 @@ dashboard and the alerts in `ops/deploy` use them; an alert names its [runbook](
 """
 #: What Prometheus fills into the summary of an alert.
 _VARIABLE: Final = re.compile(r"\{\{ \$(?:labels\.(\w+)|value[^}]*) \}\}")
-_PROCESS: Final = "`process_*` (CPU time, memory, open files, time of the start) come from the Prometheus client."
+_PROCESS: Final = (
+    "`process_*` (CPU time, memory, open files, time of the start) come from the Prometheus client."
+)
 
 
 def collectors(registry: CollectorRegistry) -> list[Any]:
@@ -42,6 +44,11 @@ def learner_metrics() -> list[Any]:
     registry = CollectorRegistry()
     LearnerMetrics(registry)
     return collectors(registry)
+
+
+def _link(runbook: str) -> str:
+    page = Path(runbook)
+    return f"[{page.stem}](../how-to/runbooks/{page.name})"
 
 
 def render() -> str:
@@ -68,8 +75,7 @@ def render() -> str:
                 code(rule["alert"]),
                 _VARIABLE.sub(lambda match: f"*{match[1] or 'value'}*", rule["annotations"]["summary"]),
                 rule["labels"]["severity"],
-                f"[{Path(rule['annotations']['runbook']).stem}](../how-to/runbooks/"
-                f"{Path(rule['annotations']['runbook']).name})",
+                _link(rule["annotations"]["runbook"]),
             )
             for rule in rules
         ),

@@ -49,7 +49,12 @@ def render() -> str:
         ),
     )  # fmt: skip
     for topic, schema in described.items():
-        lines += [f"## {topic} {{ #{_anchor(topic)} }}", "", _resolve(schema, schema).get("description", "").replace("``", "`"), ""]
+        lines += [
+            f"## {topic} {{ #{_anchor(topic)} }}",
+            "",
+            _resolve(schema, schema).get("description", "").replace("``", "`"),
+            "",
+        ]
         lines += table(("field", "type", "default", "limits and meaning"), _rows(schema, schema, ""))
     return "\n".join(lines)
 
@@ -101,7 +106,9 @@ def _limits(field: Schema) -> Iterator[str]:
 
 def _default(raw: Schema) -> str:
     value = raw.get("default")
-    return code(str(value).lower() if isinstance(value, bool) else str(value)) if value is not None else "absent"
+    return (
+        code(str(value).lower() if isinstance(value, bool) else str(value)) if value is not None else "absent"
+    )
 
 
 def _value(field: Schema, root: Schema) -> Schema:

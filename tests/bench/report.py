@@ -1,4 +1,4 @@
-"""What the bench found: a table for people, JSON for machines, a section of ``docs/pages/measurements/performance.md``."""
+"""What the bench found: a table for people, JSON for machines, a section of the page on speed and memory."""
 
 import dataclasses
 import json

@@ -22,6 +22,7 @@ PAGES: Final = [
 ]
 #: This page starts a stack of its own and ends it, as its reader does.
 OWN_STACK: Final = "first-vectors.md"
+BASH: Final = shutil.which("bash") or "/bin/bash"
 #: Columns that tables are printed for.
 COLUMNS: Final = "100"
 #: Seconds for one page: its commands load the encoder several times, beside other tests.
@@ -69,7 +70,7 @@ def run(page: Path, variables: Mapping[str, str], folder: Path) -> None:
     script, steps = doc_blocks.script(page.read_text(encoding="utf-8"))
     (folder / "page.sh").write_text(script, encoding="utf-8")
     done = subprocess.run(
-        ["bash", "page.sh"], cwd=folder, env=dict(variables), text=True, capture_output=True,
+        [BASH, "page.sh"], cwd=folder, env=dict(variables), text=True, capture_output=True,
         timeout=PAGE_SECONDS, check=False,
     )  # fmt: skip
     for number, step in enumerate(steps):
@@ -78,7 +79,9 @@ def run(page: Path, variables: Mapping[str, str], folder: Path) -> None:
         assert output.is_file(), f"{where}\nwas not run\n{done.stdout}{done.stderr}"
         printed = output.read_text(encoding="utf-8")
         is_last = not (folder / "out" / str(number + 1)).is_file()
-        assert not (is_last and done.returncode), f"{where}\nended otherwise than with {step.exit_code}:\n{printed}"
+        assert not (is_last and done.returncode), (
+            f"{where}\nended otherwise than with {step.exit_code}:\n{printed}"
+        )
         assert doc_blocks.matches(step.command.expected, printed), (
             f"{where}\nprinted:\n{printed}\nthe page shows:\n" + "\n".join(step.command.expected)
         )
@@ -94,7 +97,9 @@ def test_the_commands_of_the_first_tutorial_do_what_it_shows(tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(PAGE_SECONDS + 60)
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != OWN_STACK], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != OWN_STACK], ids=lambda page: page.stem
+)
 def test_the_commands_of_a_page_do_what_it_shows(page: Path, stack: dict[str, str], tmp_path: Path) -> None:
     run(page, stack, tmp_path)
 
@@ -104,4 +109,3 @@ def test_pages_are_there_and_show_commands() -> None:
     n_run = sum(block.language in doc_blocks.RUN and block.not_run is None for block in shown)
     assert len(PAGES) > 15
     assert n_run > 40
-    assert shutil.which("bash")

@@ -117,7 +117,9 @@ def script(page: str) -> tuple[str, list[Step]]:
             continue
         if block.title is not None:
             folder = shlex.quote(str(Path(block.title).parent))
-            lines.append(f"mkdir -p {folder}\ncat > {shlex.quote(block.title)} <<'END_OF_FILE'\n{block.text}END_OF_FILE")
+            lines.append(
+                f"mkdir -p {folder}\ncat > {shlex.quote(block.title)} <<'END_OF_FILE'\n{block.text}END_OF_FILE"
+            )
         elif block.language == "console":
             typed = commands(block)
             for number, command in enumerate(typed):
