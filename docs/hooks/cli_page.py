@@ -74,7 +74,7 @@ def _first_sentence(command: Any) -> str:  # noqa: ANN401 (likewise)
 
 def _section(name: str, command: Any) -> Iterator[str]:  # noqa: ANN401 (likewise)
     yield from (_help(command), "")
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands") and not any(item.name != "help" for item in command.params):
         return
     context = command.context_class(command, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))

@@ -65,7 +65,7 @@ def render() -> str:
         ("Learner", learner_metrics()),
     ):
         lines += [f"## {title}", ""]
-        lines += table(("metric", "type", "labels", "meaning", "alerts"), _rows(metrics, rules))
+        lines += table(("metric, type and labels", "meaning", "alerts"), _rows(metrics, rules))
     lines += ["## Process", "", _PROCESS, ""]
     lines += ["## Alerts", ""]
     lines += table(
@@ -83,16 +83,15 @@ def render() -> str:
     return "\n".join(lines)
 
 
-def _rows(metrics: Sequence[Any], rules: Sequence[Any]) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(metrics: Sequence[Any], rules: Sequence[Any]) -> Iterator[tuple[str, str, str]]:
     for metric in metrics:
         name, kind = metric._name, metric._type  # noqa: SLF001 (as above)
         shown = f"{name}_total" if kind == "counter" else name
         series = re.compile(rf"\b{re.escape(name)}(_total|_bucket|_sum|_count)?\b")
         used = [rule["alert"] for rule in rules if series.search(rule["expr"])]
+        labels = " ".join(code(label) for label in metric._labelnames)  # noqa: SLF001 (as above)
         yield (
-            code(shown),
-            kind,
-            " ".join(code(label) for label in metric._labelnames),  # noqa: SLF001 (as above)
+            f"{code(shown)}<br>{kind}" + (f" by {labels}" if labels else ""),
             f"{metric._documentation}.",  # noqa: SLF001 (as above)
             " ".join(code(alert) for alert in dict.fromkeys(used)),
         )

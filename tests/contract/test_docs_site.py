@@ -56,7 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def text_of(page: Path) -> str:
     """Return what a page shows."""
-    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+    return html.unescape(re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8")))
 
 
 def commands(command: Any, path: str = "alignstream") -> Iterator[tuple[str, Any]]:
@@ -77,10 +77,10 @@ def test_every_command_and_option_is_on_its_page(site: Path) -> None:
                 assert f"<code>{parameter.opts[0]}</code>" in section, (name, parameter.opts)
 
 
-def test_every_setting_is_on_its_page_once(site: Path) -> None:
+def test_every_setting_is_on_its_page(site: Path) -> None:
     text = text_of(site / "reference/settings.html")
     for name, field in Settings.model_fields.items():
-        assert len(re.findall(rf"\b{PREFIX}{name.upper()}\b(?!_)", text)) >= 1, name
+        assert re.search(rf"\b{PREFIX}{name.upper()}\b", text), name
         assert " ".join((field.description or "").split()) in text, name
 
 
@@ -93,7 +93,7 @@ def test_every_metric_is_on_its_page(site: Path) -> None:
     for family in families:
         if not family.name.startswith("process_"):
             assert re.search(rf"\b{family.name}(_total)?\b", text), family.name
-            assert family.documentation in text, family.name
+            assert family.documentation.removesuffix(".") in text, family.name
 
 
 def test_every_error_is_on_its_page(site: Path) -> None:
