@@ -71,8 +71,8 @@ adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encod
 compare: setup-dev ## judge every alignment method and write its page (after make adapter)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.comparison
 
-replay: setup-dev ## replay streams and write their figures
-	OPENBLAS_NUM_THREADS=1 $(BIN)/alignstream replay --document docs/pages/measurements/following.md
+replay: setup-dev ## replay streams and write their figures (after make adapter)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.replay_figures --document docs/pages/measurements/following.md
 
 export-graph: setup-dev ## export the embedded encoder's graph again, with optimum
 	$(BIN)/python -m alignstream.export.figures.embedded_graph
