@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare causal export-graph schemas package clean
+.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare replay export-graph schemas docs package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -68,17 +68,20 @@ bench: setup-dev ## measure speed and memory, as ratios in one run
 adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encodes 30,000 texts the first time)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.shipped_adapter
 
-compare: setup-dev ## judge every alignment method and write docs/alignment.md (after make adapter)
+compare: setup-dev ## judge every alignment method and write its page (after make adapter)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.comparison
 
-causal: setup-dev ## replay streams and write the figures of docs/following.md
-	OPENBLAS_NUM_THREADS=1 $(BIN)/alignstream evaluate --causal --document docs/following.md
+replay: setup-dev ## replay streams and write their figures (after make adapter)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.replay_figures --document docs/pages/measurements/following.md
 
 export-graph: setup-dev ## export the embedded encoder's graph again, with optimum
 	$(BIN)/python -m alignstream.export.figures.embedded_graph
 
-schemas: setup-dev ## write the JSON Schemas of the records again
+schemas: setup-dev ## write the JSON Schemas and the AsyncAPI document again
 	$(BIN)/python -m alignstream.ops.admin.schemas docs/schemas
+
+docs: setup-dev ## build the documentation site into build/site; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/mkdocs.yml
 
 package: setup-dev ## build the wheel
 	$(BIN)/python -m build --wheel --outdir build/dist

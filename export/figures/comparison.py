@@ -1,4 +1,4 @@
-"""Compare every method on the same public texts, and write ``docs/alignment.md``.
+"""Compare every method on the same public texts, and write ``docs/pages/measurements/alignment.md``.
 
 ``make compare`` needs ALIGNSTREAM_DATA and the vectors that ``make adapter`` leaves in the cache. All methods see the
 same fitting texts, and none sees what it is judged on.
@@ -54,7 +54,7 @@ from alignstream.models.fit.closed_form import PairSums, procrustes, ridge
 from alignstream.models.fit.projection import fit_default
 from alignstream.models.fit.self_learning import self_learn
 
-PAGE: Final = Path("docs") / "alignment.md"
+PAGE: Final = Path("docs/pages/measurements/alignment.md")
 #: Low-resource languages that NTREX-128 has, of nine families; those that TICO-19 has too come with their tag in it.
 LOW_RESOURCE: Final = {
     "amh": "am", "hau": "ha", "ibo": None, "som": "so", "swa": "sw", "yor": None, "zul": "zu", "wol": None,

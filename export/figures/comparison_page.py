@@ -1,4 +1,4 @@
-"""Write ``docs/alignment.md``: every figure comes from the comparison, none by hand."""
+"""Write ``docs/pages/measurements/alignment.md``: every figure comes from the comparison, none by hand."""
 
 import dataclasses
 import statistics

@@ -1,7 +1,7 @@
 """What a tenant's feedback changes on the public sets: ``python -m alignstream.export.figures.feedback_figures``.
 
-It prints the tables of ``docs/following.md``; ``--document`` writes them there. Needs ALIGNSTREAM_DATA. What is not in
-the cache is encoded, for two minutes; the figures take about five.
+It prints the tables of ``docs/pages/measurements/feedback.md``; ``--document`` writes them there. Needs
+ALIGNSTREAM_DATA. What is not in the cache is encoded, for two minutes; the figures take about five.
 """
 
 import argparse
@@ -58,7 +58,8 @@ Key = TypeVar("Key")
 
 HEADING: Final = "## What feedback changes"
 BEGIN: Final = (
-    "<!-- written by: python -m alignstream.export.figures.feedback_figures --document docs/following.md -->"
+    "<!-- written by: python -m alignstream.export.figures.feedback_figures "
+    "--document docs/pages/measurements/feedback.md -->"
 )
 END: Final = "<!-- end of what feedback changes -->"
 

@@ -56,7 +56,7 @@ FOLDER: Final = Path(adapter.__file__).parent / "packaged"
 FILE: Final = "multilingual-e5-small.safetensors"
 #: Reviews in twelve languages of Indonesia, parallel: a domain and languages that nothing was fitted or chosen on.
 REVIEWS: Final = "nusax-valid"
-PAGE: Final = Path("docs") / "adapter-default.md"
+PAGE: Final = Path("docs/pages/measurements/adapter-default.md")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Record types of the wire format, version 1, field by field.
 
 Decoded strictly (no coercion); unknown fields are ignored; the last of duplicate keys wins. JSON Schemas are
-generated from these types (``contract``), and the examples in ``docs/records.md`` are tested against them.
+generated from these types (``contract``), and the examples in ``docs/pages/reference/records.md`` are tested against
+them.
 """
 
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""What the bench found: a table for people, JSON for machines, a section of ``docs/performance.md``."""
+"""What the bench found: a table for people, JSON for machines, a section of the page on speed and memory."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from typing import Any, Final
 import rich.console
 import rich.table
 
-BEGIN: Final = "<!-- written by: python -m tests.bench --document docs/performance.md -->"
+BEGIN: Final = "<!-- written by: python -m tests.bench --document docs/pages/measurements/performance.md -->"
 END: Final = "<!-- end -->"
 _VERSIONS: Final = ("onnxruntime", "tokenizers", "faust-streaming", "aiokafka", "numpy")
 

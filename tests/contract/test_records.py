@@ -43,8 +43,8 @@ from alignstream.streams.worker.admission import Document, Policy, admit
 from alignstream.streams.worker.pipeline import OUTPUT_SCHEMAS, DocumentsPipeline
 
 DOCS = Path(__file__).parents[2] / "docs"
-TEXT = (DOCS / "records.md").read_text(encoding="utf-8")
-FENCE = re.compile(r"^```json (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TEXT = (DOCS / "pages/reference/records.md").read_text(encoding="utf-8")
+FENCE = re.compile(r'^```json title="(\S+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 EXAMPLES = [(match[1], match[2]) for match in FENCE.finditer(TEXT)]
 ENCODER = FakeEncoder(dim=8)
 POLICY = Policy(

@@ -19,7 +19,10 @@ from alignstream.export.evaluate.tasks import RAW
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.files import replace_file
 
-BEGIN: Final = "<!-- written by: alignstream evaluate --causal --document docs/following.md -->"
+BEGIN: Final = (
+    "<!-- written by: python -m alignstream.export.figures.replay_figures "
+    "--document docs/pages/measurements/following.md -->"
+)
 END: Final = "<!-- end of what is written -->"
 #: What each column is, below the tables.
 LEGEND: Final[Mapping[str, str]] = {
