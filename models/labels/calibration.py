@@ -1,7 +1,7 @@
 """Calibrate the scores of labels on a few labelled texts: temperature, margin, thresholds. Pure numpy.
 
 The constants were chosen on SIB-200's development and training texts and on xSID's validation part, with the
-shipped adapter; ``docs/labels.md`` has the figures.
+shipped adapter; ``docs/pages/measurements/labels.md`` has the figures.
 """
 
 import dataclasses

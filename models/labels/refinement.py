@@ -4,7 +4,7 @@ Prototypes move toward the texts that they attract. That helps if the sample has
 and harms if it has not: on a sample of one topic, all labels chase that topic. ``why_not`` detects such samples.
 
 The constants were chosen on SIB-200's development and training texts and on xSID's validation part, with the
-shipped adapter; ``docs/labels.md`` has the figures.
+shipped adapter; ``docs/pages/measurements/labels.md`` has the figures.
 """
 
 from collections import Counter

@@ -38,7 +38,7 @@ class Whitening(Step):
     Notes
     -----
     O(dim²) per vector. Within-class covariance normalisation (Hatch and Stolcke 2006), with texts as classes and their
-    translations as members. ``docs/alignment.md`` measures its gains and costs.
+    translations as members. ``docs/pages/measurements/alignment.md`` measures its gains and costs.
 
     Examples
     --------
