@@ -87,7 +87,7 @@ def gather(settings: Settings, encoder: str, *, scored: Path | None = None) -> G
     fingerprint = read_manifest(artifact_folder(settings)).fingerprint
     if fingerprint != encoder:
         raise AdapterError(
-            f"the gate cannot judge an adapter for encoder {encoder[:12]}: here {fingerprint[:12]} is in use; set "
+            f"the gate cannot judge an adapter of encoder {encoder[:12]}: here {fingerprint[:12]} is in use; set "
             "ALIGNSTREAM_ARTIFACT to the folder of its encoder, or add --force"
         )
     pairs = None if scored is None else read_scored(scored)

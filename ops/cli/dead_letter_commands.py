@@ -19,7 +19,7 @@ Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this r
 Since = Annotated[
     str | None, typer.Option(help="From this time on: RFC 3339, or how long ago (90s, 30m, 2h, 7d).")
 ]
-Until = Annotated[str | None, typer.Option(help="Before this time, given as for --since.")]
+Until = Annotated[str | None, typer.Option(help="Before this time, in the same formats.")]
 
 
 def register(app: typer.Typer) -> None:

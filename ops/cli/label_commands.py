@@ -102,7 +102,7 @@ def show(name: RegistryName, version: Version = None, as_json: AsJson = False) -
         )
         return
     show_pointer(pointer, as_json=False)
-    console.print(f"template: {escape(labels.template or '(the default of the worker)')}")
+    console.print(f"template: {escape(labels.template or '(default of the worker)')}")
     console.print(f"a text may have several labels: {'yes' if labels.multi_label else 'no'}")
     console.print(f"steady mix of topics: {'yes' if labels.steady_mix else 'not declared'}")
     for label in labels.labels:

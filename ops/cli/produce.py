@@ -43,7 +43,7 @@ def produce(
     raw: Annotated[bool, typer.Option("--raw", help="Send JSON lines without looking at them.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send JSON lines or plain text (one document a line), and wait until the broker has confirmed every one.
+    """Send JSON lines or plain text, one document a line, and wait until the broker has confirmed them all.
 
     JSON lines are sent byte for byte; options only fill in fields that a line lacks. A line must be JSON. Whether it
     is a valid document is for the service to say, in its dead letters. Exit code 3: some lines were not sent.

@@ -34,7 +34,7 @@ def worker(
 def learner() -> None:
     """Run a learner until it is told to stop: it turns what workers see into epochs.
 
-    Of several learners one works, and the others wait.
+    If several learners run, one works and the others wait.
     """
     from alignstream.streams.learner import app as service
     from alignstream.streams.settings import load

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 #: ``--kafka`` of the commands that start a broker.
 RunKafka = Annotated[
-    bool, typer.Option("--kafka", help="Run the Apache Kafka in KAFKA_HOME instead of Tansu.")
+    bool,
+    typer.Option("--kafka", help="Run Apache Kafka from KAFKA_HOME instead of Tansu, the in-memory broker."),
 ]
 
 
@@ -37,7 +38,9 @@ def up(
 ) -> None:
     """Start a broker, Redis, a worker and a learner on this machine, and leave them running.
 
-    Standard output is the environment for a shell that uses them: eval "$(alignstream up)".
+    To use them from a shell:
+
+    eval "$(alignstream up)"
     """
     from alignstream.ops.local.brokers import kafka_home
     from alignstream.ops.local.stack import settings_from

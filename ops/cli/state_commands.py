@@ -177,7 +177,7 @@ def freeze(
 def thaw(
     tenant: Tenant = None, language: Language = None, encoder: Encoder = None, as_json: AsJson = False
 ) -> None:
-    """Undo 'freeze', and resume learning that was suspended because of odd keys in the stream.
+    """Undo 'freeze', and resume learning that was suspended because of suspicious keys in the stream.
 
     With --language, only the mean of that language is thawed.
     """
