@@ -8,14 +8,13 @@ import http.client
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from alignstream.models.errors import ProcessError
 from alignstream.ops.local.ports import LOOPBACK, free_port
+from alignstream.ops.local.processes import POLL_SECONDS
 from alignstream.ops.local.server import Server
 from alignstream.streams.settings import PREFIX
 
@@ -91,93 +90,48 @@ def answers_ready(port: int) -> bool:
         connection.close()
 
 
-class Supervised:
-    """Keeps a server running: restarts it when it fails, after longer and longer delays while it keeps failing.
+def supervise(server: Server, *, attempts: int) -> bool:
+    """Keep a server running: restart it when it fails, after longer and longer delays while it keeps failing.
 
     The first delay is 0.2 s and doubles up to 10 s; after a run longer than that it is 0.2 s again. A server that ends
-    with code 0 is done and is not restarted.
+    with code 0 is done and is not restarted. Whatever ends supervision also ends the server.
 
     Parameters
     ----------
     server : Server
         Not yet started.
-    attempts : int, optional
+    attempts : int
         Give up after this many failures if the server was never ready: a wrong setting does not mend itself.
+
+    Returns
+    -------
+    bool
+        True if the server is done, False if it was given up.
     """
-
-    def __init__(self, server: Server, *, attempts: int | None = None) -> None:
-        self.server = server
-        self.restarts = 0
-        self._attempts = attempts
-        self.has_given_up = False
-        self._stop = threading.Event()
-        self._was_ready = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=f"supervise-{server.name}", daemon=True)
-
-    def start(self) -> Self:
-        """Supervise in a thread of this process; ``server`` is running soon after."""
-        self._thread.start()
-        return self
-
-    def wait_ready(self, seconds: float = READY_SECONDS) -> Self:
-        """Wait until the server has been ready once.
-
-        Raises
-        ------
-        ProcessError
-            Supervision ended first, or it took too long.
-        """
-        deadline = time.monotonic() + seconds
-        while not self._was_ready.wait(0.1):
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                problem = f"{self.server.name} was not ready after {self.restarts} restarts"
-                raise ProcessError(f"{problem}; its log says:\n{self.server.log_tail()}")
-        return self
-
-    def stop(self) -> int | None:
-        """End supervision and the server. Return the server's exit code."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        return self.server.exit_code
-
-    def run(self) -> None:
-        """Supervise in the calling thread until the server is done or given up, or ``stop`` is called."""
-        delay_seconds = FIRST_DELAY_SECONDS
-        try:
-            while not self._stop.is_set():
-                started = time.monotonic()
-                code = self._run_once()
-                if self._stop.is_set() or code == 0:
-                    return
-                if not self._was_ready.is_set() and self.restarts + 1 == self._attempts:
-                    self.has_given_up = True
-                    _say(
-                        f"{self.server.name} failed {self._attempts} times, the last with code {code}; its log:"
-                    )
-                    _say(self.server.log_tail())
-                    return
-                if time.monotonic() - started > LONGEST_DELAY_SECONDS:
-                    delay_seconds = FIRST_DELAY_SECONDS
-                _say(f"{self.server.name} ended with code {code}; restarting it in {delay_seconds:g} s")
-                self._stop.wait(delay_seconds)
-                delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
-                self.restarts += 1
-        finally:
-            self.server.stop()
-
-    def _run_once(self) -> int | None:
-        self.server.spawn()
-        while (code := self.server.exit_code) is None and not self._stop.wait(0.1):
-            if not self._was_ready.is_set() and self.server.check_ready():
-                self._was_ready.set()
-        return code
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    was_ready = False
+    n_failures = 0
+    delay_seconds = FIRST_DELAY_SECONDS
+    try:
+        while True:
+            started = time.monotonic()
+            server.spawn()
+            while (code := server.exit_code) is None:
+                time.sleep(POLL_SECONDS)
+                was_ready = was_ready or server.check_ready()
+            if code == 0:
+                return True
+            n_failures += 1
+            if not was_ready and n_failures == attempts:
+                _say(f"{server.name} failed {attempts} times, the last with code {code}; its log:")
+                _say(server.log_tail())
+                return False
+            if time.monotonic() - started > LONGEST_DELAY_SECONDS:
+                delay_seconds = FIRST_DELAY_SECONDS
+            _say(f"{server.name} ended with code {code}; restarting it in {delay_seconds:g} s")
+            time.sleep(delay_seconds)
+            delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
+    finally:
+        server.stop()
 
 
 def _say(message: str) -> None:
@@ -200,9 +154,7 @@ def main(folder: str, *command: str) -> int:
         signal.signal(number, _leave)
     path = Path(folder)
     server = worker(os.environ, path, name=path.name, command=command or WORKER_COMMAND)
-    supervised = Supervised(server, attempts=3)
-    supervised.run()
-    return int(supervised.has_given_up)
+    return 0 if supervise(server, attempts=3) else 1
 
 
 if __name__ == "__main__":
