@@ -440,7 +440,7 @@ def panels() -> list[dict[str, Any]]:
 def test_the_dashboard_has_a_row_for_each_subject() -> None:
     rows = [panel["title"] for panel in panels() if panel["type"] == "row"]
     assert rows == [
-        "Flow", "Latency by stage", "Dead letters", "Adapter and registry", "Query adaptation", "Resources"
+        "Flow", "Latency by stage", "Dead letters", "Adapter and registry", "Following", "Resources"
     ]  # fmt: skip
 
 
