@@ -23,15 +23,15 @@ _CHANNELS = (
         "Two texts to compare, and to learn from if you vouch for them; null is a tombstone.",
         "receive",
     ),
-    (topics.PAIRS_SCORED, "How near the two texts of a pair are; null is a tombstone.", "send"),
+    (topics.PAIRS_SCORED, "How similar the two texts of a pair are; null is a tombstone.", "send"),
     (topics.FEEDBACK, "A text and the label that it has.", "receive"),
     (topics.OBSERVATIONS, "Internal: what workers saw, for the learner.", "send"),
     (
         topics.EPOCHS,
-        "What queries follow, by tenant; compacted. Parts and states stand between them.",
+        "The epochs that queries use, by tenant, with their parts and the learner's states; compacted.",
         "send",
     ),
-    (topics.DEAD_LETTERS, "A record that was refused: its original bytes, and headers that say why.", "send"),
+    (topics.DEAD_LETTERS, "A refused record: its original bytes, and headers that say why.", "send"),
 )
 
 
