@@ -51,15 +51,13 @@ def show_first_act(console: Console, report: dict[str, Any]) -> None:
         raw, aligned = (report["figures"][kind][name] for kind in ("raw", "aligned"))
         table.add_row(meaning, f"{raw:.1%}", f"[bold]{aligned:.1%}[/]")
     console.print(table)
-    table = Table(
-        "bad record",
-        "dead-letter reason",
-        "message",
-        title="bad records went to the dead letters, all others on",
-    )
+    table = Table(title="bad records are dead-lettered: nothing is lost, and the rest goes on")
+    for heading in ("bad record", "dead-letter reason"):
+        table.add_column(heading, no_wrap=True, min_width=21)
+    table.add_column("message", no_wrap=True)
     for letter in report["dead_letters"]:
         mark = "[green]" if letter["as_expected"] else "[red]"
-        table.add_row(letter["name"], f"{mark}{letter['reason']}[/]", _cut(letter["message"]))
+        table.add_row(letter["name"], f"{mark}{letter['reason']}[/]", Text(letter["message"]))
     console.print(table)
     table = Table(
         "stage", "p50", "p99", title=f"{report['throughput_documents_per_second']:.0f} documents per second"
@@ -199,7 +197,7 @@ def show_next_steps(console: Console, *, is_running: bool) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _cut(text: str, n_cells: int = 52) -> str:
+def _cut(text: str, n_cells: int) -> str:
     """Cut a text to a width in cells: some characters take two, and some none."""
     return text if cell_len(text) <= n_cells else set_cell_size(text, n_cells - 1).rstrip() + "…"
 
