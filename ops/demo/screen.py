@@ -17,6 +17,8 @@ from alignstream.ops.demo.translation_search import MEASURES
 
 #: Width of everything but the text in the table of examples, borders included.
 _OTHER_COLUMNS_CELLS = 56
+#: The same in the table of dead letters.
+_DEAD_LETTER_COLUMNS_CELLS = 49
 
 FIGURES = {
     "r_precision": "translations among the nearest texts of all languages (R-precision)",
@@ -52,12 +54,12 @@ def show_first_act(console: Console, report: dict[str, Any]) -> None:
         table.add_row(meaning, f"{raw:.1%}", f"[bold]{aligned:.1%}[/]")
     console.print(table)
     table = Table(title="bad records are dead-lettered: nothing is lost, and the rest goes on")
-    for heading in ("bad record", "dead-letter reason"):
-        table.add_column(heading, no_wrap=True, min_width=21)
-    table.add_column("message", no_wrap=True)
+    for heading in ("bad record", "dead-letter reason", "message"):
+        table.add_column(heading, no_wrap=True)
     for letter in report["dead_letters"]:
         mark = "[green]" if letter["as_expected"] else "[red]"
-        table.add_row(letter["name"], f"{mark}{letter['reason']}[/]", Text(letter["message"]))
+        message = _cut(letter["message"], max(console.width - _DEAD_LETTER_COLUMNS_CELLS, 12))
+        table.add_row(letter["name"], f"{mark}{letter['reason']}[/]", Text(message))
     console.print(table)
     table = Table(
         "stage", "p50", "p99", title=f"{report['throughput_documents_per_second']:.0f} documents per second"
