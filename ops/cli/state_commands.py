@@ -129,7 +129,7 @@ def _remarks(view: "TenantView") -> str:
         remarks.append(f"{summary.n_capped} texts do not count because their key is over its quota")
     if summary.drift is not None:
         threshold = summary.drift_threshold
-        limit = "" if threshold is None else f", of {threshold:.2f} that count as a change"
+        limit = "" if threshold is None else f" (threshold {threshold:.2f})"
         remarks.append(f"drift {summary.drift:.2f}{limit}; {summary.n_drifts} changes so far")
     return "; ".join(remarks) or "active"
 
