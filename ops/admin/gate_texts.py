@@ -1,4 +1,4 @@
-"""Everyday texts, parallel in many languages and written for this project: what an adapter is judged on.
+"""Everyday texts, each in 27 languages, written for this project: the gate judges adapters by them.
 
 Nothing was fitted on them. The demonstration sends them through the service.
 """
@@ -8,40 +8,40 @@ import importlib.resources
 import msgspec
 
 
-class Language(msgspec.Struct, frozen=True):
+class LanguageName(msgspec.Struct, frozen=True):
     """What a language tag stands for."""
 
     name: str
     script: str
 
 
-class Text(msgspec.Struct, frozen=True):
-    """One text in every language, by tag, and what it is about where that is told."""
+class ParallelText(msgspec.Struct, frozen=True):
+    """One text in every language, by tag, and its topic if it has one."""
 
     key: str
     text: dict[str, str]
     topic: str = ""
 
 
-class Sample(msgspec.Struct, frozen=True):
+class GateTexts(msgspec.Struct, frozen=True):
     """The file ``gate-texts.json``."""
 
     about: str
     labels: tuple[str, ...]
     template: str
-    languages: dict[str, Language]
-    texts: tuple[Text, ...]
+    languages: dict[str, LanguageName]
+    texts: tuple[ParallelText, ...]
 
 
-def load_texts(texts_per_topic: int | None = None) -> Sample:
-    """Return so many texts of each topic, or all."""
+def load_texts(texts_per_topic: int | None = None) -> GateTexts:
+    """Return all texts, or the first few of each topic."""
     content = (importlib.resources.files("alignstream.ops.admin") / "gate-texts.json").read_bytes()
-    sample = msgspec.json.decode(content, type=Sample)
+    gate_texts = msgspec.json.decode(content, type=GateTexts)
     if texts_per_topic is None:
-        return sample
+        return gate_texts
     chosen = [
         text
-        for label in sample.labels
-        for text in [item for item in sample.texts if item.topic == label][:texts_per_topic]
+        for label in gate_texts.labels
+        for text in [text for text in gate_texts.texts if text.topic == label][:texts_per_topic]
     ]
-    return msgspec.structs.replace(sample, texts=tuple(chosen))
+    return msgspec.structs.replace(gate_texts, texts=tuple(chosen))

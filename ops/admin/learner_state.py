@@ -1,7 +1,7 @@
-"""What the learner knows of tenants, and what people may ask of it.
+"""What the learner knows about tenants, and what people may ask it to do.
 
-Reading looks at ``epochs.v1``, the truth; asking writes a record to ``observations.v1``, so that what a person did has
-a tenant_key in the log like everything else, and a replay does it again.
+Reading looks at ``epochs.v1``, the source of truth. A request is a record in ``observations.v1``, so that it has its
+place in the log like everything else, and a replay repeats it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from alignstream.models.errors import LearnerError, RegistryError
 from alignstream.models.serving import epoch as epochs
 from alignstream.models.serving.epoch import Epoch
 from alignstream.models.serving.query_adaptation import QueryAdaptation
-from alignstream.ops.admin import adapters
+from alignstream.ops.admin.adapter_choice import catalogue
 from alignstream.ops.client.connection import topic_name
 from alignstream.ops.client.producer import Outgoing, produce
 from alignstream.ops.client.reader import Reader
@@ -27,14 +27,14 @@ from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, StateV1, Tenan
 from alignstream.streams.wire.observations import Control, ObservationsV1
 from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS
 
-#: How long a learner may take to answer: it reads its log again after a restart.
+#: How long a learner may take to answer: after a restart it reads its log first.
 ANSWER_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.25
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TenantView:
-    """One tenant under one encoder: what is stored, and what serves; either may be missing."""
+    """One tenant under one encoder: what the learner knows, and what serves; either may be missing."""
 
     encoder: str
     tenant: str
@@ -43,7 +43,7 @@ class TenantView:
 
     @property
     def tenant_key(self) -> TenantKey:
-        """Whose it is."""
+        """The key of its records."""
         return TenantKey(self.encoder, self.tenant)
 
 
@@ -56,11 +56,11 @@ class LanguageView:
     language : str
         Key; empty for texts of no known language.
     is_inferred : bool
-        Of texts without a tag that resemble the language.
+        Whether it stands for texts without a tag that resemble the language.
     weight : float
-        What its mean is worth, in texts.
+        Weight of its mean, in texts.
     correction : float
-        Length of what a query of it leaves behind.
+        Length of the correction that is subtracted from its queries.
     """
 
     language: str
@@ -70,12 +70,12 @@ class LanguageView:
 
 
 def read_log(settings: Settings, *, keeps_parts: bool = False) -> EpochLog:
-    """Read ``epochs.v1`` from its beginning to where it ends now.
+    """Read ``epochs.v1`` from its beginning to its present end.
 
     Raises
     ------
     TopicMissing, BrokerError
-        The topic or the broker is away.
+        The topic does not exist, or the broker is away.
     """
     log = EpochLog(keeps_parts=keeps_parts)
     with Reader(settings, [EPOCHS], from_beginning=True) as reader:
@@ -85,7 +85,7 @@ def read_log(settings: Settings, *, keeps_parts: bool = False) -> EpochLog:
 
 
 def tenants(log: EpochLog, *, tenant: str | None = None, encoder: str | None = None) -> list[TenantView]:
-    """Return what a log says of tenants, by name.
+    """Return what a log says about tenants, sorted by name.
 
     Parameters
     ----------
@@ -93,18 +93,18 @@ def tenants(log: EpochLog, *, tenant: str | None = None, encoder: str | None = N
     tenant : str, optional
         Only this one.
     encoder : str, optional
-        Only those of encoders whose fingerprint begins like this.
+        Only encoders whose fingerprint starts like this.
     """
-    known = sorted({*log.states, *log.epochs}, key=lambda key: (key.tenant, key.encoder))
+    keys = sorted({*log.states, *log.epochs}, key=lambda key: (key.tenant, key.encoder))
     return [
         TenantView(key.encoder, key.tenant, log.states.get(key), log.epochs.get(key))
-        for key in known
+        for key in keys
         if tenant in {None, key.tenant} and key.encoder.startswith(encoder or "")
     ]
 
 
 def serving_epoch(log: EpochLog, tenant_key: TenantKey) -> Epoch:
-    """Return the epoch that serves a tenant; the log was read with its parts.
+    """Return the epoch that serves a tenant; the log must have been read with its parts.
 
     Raises
     ------
@@ -114,12 +114,12 @@ def serving_epoch(log: EpochLog, tenant_key: TenantKey) -> Epoch:
     record = log.epochs.get(tenant_key)
     blob = None if record is None else log.joined(record.current.parts)
     if blob is None:
-        raise LearnerError(f"tenant {tenant_key.tenant!r} has no epoch yet: it takes 32 texts, or feedback")
+        raise LearnerError(f"tenant {tenant_key.tenant!r} has no epoch yet: that takes 32 texts, or feedback")
     return epochs.from_bytes(blob)
 
 
 def languages(settings: Settings, epoch: Epoch) -> list[LanguageView]:
-    """Return the languages of an epoch and how far their queries are moved, under the adapter that serves."""
+    """Return the languages of an epoch, and how far their queries move under the adapter that serves."""
     adapter = _adapter(settings, epoch.encoder)
     adaptation = None if adapter is None or adapter.is_identity else QueryAdaptation(adapter, epoch)
     return [
@@ -135,25 +135,25 @@ def languages(settings: Settings, epoch: Epoch) -> list[LanguageView]:
 
 def _adapter(settings: Settings, encoder: str) -> Adapter | None:
     try:
-        found, _ = adapters.catalogue(settings, encoder=encoder, dim=1)
-        return found.adapter(settings.adapter)
+        served, _ = catalogue(settings, encoder=encoder, dim=1)
+        return served.adapter(settings.adapter)
     except RegistryError:
         return packaged_adapter(encoder)
 
 
-def ask(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER_SECONDS) -> EpochLog:
-    """Ask something of the learner, wait until it has done so, and return the log of epochs after that.
+def request(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER_SECONDS) -> EpochLog:
+    """Send the learner a request, wait until it is carried out, and return the log of epochs after that.
 
     Raises
     ------
     LearnerError
-        No learner answers in time; the request stays in the log, and is carried out when one runs.
+        No learner answers in time; the request stays in the log and is carried out when one runs.
     """
-    tenant_key = topic_name(settings, OBSERVATIONS)
+    topic = topic_name(settings, OBSERVATIONS)
     with Reader(settings, [OBSERVATIONS]) as reader:
         (start,) = reader.positions().values()
     record = observations.encode(ObservationsV1(control=control))
-    produce(settings, [Outgoing(tenant_key, None, record, observations.HEADERS)])
+    produce(settings, [Outgoing(topic, None, record, observations.HEADERS)])
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         log = read_log(settings)
@@ -161,24 +161,26 @@ def ask(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER
             return log
         time.sleep(_PAUSE_SECONDS)
     raise LearnerError(
-        f"no learner answered within {timeout_seconds:.0f} s; what was asked stays in the log and is done when one "
-        "runs: 'alignstream learner', or see 'alignstream doctor'"
+        f"no learner answered within {timeout_seconds:.0f} s; the request stays in the log and is carried out when one "
+        "runs: start it with 'alignstream learner', or see 'alignstream doctor'"
     )
 
 
 def _is_past(settings: Settings, control: Control, log: EpochLog) -> bool:
-    """Say whether the learner has read beyond our request: others may have written before it."""
+    """Say whether the learner has read past our request: others may have written records before it."""
     position = 0 if log.progress is None else log.progress.position
     with Reader(
         settings, [OBSERVATIONS], starts={(topic_name(settings, OBSERVATIONS), 0): position}
     ) as reader:
         for record in reader.records_so_far():
-            found = observations.decode(record.value)
-            if not isinstance(found, str) and found.control is not None and found.control.id == control.id:
+            observed = observations.decode(record.value)
+            if isinstance(observed, str) or observed.control is None:
+                continue
+            if observed.control.id == control.id:
                 return False
     return True
 
 
 def control_id() -> str:
-    """Return a name for a request that no other has."""
+    """Return a new, unique id for a request."""
     return uuid.uuid4().hex

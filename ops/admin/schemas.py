@@ -1,6 +1,6 @@
-"""Write what machines read of the wire contract: ``python -m alignstream.ops.admin.schemas docs/schemas``.
+"""Write the wire contract in the form that machines read: ``python -m alignstream.ops.admin.schemas docs/schemas``.
 
-A JSON Schema a topic, and an AsyncAPI 3 document that says who sends and who receives what.
+One JSON Schema for each topic, and an AsyncAPI 3 document that says who sends and who receives what.
 """
 
 import importlib.metadata
@@ -13,7 +13,7 @@ from alignstream.models.files import replace_file
 from alignstream.streams.wire import topics
 from alignstream.streams.wire.contract import schemas
 
-#: Topic, what it carries, and whether the service receives or sends it.
+#: Each topic, what it carries, and whether the service receives or sends it.
 _CHANNELS = (
     (topics.DOCUMENTS, "A text to encode, align and classify; null is a tombstone.", "receive"),
     (topics.VECTORS, "An aligned vector; null is a tombstone.", "send"),
@@ -23,15 +23,15 @@ _CHANNELS = (
         "Two texts to compare, and to learn from if you vouch for them; null is a tombstone.",
         "receive",
     ),
-    (topics.PAIRS_SCORED, "How near the two texts of a pair are; null is a tombstone.", "send"),
+    (topics.PAIRS_SCORED, "How similar the two texts of a pair are; null is a tombstone.", "send"),
     (topics.FEEDBACK, "A text and the label that it has.", "receive"),
     (topics.OBSERVATIONS, "Internal: what workers saw, for the learner.", "send"),
     (
         topics.EPOCHS,
-        "What queries follow, by tenant; compacted. Parts and states stand between them.",
+        "The epochs that queries use, by tenant, with their parts and the learner's states; compacted.",
         "send",
     ),
-    (topics.DEAD_LETTERS, "A record that was refused: its original bytes, and headers that say why.", "send"),
+    (topics.DEAD_LETTERS, "A refused record: its original bytes, and headers that say why.", "send"),
 )
 
 
@@ -76,14 +76,14 @@ def _pointer(name: str) -> str:
 
 
 def files() -> dict[str, str]:
-    """Return the content of every file by its name; the same records give the same bytes."""
+    """Return the content of every file by its name; the same record types give the same bytes."""
     contents = {f"{topic}.json": schema for topic, schema in schemas().items()}
     contents["asyncapi.json"] = asyncapi()
     return {name: json.dumps(body, indent=2, ensure_ascii=False) + "\n" for name, body in contents.items()}
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the schemas into a folder, made if missing; return the files."""
+    """Write the schemas into a folder, created if missing; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in files().items():

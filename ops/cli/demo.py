@@ -11,31 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignstream.ops.cli.console import DONE_IN_PART, console, errors
+from alignstream.ops.cli.stack_commands import RunKafka
 
 if TYPE_CHECKING:
     from alignstream.streams.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command("demo")(demo)
 
 
 def demo(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of report and picture.")] = Path(
-        "build/demo"
-    ),
-    texts: Annotated[int, typer.Option(min=1, max=5, help="Texts a topic, each in every language.")] = 3,
-    kafka: Annotated[
-        bool, typer.Option("--kafka", help="Run the Apache Kafka in KAFKA_HOME, not the embedded broker.")
-    ] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the report and the pictures.")
+    ] = Path("build/demo"),
+    texts: Annotated[
+        int, typer.Option(min=1, max=5, help="Texts for each topic; each comes in every language.")
+    ] = 3,
+    kafka: RunKafka = False,
     keep: Annotated[
         bool, typer.Option("--up", help="Leave the stack running; 'alignstream down' ends it.")
     ] = False,
 ) -> None:
-    """Show the service on text in many languages, then on a stream that changes: results, figures, pictures."""
+    """Run the whole service on text in 27 languages, then on a stream that changes; show results and pictures."""
     from alignstream.ops.admin.encoder_choice import artifact_folder
+    from alignstream.ops.demo.screen import show_next_steps
     from alignstream.ops.local.brokers import kafka_home
     from alignstream.streams.settings import load
 
@@ -45,35 +47,25 @@ def demo(
     artifact_folder(settings)
     home = kafka_home() if kafka else None
     report = _left_running(settings, home, texts, output) if keep else _ended(home, texts, output)
-    from alignstream.ops.demo.show import what_next
-
-    what_next(console, is_running=keep)
-    console.print(
-        f"\nreport: {output / 'report.json'}; {time.monotonic() - started:.0f} s in all", highlight=False
-    )
+    show_next_steps(console, is_running=keep)
+    console.print(f"\nreport: {output / 'report.json'}; {time.monotonic() - started:.0f} s in all")
     if not all(letter["as_expected"] for letter in report["dead_letters"]):
         raise typer.Exit(DONE_IN_PART)
 
 
 def _step(name: str, what: str) -> None:
-    console.print(f"[bold cyan]▸[/] [bold]{name}[/]: {what}", highlight=False)
-
-
-def _local(environment: dict[str, str]) -> "Settings":
-    from alignstream.streams.settings import PREFIX, load
-
-    values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
-    return load(**values)
+    console.print(f"[bold cyan]▸[/] [bold]{name}[/]: {what}", soft_wrap=True)
 
 
 def _prepare(settings: "Settings") -> None:
-    from alignstream.ops.admin.adapters import prepare_registry
-    from alignstream.ops.client.topics import create_topics
+    from alignstream.ops.admin.registry import prepare_registry
+    from alignstream.ops.client.broker_topics import create_topics
 
-    _step("topics", ", ".join(create_topics(settings)) or "there already")
+    created = create_topics(settings)
+    _step("topics", f"created {', '.join(created)}" if created else "exist already")
     pointer = prepare_registry(settings)
     if pointer is not None:
-        _step("adapter", f"{pointer.name} {pointer.version} ({pointer.size_bytes} bytes) pushed to Redis")
+        _step("adapter", f"{pointer.name} {pointer.version} ({pointer.size_bytes} bytes), pushed to Redis")
 
 
 @contextlib.contextmanager
@@ -91,8 +83,8 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
-    """Run on a stack of its own and end everything that was started, whatever happens."""
-    from alignstream.ops.local.stack import Stack
+    """Run on a stack of its own, and end everything that was started, whatever happens."""
+    from alignstream.ops.local.stack import Stack, settings_from
     from alignstream.ops.local.supervised import LEARNER_COMMAND, METRICS_PORT, worker
 
     with _ended_by_sigterm(), Stack(kafka_home=home) as stack:
@@ -100,11 +92,11 @@ def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
         _step("Redis", stack.redis.url)
         environment = {
             **stack.environment(),
-            # Nothing of an earlier run, and nothing left of this one.
+            # Nothing of an earlier run, and nothing left behind by this one.
             "ALIGNSTREAM_STATE_DIR": str(stack.folder / "state"),
         }
-        local = _local(environment)
-        _prepare(local)
+        settings = settings_from(environment)
+        _prepare(settings)
         server = worker(environment, stack.folder / "worker")
         learner = worker(
             {**environment, METRICS_PORT: "0"},
@@ -114,12 +106,12 @@ def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
         )
         stack.add(server)
         stack.add(learner)
-        _step("worker", f"Faust, probes on http://127.0.0.1:{local.metrics_port}")
-        _step("learner", f"Faust, probes on http://127.0.0.1:{learner.metrics_port}")
+        _step("worker", f"health and metrics on http://127.0.0.1:{server.metrics_port}")
+        _step("learner", f"health and metrics on http://127.0.0.1:{learner.metrics_port}")
         server.wait_ready()
         learner.wait_ready()
         try:
-            return _play(local, texts, output)
+            return _play(settings, texts, output)
         except Exception:
             for process in (server, learner):
                 sys.stderr.write(f"the end of the {process.name}'s log:\n{process.log_tail()}\n")
@@ -127,7 +119,7 @@ def _ended(home: Path | None, texts: int, output: Path) -> dict[str, Any]:
 
 
 def _left_running(settings: "Settings", home: Path | None, texts: int, output: Path) -> dict[str, Any]:
-    from alignstream.ops.local.stack import Stack, read_state, up
+    from alignstream.ops.local.stack import Stack, read_state, settings_from, up
 
     state = read_state(settings.state_dir)
     if state is None or not state.running():
@@ -135,23 +127,23 @@ def _left_running(settings: "Settings", home: Path | None, texts: int, output: P
         def prepare(stack: Stack) -> None:
             _step("broker", f"{stack.broker.name} on {stack.broker.address}")
             _step("Redis", stack.redis.url)
-            _prepare(_local(stack.environment()))
+            _prepare(settings_from(stack.environment()))
 
         state = up(settings, prepare=prepare, kafka_home=home)
     else:
-        _step("stack", "already running; 'alignstream down' ends it")
-    return _play(_local(state.environment), texts, output)
+        _step("stack", "running already; 'alignstream down' ends it")
+    return _play(settings_from(state.environment), texts, output)
 
 
 def _play(settings: "Settings", texts: int, output: Path) -> dict[str, Any]:
     """Play both acts, show each when it ends, and write the report."""
     from alignstream.ops.demo.first_act import write_report
-    from alignstream.ops.demo.show import show, show_following
+    from alignstream.ops.demo.screen import show_first_act, show_second_act
 
     report = _first_act(settings, texts, output)
-    show(console, report)
+    show_first_act(console, report)
     report["following"] = _second_act(settings, output)
-    show_following(console, report["following"])
+    show_second_act(console, report["following"])
     write_report(output, report)
     return report
 
@@ -162,30 +154,33 @@ def _first_act(settings: "Settings", texts: int, output: Path) -> dict[str, Any]
     from alignstream.ops.admin.gate_texts import load_texts
     from alignstream.ops.demo.first_act import play
 
-    sample = load_texts(texts)
-    n_texts = len(sample.texts) * len(sample.languages)
-    _step("texts", f"{n_texts} in {len(sample.languages)} languages, aligned and raw, and some bad records")
+    gate_texts = load_texts(texts)
+    n_texts = len(gate_texts.texts) * len(gate_texts.languages)
+    _step(
+        "texts",
+        f"{n_texts} in {len(gate_texts.languages)} languages, sent twice (aligned and raw), and some bad records",
+    )
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("results", total=None)
         return play(
-            settings, sample, output,
+            settings, gate_texts, output,
             lambda done, expected: progress.update(task, completed=done, total=expected),
         )  # fmt: skip
 
 
 def _second_act(settings: "Settings", output: Path) -> dict[str, Any]:
     from alignstream.ops.admin.gate_texts import load_texts
-    from alignstream.ops.demo.sample import load_clinic, stream_of
+    from alignstream.ops.demo.demo_documents import load_clinic, stream_of
+    from alignstream.ops.demo.screen import live
     from alignstream.ops.demo.second_act import play
-    from alignstream.ops.demo.show import live
 
     clinic = load_clinic()
     messages = stream_of(load_texts(), clinic)
     newcomer = clinic.languages[clinic.newcomer].name
     _step(
-        "a stream",
-        f"{len(messages)} texts, stored first; then they come, everyday ones in {len(clinic.languages) - 1} languages, "
-        f"then what is said in a clinic, and {newcomer} for the first time",
+        "stream",
+        f"{len(messages)} texts are stored, then sent again as a stream: first everyday texts in "
+        f"{len(clinic.languages) - 1} languages, then texts from a clinic, with {newcomer} as a new language",
     )
     return play(settings, messages, clinic, output, lambda act: live(console, act))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from alignstream.models.errors import ExtraMissing
-from alignstream.ops.cli.console import AsJson, console, errors, print_json
+from alignstream.ops.cli.console import AsJson, console, errors, print_json, warn
 
 if TYPE_CHECKING:
     from alignstream.models.encoder.artifact import Manifest
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 #: Top-level packages of the export extra: one of them missing means that the extra is not installed.
 _EXTRA = frozenset({"huggingface_hub", "optimum", "torch", "transformers"})
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder to write; it must not exist, or be empty.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact that is there already.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; a new one, or an empty one.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")]
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -35,7 +33,8 @@ def onnx(
     ],
     output: Output,
     layer: Annotated[
-        int | None, typer.Option("--layer", help="Transformer layer to take, from 1. Default: the last.")
+        int | None,
+        typer.Option("--layer", help="Transformer layer to use, counted from 1. Default: the last."),
     ] = None,
     pooling: Annotated[
         Literal["mean", "cls", "pooler"] | None,
@@ -44,14 +43,14 @@ def onnx(
     prefix: Annotated[
         str | None,
         typer.Option(
-            "--prefix", help="Text in front of every text. Default: 'query: ' for e5 models, else none."
+            "--prefix", help="Put in front of every text. Default: 'query: ' for e5 models, else nothing."
         ),
     ] = None,
-    precision: Annotated[str, typer.Option("--precision", help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option("--precision", help="Only fp32.")] = "fp32",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export an encoder from torch, and compare the result with torch. Needs the export extra."""
+    """Export an encoder from torch to ONNX and compare the two. Needs the export extra."""
     try:
         from alignstream.export.encoders.onnx_export import export_onnx
     except ModuleNotFoundError as error:
@@ -61,12 +60,6 @@ def onnx(
             f"'export onnx' needs {error.name}, which is not installed: pip install 'alignstream[export]'. "
             "'export embedded' needs no torch."
         ) from error
-
-    from rich.markup import escape
-
-    def warn(message: str) -> None:
-        errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
-
     with errors.status(f"exporting {model}"):
         manifest = export_onnx(
             model,
@@ -83,7 +76,7 @@ def onnx(
 
 @app.command()
 def embedded(*, output: Output, overwrite: Overwrite = False, as_json: AsJson = False) -> None:
-    """Assemble the embedded encoder from its packaged graph and weights; needs no torch."""
+    """Assemble the embedded encoder from the packaged graph and weights; needs no torch."""
     from alignstream.export.encoders.embedded import assemble
 
     with errors.status("assembling the embedded encoder"):
@@ -113,12 +106,12 @@ def _print_facts(manifest: "Manifest", output: Path) -> None:
         ("layer", manifest.layer or "last"),
         ("pooling", manifest.pooling + (f", dense with {manifest.dense}" if manifest.dense else "")),
         ("prefix", repr(manifest.prefix)),
-        ("numbers a vector", manifest.dim),
-        ("tokens at most", manifest.max_tokens),
+        ("dimensions", manifest.dim),
+        ("max. tokens", manifest.max_tokens),
         ("fingerprint", manifest.fingerprint),
     ):
         table.add_row(f"[bold]{name}[/]", str(value))
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _print_parity(parity: dict[str, Any]) -> None:

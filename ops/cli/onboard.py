@@ -74,7 +74,7 @@ def onboard(
         write_adapter(found.adapter, output, overwrite=overwrite)
     if changed and push is not None:
         from alignstream.ops.admin.publish import publish
-        from alignstream.ops.cli.adapters import show_fallen_back
+        from alignstream.ops.cli.registry_output import show_fallen_back
         from alignstream.streams.settings import load
 
         published = publish(
@@ -194,7 +194,7 @@ def _base(base: str, *, encoder: str, dim: int) -> "Adapter":
     if base in {"shipped", "identity"} or Path(base).suffix == ".safetensors" or "/" in base:
         return open_start(base, encoder=encoder, dim=dim)
     from alignstream.models.adapter.adapter import from_bytes
-    from alignstream.ops.admin.adapters import fetch
+    from alignstream.ops.admin.registry import fetch
     from alignstream.streams.settings import load
 
     return from_bytes(fetch(load(), "adapter", base)[1], encoder=encoder)

@@ -1,7 +1,7 @@
-"""Connect the people's tools to the broker: options from the settings, and failures as messages.
+"""Connect people's tools to the broker: client options from the settings, and errors that say what to do.
 
-The only module of ``ops`` that opens kafka-python clients. The worker does not use it: it speaks through
-aiokafka, so that what these tools read was judged by a second, independent client.
+The only module of ``ops`` that opens kafka-python clients. The worker uses aiokafka instead, so what these tools read
+is checked by a second, independent client.
 """
 
 import contextlib
@@ -21,30 +21,30 @@ from alignstream.streams.observe.logs import Overheard, overheard
 from alignstream.streams.settings import TLS_REMEDY, Settings
 from alignstream.streams.wire.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
-#: Seconds until a broker that does not answer is given up: a person waits at a prompt.
+#: Seconds until we give up on a broker that does not answer: a person is waiting at a prompt.
 PROBE_SECONDS: Final = 4.0
 BOOTSTRAP_SECONDS: Final = 5.0
-#: Seconds for one request; long enough for a broker that shares two cores with an encoder.
+#: Seconds for one request: long enough for a broker that shares two cores with an encoder.
 REQUEST_SECONDS: Final = 15.0
 #: A coordinator that is being elected (the first use of a fresh cluster) answers within seconds.
 COORDINATOR_SECONDS: Final = 15.0
 
-#: The broker decides what is too large for a topic; this only has to be no smaller, with room for the format.
+#: The broker decides what is too large for a topic; this limit must only be no smaller, with room for the format.
 MAX_REQUEST_BYTES: Final = DEFAULT_MAX_MESSAGE_BYTES + 2 * DEAD_LETTER_EXTRA_BYTES
 
-# Without any handler Python prints the client's own log lines beside our message.
+# Without a handler Python would print the client's own log lines beside our message.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
 
 def topic_name(settings: Settings, name: str) -> str:
-    """Return the name of a topic on the broker: the configured prefix, then the name."""
+    """Return a topic's name on the broker: the configured prefix, then the name."""
     return settings.topic_prefix + name
 
 
 def resolve_topic(settings: Settings, name: str) -> str:
-    """Return the broker's name of a topic that a person named with or without the prefix."""
+    """Return a topic's name on the broker, given with or without the prefix."""
     return name if name.startswith(settings.topic_prefix) else topic_name(settings, name)
 
 
@@ -74,14 +74,14 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
 
 
 def probe(settings: Settings) -> None:
-    """Return when a configured address accepts a TCP connection.
+    """Check that one of the configured addresses accepts a TCP connection.
 
-    Asked before a client is made: a client retries for seconds and then says only that it ran out of time.
+    Called before a client is opened: a client retries for seconds and then reports only a timeout.
 
     Raises
     ------
     BrokerUnavailable
-        None does; the message names each address and why.
+        None does; the message gives the reason for each address.
     """
     addresses = settings.broker.split(",")
     reasons = []
@@ -104,22 +104,22 @@ def probe(settings: Settings) -> None:
 def explain(
     error: kafka_errors.KafkaError, settings: Settings, heard: Overheard | None = None
 ) -> BrokerError:
-    """Turn a client's error into one that says what was wrong, where, and what to do.
+    """Turn a client's error into one that says what went wrong, where, and what to do.
 
     Parameters
     ----------
     heard
-        What the client logged: why a connection failed is said nowhere else.
+        What the client logged: only its log says why a connection failed.
     """
     where, detail = settings.broker, " ".join(str(error).split())
     if heard is not None:
         refused = heard.about(kafka_errors.SaslAuthenticationFailedError)
         if refused:
-            return BrokerError(f"{where}: the broker refused user name or password: {refused}")
+            return BrokerError(f"{where}: the broker refused the user name or password: {refused}")
         if settings.broker_security.startswith("SASL") and heard.about(naming="socket disconnected"):
             return BrokerError(
-                f"{where}: the broker ends the connection during the login, as it does where user name or password "
-                "is wrong: check ALIGNSTREAM_BROKER_USERNAME, ALIGNSTREAM_BROKER_PASSWORD and "
+                f"{where}: the broker closed the connection during login, which is how some brokers refuse a wrong "
+                "user name or password: check ALIGNSTREAM_BROKER_USERNAME, ALIGNSTREAM_BROKER_PASSWORD and "
                 f"ALIGNSTREAM_BROKER_SASL_MECHANISM={settings.broker_sasl_mechanism}"
             )
         insecure = heard.about(ssl.SSLError, naming="[SSL")
@@ -128,7 +128,7 @@ def explain(
     if isinstance(error, kafka_errors.UnsupportedCodecError):
         return BrokerError(f"{detail}: install kafka-python with its extras lz4, snappy and zstd")
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
-        return BrokerError(f"{where}: the broker refused user name or password: {detail}")
+        return BrokerError(f"{where}: the broker refused the user name or password: {detail}")
     if isinstance(error, kafka_errors.AuthorizationError):
         return BrokerError(f"{where}: this user may not do that: {detail}; ask for the ACL")
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
@@ -136,14 +136,14 @@ def explain(
     if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError):
         return BrokerUnavailable(
             f"{where} accepts connections but did not answer in time ({detail}): is ALIGNSTREAM_BROKER_SECURITY="
-            f"{settings.broker_security} right, and can the advertised address of the broker be reached from here?"
+            f"{settings.broker_security} right, and can the broker's advertised address be reached from here?"
         )
     return BrokerError(f"{where}: {detail}")
 
 
 @contextlib.contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
-    """Raise what kafka-python raises as :class:`BrokerError`."""
+    """Turn kafka-python's errors into :class:`BrokerError`."""
     with overheard("kafka.net.manager") as heard:
         try:
             yield
@@ -153,7 +153,7 @@ def broker_errors(settings: Settings) -> Iterator[None]:
 
 
 def retrying(call: Callable[[], T]) -> T:
-    """Call until the group coordinator is there; on a fresh cluster the first call starts its election."""
+    """Repeat a call until there is a group coordinator; on a fresh cluster the first call starts its election."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:
         try:
@@ -187,7 +187,7 @@ def open_admin(settings: Settings) -> Iterator[Any]:
 
 
 def open_consumer(settings: Settings, **options: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
-    """Return a consumer without a group; the caller assigns partitions, and closes it.
+    """Return a consumer without a group; the caller assigns partitions and closes it.
 
     Raises
     ------
@@ -200,18 +200,18 @@ def open_consumer(settings: Settings, **options: Any) -> Any:  # noqa: ANN401 (k
             **kafka_options(settings),
             group_id=None,
             enable_auto_commit=False,
-            # Retention can overtake a slow reader: go on with the oldest that is left, skip nothing more.
+            # Retention can overtake a slow reader: go on with the oldest record left, and skip no more than that.
             auto_offset_reset="earliest",
             isolation_level="read_committed" if settings.read_committed else "read_uncommitted",
             allow_auto_create_topics=False,
-            # Short enough that an idle poll has heard from every partition.
+            # Short enough for every partition to answer within one idle poll.
             fetch_max_wait_ms=100,
             **options,
         )
 
 
 def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has no types)
-    """Return a producer that confirms every record and keeps their order; the caller closes it.
+    """Return a producer that confirms every record and keeps the order; the caller closes it.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def open_producer(settings: Settings) -> Any:  # noqa: ANN401 (kafka-python has 
     with broker_errors(settings):
         try:
             return kafka.KafkaProducer(**options)
-        except RuntimeError as error:  # how this client says that a codec's library is missing
+        except RuntimeError as error:  # how this client reports that a codec's library is missing
             raise BrokerError(
                 f"compression={settings.compression}: {error}; install kafka-python with its extras lz4, snappy "
                 "and zstd, or set ALIGNSTREAM_COMPRESSION=gzip"
@@ -249,7 +249,7 @@ def close_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no 
     try:
         producer.close(timeout=1)
     except kafka_errors.KafkaTimeoutError:
-        # Its own close stops half-way here, and would say so again when it is collected.
+        # Its own close stops half-way here, and would raise again when it is garbage-collected.
         sender = producer._sender  # noqa: SLF001
         sender.force_close()
         sender.join(1)

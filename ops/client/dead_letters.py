@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from alignstream.models.errors import SelectionError
-from alignstream.ops.client.producer import Failure, Outgoing, produce
-from alignstream.ops.client.reader import Reader, Record, as_json
+from alignstream.ops.client.producer import Outgoing, RefusedRecord, produce
+from alignstream.ops.client.reader import Reader
+from alignstream.ops.client.record import Record, as_json
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, HEADER_REPLACED, REASONS
 
-#: On a replayed record: the dead letter that it came from, as ``topic-partition-offset``.
+#: Header of a replayed record: the dead letter that it came from, as ``topic-partition-offset``.
 HEADER_REPLAYED_FROM: Final = "alignstream.replayed-from"
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -21,7 +22,7 @@ _UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def parse_moment(text: str, *, now: dt.datetime) -> dt.datetime:
-    """Return the moment that a person named: RFC 3339 with its zone, or so long ago (``2h``, ``30m``).
+    """Read a time: RFC 3339 with a zone, or how long ago (``2h``, ``30m``).
 
     Raises
     ------
@@ -37,17 +38,17 @@ def parse_moment(text: str, *, now: dt.datetime) -> dt.datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise SelectionError(
-            f"{text!r} is no time: give RFC 3339 with a zone (2026-05-01T08:00:00Z), or how long ago (90s, 30m, 2h, 7d)"
+            f"{text!r} is not a time: give RFC 3339 with a zone (2026-05-01T08:00:00Z), or how long ago "
+            "(90s, 30m, 2h, 7d)"
         )
     return moment
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Selection:
-    """Which dead letters are meant; what is None leaves all.
+class DeadLetterSelection:
+    """Which dead letters to take; None selects all.
 
-    ``since`` and ``until`` bound the time of the dead letter, ``since`` included. ``limit`` keeps the
-    oldest so many.
+    ``since`` (included) and ``until`` bound the time of the dead letter. ``limit`` keeps that many of the oldest.
     """
 
     reasons: frozenset[str] | None = None
@@ -59,10 +60,12 @@ class Selection:
         """Refuse reasons that the service never gives."""
         unknown = sorted((self.reasons or frozenset()) - set(REASONS))
         if unknown:
-            raise SelectionError(f"unknown reason {', '.join(unknown)}; there are: {', '.join(REASONS)}")
+            raise SelectionError(
+                f"unknown reason {', '.join(unknown)}; the service gives: {', '.join(REASONS)}"
+            )
 
     def holds(self, letter: "DeadLetter") -> bool:
-        """Say whether a dead letter is meant; the limit is not looked at."""
+        """Say whether a dead letter is selected; the limit is ignored."""
         moment = letter.record.timestamp
         return (
             (self.reasons is None or letter.reason in self.reasons)
@@ -73,7 +76,7 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record of the dead-letter topic; the other fields come from its headers, None where they lack."""
+    """A record of the dead-letter topic; the other fields come from its headers, None where one is missing."""
 
     record: Record
     reason: str
@@ -119,8 +122,8 @@ class DeadLetter:
         return as_json(self.record) | {"error": error | {"value_replaced": self.is_replaced}}
 
 
-def dead_letters(settings: Settings, selection: Selection) -> Iterator[DeadLetter]:
-    """Yield the dead letters meant, oldest first within a partition.
+def dead_letters(settings: Settings, selection: DeadLetterSelection) -> Iterator[DeadLetter]:
+    """Yield the selected dead letters, oldest first within a partition.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def dead_letters(settings: Settings, selection: Selection) -> Iterator[DeadLette
 
 @dataclasses.dataclass(slots=True)
 class ReasonCount:
-    """How many dead letters have one reason, and the first and the last of them."""
+    """How many dead letters have a reason, and the first and last of them."""
 
     reason: str
     count: int
@@ -152,8 +155,8 @@ class ReasonCount:
     last: Record
 
 
-def count_by_reason(settings: Settings, selection: Selection) -> list[ReasonCount]:
-    """Count the dead letters meant by reason, the most frequent first; see :func:`dead_letters`."""
+def count_by_reason(settings: Settings, selection: DeadLetterSelection) -> list[ReasonCount]:
+    """Count the selected dead letters by reason, the most frequent first; see :func:`dead_letters`."""
     counts: dict[str, ReasonCount] = {}
     for letter in dead_letters(settings, selection):
         record = dataclasses.replace(letter.record, value=None)  # counting keeps no payloads
@@ -162,46 +165,44 @@ def count_by_reason(settings: Settings, selection: Selection) -> list[ReasonCoun
             counts[letter.reason] = ReasonCount(letter.reason, 1, record, record)
             continue
         entry.count += 1
-        entry.first = min(entry.first, record, key=lambda item: item.timestamp_ms)
-        entry.last = max(entry.last, record, key=lambda item: item.timestamp_ms)
+        entry.first = min(entry.first, record, key=lambda letter: letter.timestamp_ms)
+        entry.last = max(entry.last, record, key=lambda letter: letter.timestamp_ms)
     return sorted(counts.values(), key=lambda entry: (-entry.count, entry.reason))
 
 
-def newest(settings: Settings, selection: Selection, count: int) -> list[DeadLetter]:
-    """Return the newest of the dead letters meant, at most ``count``, oldest first."""
+def newest(settings: Settings, selection: DeadLetterSelection, count: int) -> list[DeadLetter]:
+    """Return the newest of the selected dead letters, at most ``count``, oldest first."""
     letters = collections.deque(dead_letters(settings, selection), maxlen=count)
     return sorted(letters, key=lambda letter: letter.record.timestamp_ms)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """What a replay did.
+    """What a replay did, in records.
 
-    ``replayed`` were confirmed by the broker (of a dry run: would be sent); ``replaced`` were left because
-    their original value is gone; ``unaddressed`` because they do not say where they came from;
-    ``refused`` by the broker.
+    The broker confirmed ``replayed`` of them (in a dry run: they would be sent) and refused ``refused``. The original
+    value of ``replaced`` is gone, and ``unaddressed`` do not say where they came from: both stay behind.
     """
 
     replayed: int
     replaced: int
     unaddressed: int
-    refused: tuple[Failure, ...]
+    refused: tuple[RefusedRecord, ...]
     reasons: dict[str, int]
 
 
 def replay(
     settings: Settings,
-    selection: Selection,
+    selection: DeadLetterSelection,
     *,
     is_dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ReplayReport:
-    """Produce dead letters again to the topics that they came from.
+    """Send dead letters back to the topics that they came from.
 
-    Key and value are the original bytes, headers the original ones without ``alignstream.error.*`` and
-    with ``alignstream.replayed-from``. The dead letters stay where they are: replaying twice produces
-    twice. Only what is there when the replay starts is replayed, so a record that fails again is not
-    chased.
+    Key and value are the original bytes; the headers are the original ones without ``alignstream.error.*`` and with
+    ``alignstream.replayed-from``. The dead letters stay where they are, so a second replay sends them again. Only
+    letters that are there when the replay starts are sent: one that fails again is not sent in a circle.
 
     Raises
     ------
@@ -238,7 +239,7 @@ def replay(
 
 
 def _ends(settings: Settings) -> dict[tuple[str, int], int]:
-    """Return where each partition of the dead letters truly ends now; see the reader on short ends."""
+    """Return where each partition of the dead letters really ends now; see ``reader`` on short end offsets."""
     with Reader(settings, [DEAD_LETTERS]) as reader:
         for _ in reader.records():
             pass

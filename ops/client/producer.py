@@ -1,16 +1,15 @@
-"""Produce records with confirmed delivery, in order, and read documents from lines of a file."""
+"""Produce records in order, and wait until the broker has confirmed each."""
 
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import PurePath
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import kafka.errors as kafka_errors
-import msgspec
 
 from alignstream.models.errors import DeliveryFailed
+from alignstream.ops.client.broker_topics import require_topics
 from alignstream.ops.client.connection import (
     MAX_REQUEST_BYTES,
     close_producer,
@@ -18,26 +17,34 @@ from alignstream.ops.client.connection import (
     open_producer,
     resolve_topic,
 )
-from alignstream.ops.client.topics import require_topics
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DOCUMENTS, HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
 
-#: Records under way at once: bounds memory, and what is unknown when the broker goes away.
+#: Records in flight at once: bounds memory, and what is unknown when the broker goes away.
 WINDOW_RECORDS: Final = 2000
 
-#: Headers of a document that these tools wrote themselves.
+#: A record without its topic.
+KeyValueHeaders = tuple[bytes | None, bytes | None, Headers]
+
+#: Headers of the documents that these tools write themselves.
 DOCUMENT_HEADERS: Final[Headers] = (
     (HEADER_SCHEMA, b"documents/1"),
     (HEADER_CONTENT_TYPE, b"application/json"),
 )
 
-#: Errors that say something about one record; every other one is about the connection or the topic.
+#: Errors about one record; every other error is about the connection or the topic.
 _REFUSED: Final = (
     kafka_errors.MessageSizeTooLargeError,
     kafka_errors.RecordListTooLargeError,
     kafka_errors.InvalidRecordError,
 )
 _TOO_LARGE: Final = "larger than its topic accepts (max.message.bytes), or refused by the broker as invalid"
+#: How brokers that know no idempotent producers answer a request for a producer id.
+_NOT_IDEMPOTENT: Final = (
+    kafka_errors.UnknownError,
+    kafka_errors.UnsupportedVersionError,
+    kafka_errors.ClusterAuthorizationFailedError,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Outgoing:
 
     @property
     def size_bytes(self) -> int:
-        """How large it is before compression, without what the format adds."""
+        """Bytes of key, value and headers, before compression and without the format's overhead."""
         parts = [self.key, self.value]
         for name, value in self.headers:
             parts += [name.encode(), value]
@@ -59,8 +66,8 @@ class Outgoing:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Failure:
-    """A record that the broker refuses for what it is; ``index`` counts the records given, from 0."""
+class RefusedRecord:
+    """A record that the broker refuses for its content; ``index`` counts the records given, from 0."""
 
     index: int
     reason: str
@@ -68,16 +75,16 @@ class Failure:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProduceReport:
-    """What became of the records given: ``confirmed`` are in the topic on every in-sync replica."""
+    """How many records are on every in-sync replica, and which ones were refused."""
 
     confirmed: int
-    failed: tuple[Failure, ...]
+    failed: tuple[RefusedRecord, ...]
     seconds: float
 
 
 def produce_documents(
     settings: Settings,
-    records: Iterable[tuple[bytes | None, bytes | None, Headers]],
+    records: Iterable[KeyValueHeaders],
     progress: Callable[[int], None] | None = None,
     *,
     topic: str = DOCUMENTS,
@@ -92,10 +99,10 @@ def produce(
 ) -> ProduceReport:
     """Produce records and wait until the broker has confirmed each of them.
 
-    1. Each topic is looked up when it is first named: nothing is created by accident.
+    1. Each topic is looked up when it is first named, so that none is created by accident.
     2. Records are sent in the order given; a retry keeps the order within a partition.
-    3. At most ``WINDOW_RECORDS`` are under way; the oldest is waited for.
-    4. A record that is refused for what it is (too large) is reported, and the rest goes on.
+    3. At most ``WINDOW_RECORDS`` are in flight; beyond that the oldest is waited for.
+    4. A record that is refused for its content (too large) is reported, and the others go on.
     5. Any other failure stops everything at once.
 
     Parameters
@@ -121,7 +128,7 @@ def produce(
     except kafka_errors.KafkaError as error:
         cause = str(explain(error, settings))
         if settings.idempotence and isinstance(error, _NOT_IDEMPOTENT):
-            cause += "; a broker without idempotent producing needs ALIGNSTREAM_IDEMPOTENCE=false"
+            cause += "; if the broker knows no idempotent producers, set ALIGNSTREAM_IDEMPOTENCE=false"
         raise DeliveryFailed(
             f"{delivery.confirmed} records confirmed, then delivery stopped: {cause}"
         ) from error
@@ -131,12 +138,11 @@ def produce(
 
 
 class _Delivery:
-    """A producer and the records that it has under way.
+    """A producer and the records that it has in flight.
 
-    An idempotent producer is of no use after the broker refused one record for its size: it fails
-    everything it has under way with that same error. What failed so is sent again, one by one, by a fresh
-    producer, which tells the one that is too large from those beside it. Some of them may then be there
-    twice.
+    An idempotent producer is unusable after the broker has refused one record for its size: everything in flight fails
+    with the same error. A new producer sends those records again, one by one, which tells the record that is too large
+    from its neighbours. Some of these may then be in the topic twice.
     """
 
     def __init__(self, settings: Settings, progress: Callable[[int], None] | None) -> None:
@@ -144,9 +150,9 @@ class _Delivery:
         self._progress = progress
         self._producer = open_producer(settings)
         self._known_topics: set[str] = set()
-        self._under_way: collections.deque[tuple[int, Outgoing, Any]] = collections.deque()
+        self._in_flight: collections.deque[tuple[int, Outgoing, Any]] = collections.deque()
         self.confirmed = 0
-        self.failed: list[Failure] = []
+        self.failed: list[RefusedRecord] = []
 
     def send(self, index: int, record: Outgoing) -> None:
         """Hand one record to the client, and settle those that are done."""
@@ -154,47 +160,47 @@ class _Delivery:
             require_topics(self._settings, [record.topic])
             self._known_topics.add(record.topic)
         if record.size_bytes > MAX_REQUEST_BYTES:
-            self.failed.append(Failure(index, _TOO_LARGE))
+            self.failed.append(RefusedRecord(index, _TOO_LARGE))
             return
         try:
             future = self._hand_over(record)
         except (ValueError, TypeError) as error:
-            self.failed.append(Failure(index, " ".join(str(error).split())))
+            self.failed.append(RefusedRecord(index, " ".join(str(error).split())))
             return
         except _REFUSED:
-            future = None  # the producer has failed meanwhile, through an earlier record
-        self._under_way.append((index, record, future))
+            future = None  # an earlier record has made the producer fail
+        self._in_flight.append((index, record, future))
         self.settle(down_to=WINDOW_RECORDS)
 
     def settle(self, down_to: int) -> None:
-        """Wait until no more than so many records are under way; take note of every one that is done."""
-        while self._under_way:
-            index, record, future = self._under_way[0]
-            if len(self._under_way) <= down_to and not (future is None or future.is_done):
+        """Wait until at most this many records are in flight, and count those that are done."""
+        while self._in_flight:
+            index, record, future = self._in_flight[0]
+            if len(self._in_flight) <= down_to and not (future is None or future.is_done):
                 return
-            self._under_way.popleft()
+            self._in_flight.popleft()
             if self._is_confirmed(future):
                 self._confirm()
             elif self._settings.idempotence:
                 self._send_again([(index, record), *self._drain()])
             else:
-                self.failed.append(Failure(index, _TOO_LARGE))
+                self.failed.append(RefusedRecord(index, _TOO_LARGE))
 
     def close(self) -> None:
-        """Close the client; what is still under way after a second is given up."""
+        """Close the client; what is still in flight after a second is given up."""
         close_producer(self._producer)
 
     def _hand_over(self, record: Outgoing) -> Any:  # noqa: ANN401 (kafka-python has no types)
-        # kafka-python cannot send a null header: it goes out empty.
+        # kafka-python cannot send a null header, so it is sent empty.
         headers = [(name, value or b"") for name, value in record.headers]
         return self._producer.send(record.topic, key=record.key, value=record.value, headers=headers)
 
     def _is_confirmed(self, future: Any) -> bool:  # noqa: ANN401 (likewise)
-        """Wait for a delivery; return whether it was made, or refused for the record's sake."""
+        """Wait for a delivery; return False if the broker refused the record for its content."""
         if future is None:
             return False
         try:
-            # Longer than the client's own limit, so that its reason is what is reported.
+            # Longer than the client's own limit, so that its own reason is reported.
             future.get(timeout=self._settings.produce_timeout_seconds + 5)
         except _REFUSED:
             return False
@@ -206,10 +212,10 @@ class _Delivery:
             self._progress(self.confirmed)
 
     def _drain(self) -> list[tuple[int, Outgoing]]:
-        """Settle everything under way, and return what failed."""
+        """Settle everything in flight, and return what failed."""
         failed = []
-        while self._under_way:
-            index, record, future = self._under_way.popleft()
+        while self._in_flight:
+            index, record, future = self._in_flight.popleft()
             if self._is_confirmed(future):
                 self._confirm()
             else:
@@ -226,120 +232,9 @@ class _Delivery:
             if is_confirmed:
                 self._confirm()
             else:
-                self.failed.append(Failure(index, _TOO_LARGE))
+                self.failed.append(RefusedRecord(index, _TOO_LARGE))
                 self._reopen()
 
     def _reopen(self) -> None:
         self.close()
         self._producer = open_producer(self._settings)
-
-
-#: How brokers answer a request for a producer id that they do not serve.
-_NOT_IDEMPOTENT = (
-    kafka_errors.UnknownError,
-    kafka_errors.UnsupportedVersionError,
-    kafka_errors.ClusterAuthorizationFailedError,
-)
-
-
-# -- documents from lines ------------------------------------------------------------------------
-
-Format = Literal["auto", "jsonl", "text"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rejected:
-    """A line that is not sent; ``line`` counts from 1."""
-
-    line: int
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LineReader:
-    """Makes documents of lines.
-
-    Parameters
-    ----------
-    format
-        ``jsonl``: each line is a record, passed on byte for byte where nothing is filled in. ``text``:
-        each line is the text of a document.
-    fill
-        Fields for lines that lack them. ``labels`` and ``label_set`` count as one: a line that has either
-        keeps its own.
-    key, key_field
-        Key of every record, or the field of a JSON line whose value is the key.
-    is_raw
-        Pass every JSON line on unseen: nothing is filled in and what is not JSON is sent too.
-    """
-
-    format: Literal["jsonl", "text"]
-    fill: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    key: bytes | None = None
-    key_field: str | None = None
-    is_raw: bool = False
-
-    def read(
-        self, lines: Iterable[bytes], reject: Callable[[Rejected], None]
-    ) -> Iterator[tuple[bytes | None, bytes, Headers]]:
-        """Yield (key, value, headers) of each line that is not blank; give the others to ``reject``.
-
-        JSON lines are checked to be JSON, and nothing more: the service itself says what is wrong with a
-        document, in its dead letters.
-        """
-        for number, line in enumerate(lines, 1):
-            content = line.rstrip(b"\r\n")
-            if number == 1:
-                content = content.removeprefix(b"\xef\xbb\xbf")
-            if not content.strip():
-                continue
-            try:
-                if self.format == "text":
-                    document = {"text": content.decode("utf-8"), **self.fill}
-                    yield self.key, msgspec.json.encode(document), DOCUMENT_HEADERS
-                else:
-                    yield self._record(content)
-            except UnicodeDecodeError:
-                reject(Rejected(number, "not UTF-8"))
-            except RecursionError:
-                reject(Rejected(number, "nested too deep; --raw sends it unseen"))
-            except msgspec.DecodeError as error:
-                reject(Rejected(number, f"not JSON: {error}; --raw sends it unseen"))
-            except LookupError as error:
-                reject(Rejected(number, str(error.args[0])))
-
-    def _record(self, line: bytes) -> tuple[bytes | None, bytes, Headers]:
-        if self.is_raw:
-            return self.key, line, ()
-        decoded = msgspec.json.decode(line)
-        if not isinstance(decoded, dict):
-            return self.key, line, ()
-        key = self.key
-        if self.key_field is not None:
-            if self.key_field not in decoded:
-                raise LookupError(f"no field {self.key_field!r} to take the key from")
-            value = decoded[self.key_field]
-            key = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
-        missing = dict(self.fill)
-        if {"labels", "label_set"} & decoded.keys():
-            missing.pop("labels", None)
-            missing.pop("label_set", None)
-        missing = {name: value for name, value in missing.items() if name not in decoded}
-        if missing:
-            # Values that were given stay the bytes that they were.
-            fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-            line = msgspec.json.encode({**fields, **missing})
-        return key, line, ()
-
-
-def detect_format(name: str, first_line: bytes) -> Literal["jsonl", "text"]:
-    """Tell JSON lines from plain text: by the file's ending, else by its first line that is not blank."""
-    suffix = PurePath(name).suffix.lower()
-    if suffix in {".jsonl", ".ndjson", ".json"}:
-        return "jsonl"
-    if suffix in {".txt", ".text"}:
-        return "text"
-    try:
-        return "jsonl" if isinstance(msgspec.json.decode(first_line), dict) else "text"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "text"

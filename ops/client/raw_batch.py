@@ -1,8 +1,7 @@
 """Fetch one record batch as bytes, and unpack it more leniently than Kafka clients do.
 
-Clients unpack a batch from its first record on and stop at the first that they cannot read, so one header
-name that is not UTF-8 hides every record of its batch from them. Layout: Kafka protocol guide, "Record
-Batch" (magic 2).
+A client unpacks a batch from its first record and stops at the first one that it cannot read, so a single header name
+that is not UTF-8 hides the rest of the batch. Layout: Kafka protocol guide, "Record Batch" (magic 2).
 """
 
 import dataclasses
@@ -21,14 +20,14 @@ from alignstream.streams.wire.topics import Headers
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _BEFORE_LENGTH: Final = 12
 _CODEC, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
-#: A broker gives a whole batch even where it is larger than what was asked for.
+#: A broker returns a whole batch even if it is larger than what was asked for.
 _FETCH_BYTES: Final = 1024 * 1024
 _OFFSET_OUT_OF_RANGE: Final = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record of a batch; header names that are not UTF-8 are mended, and it then is not readable."""
+    """A record of a batch; if a header name is not UTF-8 it is mended here, and the record counts as unreadable."""
 
     offset: int
     key: bytes | None
@@ -39,7 +38,7 @@ class RawRecord:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawBatch:
-    """A batch; ``records`` is None where it cannot be unpacked at all, and ``reason`` says why."""
+    """A batch; ``records`` is None if it cannot be unpacked at all, and ``reason`` says why."""
 
     base_offset: int
     last_offset: int
@@ -48,47 +47,47 @@ class RawBatch:
 
     @property
     def is_readable(self) -> bool:
-        """Say whether clients can unpack every record."""
+        """Whether clients can unpack every record."""
         return self.records is not None and all(record.is_readable for record in self.records)
 
 
 def fetch_batch(admin: Any, topic: str, partition: int, offset: int) -> tuple[int, RawBatch | None]:  # noqa: ANN401 (kafka-python has no types)
-    """Return the end offset of a partition and the batch that holds an offset, None where there is none.
+    """Return the end offset of a partition, and the batch that holds an offset or None.
 
     Raises
     ------
     KafkaError
         The broker refused.
     RecordError
-        What it gave is no record batch of this format.
+        What it returned is not a record batch of this format.
     """
     described = admin.describe_topics([topic])[0]
     leader = next(
-        item["leader_id"] for item in described["partitions"] if item["partition_index"] == partition
+        entry["leader_id"] for entry in described["partitions"] if entry["partition_index"] == partition
     )
     topic_class = FetchRequest.FetchTopic
-    wanted = topic_class.FetchPartition(
+    requested = topic_class.FetchPartition(
         partition=partition, fetch_offset=offset, partition_max_bytes=_FETCH_BYTES
     )
     request = FetchRequest(
         max_wait_ms=1000,
         min_bytes=1,
         max_bytes=_FETCH_BYTES,
-        topics=[topic_class(topic=topic, partitions=[wanted])],
+        topics=[topic_class(topic=topic, partitions=[requested])],
         min_version=4,
         max_version=12,  # the last that names topics
     )
     manager = admin._manager  # noqa: SLF001 (kafka-python has no public way to fetch bytes)
     response = manager.run(manager.send, request, leader)
-    found = response.responses[0].partitions[0]
-    if found.error_code == _OFFSET_OUT_OF_RANGE:
-        return found.high_watermark, None
-    if found.error_code:
-        raise kafka_errors.for_code(found.error_code)(f"{topic} {partition}")
-    return found.high_watermark, _find(bytes(found.records or b""), offset)
+    fetched = response.responses[0].partitions[0]
+    if fetched.error_code == _OFFSET_OUT_OF_RANGE:
+        return fetched.high_watermark, None
+    if fetched.error_code:
+        raise kafka_errors.for_code(fetched.error_code)(f"{topic} {partition}")
+    return fetched.high_watermark, _batch_with(bytes(fetched.records or b""), offset)
 
 
-def _find(data: bytes, offset: int) -> RawBatch | None:
+def _batch_with(data: bytes, offset: int) -> RawBatch | None:
     position = 0
     while position + _HEADER.size <= len(data):
         batch, length = unpack_batch(data[position:])
@@ -99,18 +98,18 @@ def _find(data: bytes, offset: int) -> RawBatch | None:
 
 
 def unpack_batch(data: bytes) -> tuple[RawBatch, int]:
-    """Unpack the first batch of some bytes; return it, and its length in bytes.
+    """Unpack the batch at the start of some bytes; return it and its length in bytes.
 
     Raises
     ------
     RecordError
-        It is no whole batch of magic 2.
+        It is not a whole batch of magic 2.
     """
     head = _HEADER.unpack_from(data)
     base, length, magic, attributes, last_delta, count = (head[index] for index in (0, 1, 3, 5, 6, 12))
     end = _BEFORE_LENGTH + length
     if magic != 2 or end > len(data):
-        raise RecordError(f"the broker gives no whole record batch of format 2 at offset {base}")
+        raise RecordError(f"the broker returned no whole record batch of format 2 at offset {base}")
     records: tuple[RawRecord, ...] | None = None
     reason = ""
     try:
@@ -121,7 +120,7 @@ def unpack_batch(data: bytes) -> tuple[RawBatch, int]:
         else:
             body = _decompress(data[_HEADER.size : end], attributes & _CODEC)
             records = _records(body, base, count)
-    except Exception as error:  # noqa: BLE001 (whatever a decompressor raises means the same)
+    except Exception as error:  # noqa: BLE001 (whatever a decompressor raises, it means the same)
         reason = f"{type(error).__name__}: {error}"
     return RawBatch(base, base + last_delta, records, reason), end
 
@@ -153,7 +152,7 @@ class _Unpacker:
     def record(self, base: int) -> RawRecord:
         self._varint()  # its length
         self._position += 1  # attributes: none are defined
-        self._varint()  # its time after the first
+        self._varint()  # milliseconds since the first record
         offset = base + self._varint()
         key, value = self._bytes(), self._bytes()
         headers: list[tuple[str, bytes | None]] = []

@@ -1,10 +1,9 @@
-"""The first act of the demonstration: text in many languages through a real broker, worker and Redis, then judged.
+"""The first act of the demonstration: text in many languages goes through a real broker, worker and Redis.
 
-It produces the sample twice, once as the worker aligns it and once with the identity adapter, so that raw and
-aligned vectors come from the same service; then it reads both back, measures, draws, and reports.
+Every text is sent twice, once as the worker aligns it and once with the identity adapter, so that raw and aligned
+vectors come from the same service. Then both are read back, measured, drawn and reported.
 """
 
-import contextlib
 import datetime as dt
 import json
 import secrets
@@ -15,18 +14,25 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from alignstream.models.adapter.adapter import IDENTITY
+from alignstream.models.arrays import Indices, Matrix
 from alignstream.models.errors import DemoFailed
 from alignstream.models.labels.label_set import LabelSet
-from alignstream.ops.admin import adapters
-from alignstream.ops.admin.gate_texts import Sample
+from alignstream.ops.admin.gate_texts import GateTexts
+from alignstream.ops.admin.registry import current_pointer, push_label_set
 from alignstream.ops.client.producer import produce_documents
-from alignstream.ops.client.reader import Reader, Record, vector_array
+from alignstream.ops.client.reader import Reader
+from alignstream.ops.client.record import Record
+from alignstream.ops.client.vector_fields import vector_array
 from alignstream.ops.demo import measure, picture
-from alignstream.ops.demo.sample import BadRecord, bad_documents, document_id, documents, load_bad_records
-from alignstream.streams.kafka.connections import open_store
+from alignstream.ops.demo.demo_documents import (
+    BadRecord,
+    bad_documents,
+    document_id,
+    documents,
+    load_bad_records,
+)
 from alignstream.streams.observe.sensors import STAGES
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.records import LabelsZeroShotV1, VectorAlignedV1
@@ -34,18 +40,17 @@ from alignstream.streams.wire.topics import DEAD_LETTERS, LABELS, VECTORS
 
 LABEL_SET: Final = "demo-topics"
 PIVOT: Final = "en"
-#: Without a new record for so long, something is wrong.
+#: If no new record arrives within this time, something is wrong.
 PATIENCE_SECONDS: Final = 60.0
-#: The label set is pushed while the worker runs: a hint takes a moment, a poll up to six seconds.
+#: The label set is pushed while the worker runs: a hint reaches it at once, else it polls within six seconds.
 SWAP_SECONDS: Final = 15.0
 
-Matrix = NDArray[np.float32]
-#: Told how many results have come, and how many will.
+#: Called with the number of results that have arrived, and of all that will.
 OnProgress = Callable[[int, int], None]
 
 
-class Results:
-    """What came out, by document id; the last one wins, as it would for a consumer."""
+class FirstActResults:
+    """The service's outputs by document id; of several the last one counts, as for any consumer."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -56,7 +61,7 @@ class Results:
         self.last_at = 0.0
 
     def take(self, record: Record) -> None:
-        """Sort one output record in."""
+        """Take in one output record."""
         if record.topic.endswith(VECTORS) and record.value is not None:
             vector = msgspec.json.decode(record.value, type=VectorAlignedV1)
             if vector.id.startswith(f"{self._run}/"):
@@ -78,25 +83,25 @@ class Results:
         return len(self.vectors) + len(self.labels) + len(self.dead)
 
 
-def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgress) -> dict[str, Any]:
+def play(settings: Settings, texts: GateTexts, output: Path, on_progress: OnProgress) -> dict[str, Any]:
     """Run the first act on a running stack; draw the picture and return the report.
 
     Raises
     ------
     DemoFailed
-        Results are missing after a minute without a new one.
+        Results are missing, and no new one has arrived for a minute.
     """
     started = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
     run = f"demo-{secrets.token_hex(4)}"
     bad = load_bad_records(settings.max_document_bytes)
-    _push_labels(settings, sample)
+    _push_labels(settings, texts)
     produced = [
-        *documents(sample, run=run, kind="aligned", label_set=LABEL_SET, adapter=None),
+        *documents(texts, run=run, kind="aligned", label_set=LABEL_SET, adapter=None),
         *bad_documents(bad),
-        *documents(sample, run=run, kind="raw", label_set=LABEL_SET, adapter=IDENTITY),
+        *documents(texts, run=run, kind="raw", label_set=LABEL_SET, adapter=IDENTITY),
     ]
-    results = Results(run)
+    results = FirstActResults(run)
     n_documents = len(produced) - len(bad)
     expected = 2 * n_documents + len(bad)
     with Reader(settings, [VECTORS, LABELS, DEAD_LETTERS]) as reader:
@@ -104,14 +109,14 @@ def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgre
         if report.failed:
             raise DemoFailed(f"the broker refused {len(report.failed)} records: {report.failed[0].reason}")
         _collect(reader, results, expected, on_progress)
-    raw, languages, topics, meaning = _matrix(results, sample, run, "raw")
-    aligned, *_ = _matrix(results, sample, run, "aligned")
+    raw, languages, topics, meaning = _matrix(results, texts, run, "raw")
+    aligned, *_ = _matrix(results, texts, run, "aligned")
     is_pivot = np.array([language == PIVOT for language in languages])
     figures = {
         name: {
             "r_precision": measure.r_precision(X, meaning),
             "english_counterpart": measure.counterpart_accuracy(X, meaning, is_pivot),
-            "label_accuracy": _label_accuracy(results, sample, run, name),
+            "label_accuracy": _label_accuracy(results, texts, run, name),
         }
         for name, X in (("raw", raw), ("aligned", aligned))
     }
@@ -135,16 +140,16 @@ def play(settings: Settings, sample: Sample, output: Path, on_progress: OnProgre
         "run": run,
         "broker": settings.broker,
         "n_languages": len(set(languages)),
-        "n_scripts": len({language.script for language in sample.languages.values()}),
-        "n_topics": len(sample.labels),
-        "n_texts": len(sample.texts) * len(set(languages)),
+        "n_scripts": len({language.script for language in texts.languages.values()}),
+        "n_topics": len(texts.labels),
+        "n_texts": len(texts.texts) * len(set(languages)),
         "n_documents": n_documents,
         "space": {kind: _space(results, run, kind) for kind in ("raw", "aligned")},
         "figures": figures,
         "dead_letters": _dead_letters(results, bad),
         "throughput_documents_per_second": n_documents / seconds,
         "latency_seconds": _latency(metrics),
-        "examples": _examples(results, sample, run),
+        "examples": _examples(results, texts, run),
         "picture": str(png),
         "seconds": time.monotonic() - started,
     }
@@ -157,21 +162,17 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
     )
 
 
-def _push_labels(settings: Settings, sample: Sample) -> None:
+def _push_labels(settings: Settings, texts: GateTexts) -> None:
     before = _swaps(settings)
-    labels = LabelSet(labels=sample.labels, template=sample.template)
-    store = open_store(settings)
-    with contextlib.closing(store):
-        current = store.pointer("labels", LABEL_SET)
+    labels = LabelSet(labels=texts.labels, template=texts.template)
+    current = current_pointer(settings, "labels", LABEL_SET)
     if current is not None and current.version == labels.version:
         return
-    adapters.push_label_set(settings, LABEL_SET, labels, note="labels of the demonstration")
+    push_label_set(settings, LABEL_SET, labels, note="labels of the demonstration")
     deadline = time.monotonic() + SWAP_SECONDS
     while _swaps(settings) <= before:
         if time.monotonic() > deadline:
-            raise DemoFailed(
-                f"the worker did not take up label set {LABEL_SET!r} within {SWAP_SECONDS:.0f} s"
-            )
+            raise DemoFailed(f"the worker did not load label set {LABEL_SET!r} within {SWAP_SECONDS:.0f} s")
         time.sleep(0.1)
 
 
@@ -180,33 +181,33 @@ def _swaps(settings: Settings) -> float:
     return measure.counter(text, "alignstream_registry_swaps_total", kind="labels")
 
 
-def _collect(reader: Reader, results: Results, expected: int, on_progress: OnProgress) -> None:
-    moved_at = time.monotonic()
+def _collect(reader: Reader, results: FirstActResults, expected: int, on_progress: OnProgress) -> None:
+    arrived_at = time.monotonic()
     while len(results) < expected:
         before = len(results)
         for record in reader.poll(0.5):
             results.take(record)
         on_progress(len(results), expected)
         if len(results) > before:
-            moved_at = time.monotonic()
-        elif time.monotonic() - moved_at > PATIENCE_SECONDS:
+            arrived_at = time.monotonic()
+        elif time.monotonic() - arrived_at > PATIENCE_SECONDS:
             raise DemoFailed(
-                f"{len(results)} of {expected} results came, then none for {PATIENCE_SECONDS:.0f} s; look at the "
+                f"{len(results)} of {expected} results arrived, then none for {PATIENCE_SECONDS:.0f} s; see the "
                 "worker's log and 'alignstream doctor'"
             )
 
 
-def _ordered(sample: Sample) -> Iterator[tuple[int, str, str, str]]:
-    for number, text in enumerate(sample.texts):
+def _ordered(texts: GateTexts) -> Iterator[tuple[int, str, str, str]]:
+    for number, text in enumerate(texts.texts):
         for language in text.text:
             yield number, text.key, language, text.topic
 
 
 def _matrix(
-    results: Results, sample: Sample, run: str, kind: str
-) -> tuple[Matrix, list[str], list[str], NDArray[np.int64]]:
+    results: FirstActResults, texts: GateTexts, run: str, kind: str
+) -> tuple[Matrix, list[str], list[str], Indices]:
     rows, languages, topics, meaning = [], [], [], []
-    for number, key, language, topic in _ordered(sample):
+    for number, key, language, topic in _ordered(texts):
         vector = results.vectors[document_id(run, kind, key, language)]
         rows.append(vector_array(vector.vector, vector.encoding, vector.dim))
         languages.append(language)
@@ -215,22 +216,24 @@ def _matrix(
     return np.stack(rows), languages, topics, np.array(meaning)
 
 
-def _label_accuracy(results: Results, sample: Sample, run: str, kind: str) -> float:
+def _label_accuracy(results: FirstActResults, texts: GateTexts, run: str, kind: str) -> float:
     hits = [
         results.labels[document_id(run, kind, key, language)].label == topic
-        for _, key, language, topic in _ordered(sample)
+        for _, key, language, topic in _ordered(texts)
     ]
     return float(np.mean(hits))
 
 
-def _space(results: Results, run: str, kind: str) -> str:
+def _space(results: FirstActResults, run: str, kind: str) -> str:
     spaces = {v.space for name, v in results.vectors.items() if name.startswith(f"{run}/{kind}/")}
     if len(spaces) != 1:
-        raise DemoFailed(f"the {kind} vectors lie in {len(spaces)} spaces; was an adapter pushed meanwhile?")
+        raise DemoFailed(
+            f"the {kind} vectors are in {len(spaces)} spaces; was an adapter pushed in the meantime?"
+        )
     return spaces.pop()
 
 
-def _dead_letters(results: Results, bad: list[BadRecord]) -> list[dict[str, Any]]:
+def _dead_letters(results: FirstActResults, bad: list[BadRecord]) -> list[dict[str, Any]]:
     letters = []
     for record in bad:
         reason, message = results.dead[record.name]
@@ -248,26 +251,26 @@ def _dead_letters(results: Results, bad: list[BadRecord]) -> list[dict[str, Any]
 
 
 def _latency(metrics: str) -> dict[str, dict[str, float]]:
-    found = {}
+    latencies = {}
     for stage in STAGES:
         p50, p99, count = measure.quantiles(metrics, "alignstream_stage_duration_seconds", stage=stage)
         if count:
-            found[stage] = {"p50": p50, "p99": p99, "batches": count}
+            latencies[stage] = {"p50": p50, "p99": p99, "batches": count}
     p50, p99, count = measure.quantiles(metrics, "alignstream_end_to_end_latency_seconds")
     if count:
-        found["end to end"] = {"p50": p50, "p99": p99, "records": count}
-    return found
+        latencies["end to end"] = {"p50": p50, "p99": p99, "records": count}
+    return latencies
 
 
-def _examples(results: Results, sample: Sample, run: str) -> list[dict[str, Any]]:
-    """Return one text a language, each time the next one of the sample."""
+def _examples(results: FirstActResults, texts: GateTexts, run: str) -> list[dict[str, Any]]:
+    """Return one example for each language, going through the texts in order."""
     examples = []
-    for position, language in enumerate(sample.languages):
-        text = sample.texts[position % len(sample.texts)]
+    for position, language in enumerate(texts.languages):
+        text = texts.texts[position % len(texts.texts)]
         labels = results.labels[document_id(run, "aligned", text.key, language)]
         examples.append(
             {
-                "language": sample.languages[language].name,
+                "language": texts.languages[language].name,
                 "text": text.text[language],
                 "label": labels.label,
                 "score": labels.scores[0].score,

@@ -1,4 +1,4 @@
-"""What the demonstration measures: does the same meaning find itself, and how fast did it go."""
+"""What the demonstration measures: whether a text finds its translations, and how fast the service is."""
 
 import http.client
 import math
@@ -6,50 +6,49 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
-Matrix = NDArray[np.float32]
+from alignstream.models.arrays import Indices, Mask, Matrix, Vector32
 
 _TIMEOUT_SECONDS: Final = 5.0
 
 
-def r_precision(X: Matrix, meaning: NDArray[np.int64]) -> float:
-    """Return how many of the nearest texts, of all languages, are translations; averaged over texts.
+def r_precision(X: Matrix, meaning: Indices) -> float:
+    """Return the share of translations among the nearest texts of all languages, averaged over texts.
 
-    For a text with R translations in the pool: the share of translations among its R nearest neighbours.
+    For a text with R translations in the pool it is their share among its R nearest neighbours.
 
     Parameters
     ----------
     X : ndarray of shape (n, dim), float32
         Unit vectors.
     meaning : ndarray of shape (n,), int
-        Equal numbers: translations of each other.
+        Equal numbers mark translations of each other.
     """
     cosines = X @ X.T
-    shares = [found_share(row, meaning, position) for position, row in enumerate(cosines)]
+    shares = [translation_share(row, meaning, position) for position, row in enumerate(cosines)]
     return float(np.mean(shares))
 
 
-def found_share(cosines: NDArray[np.float32], meaning: NDArray[np.int64], own: int) -> float:
-    """Return the share of a text's R translations among its R nearest texts, ``own`` being its own place."""
-    is_translation = meaning == meaning[own]
-    is_translation[own] = False
+def translation_share(cosines: Vector32, meaning: Indices, text: int) -> float:
+    """Return the share of translations among a text's R nearest texts, R being their number; ``text`` is its row."""
+    is_translation = meaning == meaning[text]
+    is_translation[text] = False
     n_relevant = int(is_translation.sum())
     distances = -cosines
-    distances[own] = np.inf
+    distances[text] = np.inf
     return float(is_translation[np.argpartition(distances, n_relevant)[:n_relevant]].mean())
 
 
-def counterpart_accuracy(X: Matrix, meaning: NDArray[np.int64], is_pivot: NDArray[np.bool_]) -> float:
-    """Return how often the nearest pivot text is the translation, over all texts that are no pivot."""
+def counterpart_accuracy(X: Matrix, meaning: Indices, is_pivot: Mask) -> float:
+    """Return how often the nearest pivot text is the translation, over all texts in other languages."""
     pivots = meaning[is_pivot]
     nearest = (X[~is_pivot] @ X[is_pivot].T).argmax(axis=1)
     return float((pivots[nearest] == meaning[~is_pivot]).mean())
 
 
 class Quantiles(NamedTuple):
-    """Median and 99th percentile of a duration, in seconds, and how often it was measured."""
+    """Median and 99th percentile of a duration in seconds, and the number of measurements."""
 
     p50: float
     p99: float
@@ -67,7 +66,7 @@ def scrape(host: str, port: int) -> str:
 
 
 def counter(text: str, name: str, **labels: str) -> float:
-    """Return the sum of a metric over all series with these labels; 0 where there is none."""
+    """Return the sum of a metric over all series with these labels; 0 if there is none."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)
@@ -77,7 +76,7 @@ def counter(text: str, name: str, **labels: str) -> float:
 
 
 def quantiles(text: str, name: str, **labels: str) -> Quantiles:
-    """Estimate quantiles from a histogram, as Prometheus does: linear within a bucket."""
+    """Estimate quantiles from a histogram as Prometheus does: linearly within a bucket."""
     buckets: dict[float, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

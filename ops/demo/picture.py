@@ -6,37 +6,37 @@ from typing import Final
 
 import matplotlib as mpl
 import numpy as np
-from numpy.typing import NDArray
 
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
-from alignstream.ops.demo.search import Judged
+from alignstream.models.arrays import Matrix, Matrix64, Vector64
+from alignstream.ops.demo.translation_search import StreamQuery
 
 _MARKERS: Final = "osD^vP*X"
-#: Queries of which a point of the curves is the mean; of one language alone fewer have to do, and at a start a third.
+#: Each point of the curves is the mean of this many queries: fewer for one language, and a third at the start.
 _SMOOTHED: Final = 96
 _SMOOTHED_LANGUAGE: Final = 24
 _STATIC: Final = "0.45"
-_FOLLOWING: Final = "tab:blue"
+_ADAPTED: Final = "tab:blue"
 _CHANGE: Final = "tab:red"
 
 
-def project(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the two directions of largest variance: shape (n, 2)."""
+def project(X: Matrix) -> Matrix64:
+    """Project vectors on the two directions of largest variance; shape (n, 2)."""
     centred = X.astype(np.float64) - X.mean(axis=0, dtype=np.float64)
     U, S, _ = np.linalg.svd(centred, full_matrices=False)
-    projected: NDArray[np.float64] = U[:, :2] * S[:2]
+    projected: Matrix64 = U[:, :2] * S[:2]
     return projected
 
 
 def draw(
     path: Path,
     *,
-    raw: NDArray[np.float32],
-    aligned: NDArray[np.float32],
+    raw: Matrix,
+    aligned: Matrix,
     languages: Sequence[str],
     topics: Sequence[str],
     captions: tuple[str, str],
@@ -50,9 +50,9 @@ def draw(
     raw, aligned : ndarray of shape (n, dim), float32
         The same texts, in the same order.
     languages, topics : sequence of str
-        Of each text: colour and marker.
+        One for each text: they give colour and marker.
     captions : tuple of str
-        Above the two halves.
+        The captions of the two halves.
     """
     tags, names = sorted(set(languages)), sorted(set(topics))
     colours = plt.get_cmap("gist_ncar")(np.linspace(0.03, 0.93, len(tags)))
@@ -96,54 +96,53 @@ def draw(
 
 def draw_stream(
     path: Path,
-    judged: Sequence[Judged],
+    queries: Sequence[StreamQuery],
     epochs: Sequence[tuple[int, str]],
     *,
     newcomer: str,
     name: str,
 ) -> None:
-    """Draw search quality over a stream: by the stored vector, by the query vector, and what that gains.
+    """Draw search quality over a stream: by the stored vector, by the query vector, and the gain.
 
     Parameters
     ----------
     path : Path
         PNG to write.
-    judged : sequence of Judged
+    queries : sequence of StreamQuery
         In the order of the stream, of one domain and then of another.
     epochs : sequence of tuple
         Where each epoch was first used, and why it was opened.
     newcomer, name : str
-        Tag and name of the language that appears.
+        Tag and name of the new language.
     """
     figure, (quality, gain) = plt.subplots(
         2, 1, figsize=(12, 7.5), dpi=110, sharex=True, height_ratios=(3, 2), layout="constrained"
     )
-    domains = list(dict.fromkeys(item.domain for item in judged))
+    domains = list(dict.fromkeys(query.domain for query in queries))
     for number, domain in enumerate(domains):
-        items = [item for item in judged if item.domain == domain]
-        x, static = _smooth(items, [item.static.share for item in items], _SMOOTHED)
-        _, following = _smooth(items, [item.following.share for item in items], _SMOOTHED)
+        of_domain = [query for query in queries if query.domain == domain]
+        x, static = _smooth(of_domain, [query.static.share for query in of_domain], _SMOOTHED)
+        _, adapted = _smooth(of_domain, [query.adapted.share for query in of_domain], _SMOOTHED)
         labels = ("by the stored vector", "by the query vector") if number == 0 else (None, None)
         quality.annotate(
             f" {domain}",
-            (items[0].position, 0.0),
+            (of_domain[0].position, 0.0),
             xycoords=("data", "axes fraction"),
             va="bottom",
             fontsize=11,
         )
         quality.plot(x, 100 * static, color=_STATIC, label=labels[0])
-        quality.plot(x, 100 * following, color=_FOLLOWING, label=labels[1])
-        gain.plot(
-            x, 100 * (following - static), color=_FOLLOWING, label="all languages" if number == 0 else None
-        )
-    own = [item for item in judged if item.language == newcomer]
-    x, gained = _smooth(own, [item.following.share - item.static.share for item in own], _SMOOTHED_LANGUAGE)
+        quality.plot(x, 100 * adapted, color=_ADAPTED, label=labels[1])
+        gain.plot(x, 100 * (adapted - static), color=_ADAPTED, label="all languages" if number == 0 else None)
+    of_newcomer = [query for query in queries if query.language == newcomer]
+    gains = [query.adapted.share - query.static.share for query in of_newcomer]
+    x, gained = _smooth(of_newcomer, gains, _SMOOTHED_LANGUAGE)
     gain.plot(x, 100 * gained, color="tab:orange", label=name)
     gain.axhline(0.0, color="0.7", linewidth=0.8)
     changes = [
-        item.position
-        for item, before in zip(judged[1:], judged, strict=False)
-        if item.domain != before.domain
+        query.position
+        for query, before in zip(queries[1:], queries, strict=False)
+        if query.domain != before.domain
     ]
     for axis in (quality, gain):
         for position, reason in epochs:
@@ -156,8 +155,8 @@ def draw_stream(
     quality.legend(
         handles=[
             *quality.get_legend_handles_labels()[0],
-            Line2D([], [], color="black", linestyle="--", label=f"another domain, and {name}"),
-            Line2D([], [], color=_CHANGE, label="epoch on confirmed drift"),
+            Line2D([], [], color="black", linestyle="--", label=f"new domain, and {name}"),
+            Line2D([], [], color=_CHANGE, label="epoch after confirmed drift"),
             Line2D([], [], color="0.8", label="other epochs"),
         ],
         loc="center left",
@@ -165,19 +164,17 @@ def draw_stream(
     )
     gain.legend(loc="upper left", frameon=True)
     quality.set_ylabel("translations among the nearest, %")
-    gain.set_ylabel("gained, points")
-    gain.set_xlabel(f"texts of the stream; means of {_SMOOTHED} queries, of {name} {_SMOOTHED_LANGUAGE}")
-    quality.set_title("Search in a stream that changes: what is stored stays, the queries follow")
+    gain.set_ylabel("gain, points")
+    gain.set_xlabel(f"texts of the stream; means of {_SMOOTHED} queries, for {name} of {_SMOOTHED_LANGUAGE}")
+    quality.set_title("Search in a stream that changes: stored vectors stay put, query vectors adapt")
     figure.savefig(path)
     plt.close(figure)
 
 
-def _smooth(
-    items: Sequence[Judged], values: Sequence[float], n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return running means of n values, at a start of a third of it or more, and where each of them ends."""
+def _smooth(queries: Sequence[StreamQuery], values: Sequence[float], n: int) -> tuple[Vector64, Vector64]:
+    """Return where each running mean of n values ends, and the means; the first ones have at least n / 3 values."""
     sums = np.cumsum([0.0, *values])
     ends = np.arange(min(n // 3, len(values)), len(values) + 1)
     starts = np.maximum(ends - n, 0)
-    positions = np.array([item.position for item in items], dtype=np.float64)
+    positions = np.array([query.position for query in queries], dtype=np.float64)
     return positions[ends - 1], (sums[ends] - sums[starts]) / (ends - starts)

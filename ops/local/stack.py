@@ -1,27 +1,30 @@
-"""The local stack as a whole: a broker and a Redis for one block of code, or left running by ``up``.
+"""The whole local stack: a broker and a Redis for one block of code, or left running by ``up``.
 
-``Stack`` ends what it started, however its block is left. ``up`` writes down which processes it leaves
-behind, and ``down`` ends exactly those.
+``Stack`` ends what it started, however its block is left. ``up`` records which processes it leaves running, and
+``down`` ends exactly those.
 """
 
 import contextlib
 import fcntl
+import functools
 import os
 import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from alignstream.models.errors import StackError
 from alignstream.models.files import replace_file
-from alignstream.ops.local.brokers import Broker, kafka, kafka_home, tansu
-from alignstream.ops.local.processes import Identity, Server, end_process, free_port
+from alignstream.ops.local.brokers import Broker, kafka, tansu
+from alignstream.ops.local.ports import free_port
+from alignstream.ops.local.processes import Identity, end_process
 from alignstream.ops.local.redis import RedisServer, redis_server
+from alignstream.ops.local.server import Server
 from alignstream.ops.local.supervised import (
     LEARNER_COMMAND,
     METRICS_PORT,
@@ -30,10 +33,10 @@ from alignstream.ops.local.supervised import (
     WORKER_COMMAND,
     answers_ready,
 )
-from alignstream.streams.settings import PREFIX, Settings
+from alignstream.streams.settings import PREFIX, Settings, load
 
 STATE_FILE: Final = "stack.json"
-#: Kafka's own; the embedded broker asks for less.
+#: Kafka's own default; Tansu needs less.
 KAFKA_SESSION_TIMEOUT_SECONDS: Final = 45.0
 
 
@@ -43,18 +46,11 @@ class Stack:
     Parameters
     ----------
     folder : Path, optional
-        Where data and logs go, and stay; a temporary folder, removed at the end, where none is given.
+        Where data and logs go and stay. Default: a temporary folder, removed at the end.
     kafka_home : Path, optional
-        An Apache Kafka distribution to run; else the embedded broker.
-    real : bool
-        Run the Apache Kafka that ``KAFKA_HOME`` names.
+        An Apache Kafka distribution to run. Default: Tansu.
     is_detached : bool
         Let the processes outlive this one unless ``stop`` is called.
-
-    Raises
-    ------
-    ProcessError
-        ``real`` was asked for and ``KAFKA_HOME`` is not set.
     """
 
     def __init__(
@@ -62,46 +58,42 @@ class Stack:
         folder: Path | None = None,
         *,
         kafka_home: Path | None = None,
-        real: bool = False,
         is_detached: bool = False,
     ) -> None:
-        self._kafka_home = kafka_home or (_home_from_environment() if real else None)
+        self._kafka_home = kafka_home
         self._is_detached = is_detached
         self._is_temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="alignstream-"))
         self.metrics_port = free_port()
         self.servers: list[Server] = []
-        self._broker: Broker | None = None
-        self._redis: RedisServer | None = None
 
-    @property
+    @functools.cached_property
     def broker(self) -> Broker:
-        """The broker, once the stack was started.
+        """The broker; prepared at the first use, and running once the stack was started.
 
         Raises
         ------
-        StackError
-            It was not.
+        ProcessError
+            Its program is missing.
         """
-        if self._broker is None:
-            raise StackError("the local stack was not started: use it in a with statement")
-        return self._broker
+        folder = self.folder / "broker"
+        if self._kafka_home is None:
+            return tansu(folder, is_detached=self._is_detached)
+        return kafka(self._kafka_home, folder, is_detached=self._is_detached)
 
-    @property
+    @functools.cached_property
     def redis(self) -> RedisServer:
-        """The Redis, once the stack was started.
+        """The Redis; prepared at the first use, and running once the stack was started.
 
         Raises
         ------
-        StackError
-            It was not.
+        ProcessError
+            Its program is missing.
         """
-        if self._redis is None:
-            raise StackError("the local stack was not started: use it in a with statement")
-        return self._redis
+        return redis_server(self.folder / "redis", is_detached=self._is_detached)
 
     def start(self, on_spawn: Callable[[Server], None] | None = None) -> Self:
-        """Start broker and Redis side by side, and wait until both are ready; end them where one fails.
+        """Start broker and Redis side by side and wait until both are ready; if one fails, end both.
 
         Parameters
         ----------
@@ -114,23 +106,17 @@ class Stack:
             One of them cannot be started; the message ends with its log.
         """
         try:
-            folder = self.folder / "broker"
-            if self._kafka_home is None:
-                self._broker = tansu(folder, is_detached=self._is_detached)
-            else:
-                self._broker = kafka(self._kafka_home, folder, is_detached=self._is_detached)
-            self._redis = redis_server(self.folder / "redis", is_detached=self._is_detached)
-            self.add(self._broker, on_spawn)
-            self.add(self._redis, on_spawn)
-            self._broker.wait_ready()
-            self._redis.wait_ready()
+            for server in (self.broker, self.redis):
+                self.add(server, on_spawn)
+            self.broker.wait_ready()
+            self.redis.wait_ready()
         except BaseException:
             self.stop()
             raise
         return self
 
     def add(self, server: Server, on_spawn: Callable[[Server], None] | None = None) -> None:
-        """Start one more process that this stack will end, before those that it needs.
+        """Start one more process, which this stack will end before the earlier ones.
 
         Raises
         ------
@@ -143,7 +129,7 @@ class Stack:
             on_spawn(server)
 
     def environment(self) -> dict[str, str]:
-        """Return the ``ALIGNSTREAM_*`` variables with which a worker or a client uses this stack."""
+        """Return the ``ALIGNSTREAM_*`` variables by which a worker or a client uses this stack."""
         needs = self.broker.settings
         session_seconds = needs.get("session_timeout_seconds", KAFKA_SESSION_TIMEOUT_SECONDS)
         return {
@@ -159,7 +145,7 @@ class Stack:
         with contextlib.ExitStack() as cleanup:
             if self._is_temporary:
                 cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            for server in self.servers:  # the exit stack runs backwards, and to its end if one fails
+            for server in self.servers:  # the exit stack runs backwards, and goes on if one fails
                 cleanup.callback(server.stop)
 
     def __enter__(self) -> Self:
@@ -169,12 +155,8 @@ class Stack:
         self.stop()
 
 
-def _home_from_environment() -> Path:
-    return kafka_home()  # the constructor's parameter has the same name
-
-
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """One process that ``up`` left behind; ``started`` tells it from a later one with its pid."""
+    """One process that ``up`` left running; ``started`` tells it from a later one with the same pid."""
 
     name: str
     pid: int
@@ -182,12 +164,12 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> Identity:
-        """Who it is."""
+        """The process itself."""
         return Identity(self.pid, self.started)
 
 
-class State(msgspec.Struct, frozen=True):
-    """What ``up`` left behind: processes in the order of their start, and how to reach them."""
+class StackState(msgspec.Struct, frozen=True):
+    """What ``up`` left running: processes in the order of their start, and how to reach them."""
 
     folder: str
     environment: dict[str, str]
@@ -195,12 +177,18 @@ class State(msgspec.Struct, frozen=True):
     is_complete: bool
 
     def running(self) -> list[ProcessRecord]:
-        """Return the processes that still run."""
+        """Return the processes that are still running."""
         return [process for process in self.processes if process.identity.is_running()]
 
     def exports(self) -> str:
-        """Return the environment as shell commands, a line each."""
+        """Return the environment as shell commands, one a line."""
         return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment.items())
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """Return the settings by which this process uses a stack, from the stack's environment."""
+    values: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in environment.items()}
+    return load(**values)
 
 
 def up(
@@ -211,21 +199,21 @@ def up(
     with_worker: bool = True,
     with_learner: bool = True,
     worker_command: Sequence[str] = WORKER_COMMAND,
-) -> State:
-    """Start the local stack and leave it running, with a worker under supervision.
+) -> StackState:
+    """Start the local stack and leave it running, with worker and learner under supervision.
 
     Parameters
     ----------
     settings : Settings
         ``state_dir`` holds the state file and the stack's folder with data and logs.
     prepare : callable
-        Called between the start of the stack and that of the worker: makes topics, pushes adapters.
+        Called when the stack is up and before the worker starts: creates topics, pushes adapters.
     kafka_home : Path, optional
-        An Apache Kafka distribution to run, on the data of the last time; else the embedded broker.
+        An Apache Kafka distribution to run on the data of the last run. Default: Tansu.
     with_worker : bool
-        Start a worker, and start it again when it fails.
+        Start a worker, and restart it when it fails.
     with_learner : bool
-        Start a learner beside the worker, supervised likewise.
+        Start a learner beside the worker, under the same supervision.
     worker_command : sequence of str
         What to run as worker.
 
@@ -234,7 +222,7 @@ def up(
     StackError
         One is running already, or another ``up`` or ``down`` is at work.
     ProcessError
-        Something does not start; everything started before was ended.
+        Something did not start; everything started before it was ended.
     """
     with _locked(settings.state_dir):
         state = read_state(settings.state_dir)
@@ -244,17 +232,17 @@ def up(
         path = settings.state_dir / STATE_FILE
         stack = Stack(settings.state_dir / "stack", kafka_home=kafka_home, is_detached=True)
 
-        def write(*, is_complete: bool) -> State:
+        def write(*, is_complete: bool) -> StackState:
             records = []
             for server in stack.servers:
                 identity = Identity.of(server.pid)
                 if identity is not None:
                     records.append(ProcessRecord(server.name, identity.pid, identity.started))
-            state = State(str(stack.folder), stack.environment(), tuple(records), is_complete)
+            state = StackState(str(stack.folder), stack.environment(), tuple(records), is_complete)
             replace_file(path, msgspec.json.format(msgspec.json.encode(state)))
             return state
 
-        # Written after each start: should this process be killed half-way, 'down' still knows what to end.
+        # Written after each start, so that 'down' knows what to end even if this process is killed half-way.
         def note(_: Server) -> None:
             write(is_complete=False)
 
@@ -279,10 +267,10 @@ def up(
 
 
 def _supervisors(stack: Stack, worker_command: Sequence[str], *, with_learner: bool) -> list[Server]:
-    found = [_supervisor(stack, "worker", worker_command, stack.metrics_port)]
+    supervisors = [_supervisor(stack, "worker", worker_command, stack.metrics_port)]
     if with_learner:
-        found.append(_supervisor(stack, "learner", LEARNER_COMMAND, free_port()))
-    return found
+        supervisors.append(_supervisor(stack, "learner", LEARNER_COMMAND, free_port()))
+    return supervisors
 
 
 def _supervisor(stack: Stack, name: str, command: Sequence[str], metrics_port: int) -> Server:
@@ -294,14 +282,14 @@ def _supervisor(stack: Stack, name: str, command: Sequence[str], metrics_port: i
         folder=folder,
         is_ready=lambda _: answers_ready(metrics_port),
         ready_seconds=READY_SECONDS,
-        stop_seconds=STOP_SECONDS + 10.0,  # it waits for what it supervises
+        stop_seconds=STOP_SECONDS + 10.0,  # it waits for the process that it supervises
         environment={**os.environ, **stack.environment(), METRICS_PORT: str(metrics_port)},
         is_detached=True,
     )
 
 
 def down(settings: Settings) -> list[ProcessRecord]:
-    """End the stack that ``up`` left running, and nothing else. Return the processes ended.
+    """End the stack that ``up`` left running, and nothing else. Return the processes that were ended.
 
     Raises
     ------
@@ -323,22 +311,22 @@ def down(settings: Settings) -> list[ProcessRecord]:
         return ended
 
 
-def read_state(state_dir: Path) -> State | None:
-    """Return what the last ``up`` wrote down; None where nothing is up.
+def read_state(state_dir: Path) -> StackState | None:
+    """Return the record of the last ``up``; None if nothing was left running.
 
     Raises
     ------
     StackError
-        The file is there and cannot be read.
+        The file exists and cannot be read.
     """
     path = state_dir / STATE_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        return msgspec.json.decode(path.read_bytes(), type=StackState)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise StackError(
-            f"cannot read {path} ({error}): end the processes of the local stack yourself and remove the file"
+            f"cannot read {path} ({error}): end the processes of the local stack yourself, then remove the file"
         ) from error
 
 

@@ -1,33 +1,30 @@
-"""A worker or a learner as a child process, and the supervision that starts it again when it fails.
+"""A worker or a learner as a child process, and the supervision that restarts it when it fails.
 
-Run as a module (``python -m alignstream.ops.local.supervised FOLDER``) it is the small process that
-``alignstream up`` leaves behind to supervise one of them.
+Run as a module (``python -m alignstream.ops.local.supervised FOLDER``) it is the small process that ``alignstream up``
+leaves running to supervise one of them.
 """
 
 import http.client
-import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import SecretStr
+from alignstream.ops.local.ports import LOOPBACK, free_port
+from alignstream.ops.local.processes import POLL_SECONDS
+from alignstream.ops.local.server import Server
+from alignstream.streams.settings import PREFIX
 
-from alignstream.models.errors import ProcessError
-from alignstream.ops.local.processes import LOOPBACK, Server, free_port
-from alignstream.streams.settings import PREFIX, Settings
-
-#: -P keeps the working folder off the import path.
+#: -P keeps the working directory off the import path.
 _COMMAND = (sys.executable, "-P", "-c", "from alignstream.ops.cli import main; main()")
 WORKER_COMMAND = (*_COMMAND, "worker")
 LEARNER_COMMAND = (*_COMMAND, "learner")
-#: Loading the encoder takes seconds; the very first start assembles it.
+#: Loading the encoder takes seconds, and the very first start assembles it.
 READY_SECONDS = 180.0
-#: A worker finishes the batch in flight, waits for its deliveries and commits.
+#: A worker finishes the batch in hand, waits for its deliveries and commits.
 STOP_SECONDS = 40.0
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 10.0
@@ -35,7 +32,7 @@ METRICS_PORT = f"{PREFIX}METRICS_PORT"
 
 
 class Worker(Server):
-    """A running worker; ``metrics_port`` serves ``/livez``, ``/readyz`` and ``/metrics``."""
+    """A worker or a learner; ``metrics_port`` serves ``/livez``, ``/readyz`` and ``/metrics``."""
 
     def __init__(self, name: str, metrics_port: int, command: Sequence[str], **options: Any) -> None:  # noqa: ANN401 (of Server)
         super().__init__(name, command, **options)
@@ -50,7 +47,22 @@ def worker(
     command: Sequence[str] = WORKER_COMMAND,
     ready_seconds: float = READY_SECONDS,
 ) -> Worker:
-    """Prepare a worker, not yet started; see ``start_worker``."""
+    """Prepare a worker or a learner, not yet started; it is ready when ``/readyz`` says so.
+
+    Parameters
+    ----------
+    environment : mapping of str
+        Settings, on top of this process's environment. ``ALIGNSTREAM_METRICS_PORT`` is a free port if it is missing
+        or 0.
+    folder : Path
+        Where its log goes, as ``<name>.log``.
+    name : str
+        One for each process in a folder.
+    command : sequence of str
+        What to run; another program that serves ``/readyz`` on that port will do.
+    ready_seconds : float
+        How long it may take.
+    """
     port = int(environment.get(METRICS_PORT, "0")) or free_port()
     return Worker(
         name,
@@ -61,46 +73,14 @@ def worker(
         is_ready=lambda _: answers_ready(port),
         ready_seconds=ready_seconds,
         stop_seconds=STOP_SECONDS,
-        # Unbuffered: the end of the log is what an error shows.
+        # Unbuffered, because an error message shows the end of the log.
         environment={**os.environ, **environment, METRICS_PORT: str(port), "PYTHONUNBUFFERED": "1"},
     )
 
 
-def start_worker(
-    environment: Mapping[str, str],
-    folder: Path,
-    *,
-    name: str = "worker",
-    command: Sequence[str] = WORKER_COMMAND,
-    ready_seconds: float = READY_SECONDS,
-) -> Worker:
-    """Start a worker and wait until ``/readyz`` says that it is ready.
-
-    Parameters
-    ----------
-    environment : mapping of str
-        Settings, on top of this process's environment. ``ALIGNSTREAM_METRICS_PORT`` is a free port where
-        it is missing or 0.
-    folder : Path
-        Where its log goes, as ``<name>.log``.
-    name : str
-        One per worker in a folder.
-    command : sequence of str
-        What to run; another program that serves ``/readyz`` on that port is supervised as well.
-    ready_seconds : float
-        How long it may take.
-
-    Raises
-    ------
-    ProcessError
-        It ended, or was not ready in time; the message ends with its log.
-    """
-    return worker(environment, folder, name=name, command=command, ready_seconds=ready_seconds).start()
-
-
 def answers_ready(port: int) -> bool:
     """Say whether ``/readyz`` on a loopback port answers 200."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)  # urllib would ask a proxy
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)  # urllib would go through a proxy
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.HTTPStatus.OK
@@ -110,105 +90,48 @@ def answers_ready(port: int) -> bool:
         connection.close()
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment that gives another process the settings that differ from the defaults."""
-    environment = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        if isinstance(value, bool | tuple):
-            value = json.dumps(value)
-        if value is not None:
-            environment[f"{PREFIX}{name.upper()}"] = str(value)
-    return environment
+def supervise(server: Server, *, attempts: int) -> bool:
+    """Keep a server running: restart it when it fails, after longer and longer delays while it keeps failing.
 
-
-class Supervised:
-    """Keeps a server running: starts it again when it fails, later and later while it keeps failing.
-
-    The first delay is 0.2 s and doubles up to 10 s; a run longer than that starts over at 0.2 s. A server
-    that ends with code 0 is done and stays ended.
+    The first delay is 0.2 s and doubles up to 10 s; after a run longer than that it is 0.2 s again. A server that ends
+    with code 0 is done and is not restarted. Whatever ends supervision also ends the server.
 
     Parameters
     ----------
     server : Server
         Not yet started.
-    attempts : int, optional
-        Give up when it failed so often without having been ready once: a wrong setting does not heal.
+    attempts : int
+        Give up after this many failures if the server was never ready: a wrong setting does not mend itself.
+
+    Returns
+    -------
+    bool
+        True if the server is done, False if it was given up.
     """
-
-    def __init__(self, server: Server, *, attempts: int | None = None) -> None:
-        self.server = server
-        self.restarts = 0
-        self._attempts = attempts
-        self.has_given_up = False
-        self._stop = threading.Event()
-        self._was_ready = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=f"supervise-{server.name}", daemon=True)
-
-    def start(self) -> Self:
-        """Supervise in a thread of this process; a started process is found in ``server`` soon after."""
-        self._thread.start()
-        return self
-
-    def wait_ready(self, seconds: float = READY_SECONDS) -> Self:
-        """Wait until the server has been ready once.
-
-        Raises
-        ------
-        ProcessError
-            Supervision ended before that, or it took too long.
-        """
-        deadline = time.monotonic() + seconds
-        while not self._was_ready.wait(0.1):
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                problem = f"{self.server.name} was not ready, after {self.restarts} restarts"
-                raise ProcessError(f"{problem}; its log says:\n{self.server.log_tail()}")
-        return self
-
-    def stop(self) -> int | None:
-        """End supervision and the server. Return its exit code."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        return self.server.exit_code
-
-    def run(self) -> None:
-        """Supervise in the calling thread, until the server is done or given up, or ``stop`` is called."""
-        delay_seconds = FIRST_DELAY_SECONDS
-        try:
-            while not self._stop.is_set():
-                started = time.monotonic()
-                code = self._run_once()
-                if self._stop.is_set() or code == 0:
-                    return
-                if not self._was_ready.is_set() and self.restarts + 1 == self._attempts:
-                    self.has_given_up = True
-                    _say(f"{self.server.name} ended with code {code} {self._attempts} times; its last log:")
-                    _say(self.server.log_tail())
-                    return
-                if time.monotonic() - started > LONGEST_DELAY_SECONDS:
-                    delay_seconds = FIRST_DELAY_SECONDS
-                _say(f"{self.server.name} ended with code {code}: starting it again in {delay_seconds:g} s")
-                self._stop.wait(delay_seconds)
-                delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
-                self.restarts += 1
-        finally:
-            self.server.stop()
-
-    def _run_once(self) -> int | None:
-        self.server.spawn()
-        while (code := self.server.exit_code) is None and not self._stop.wait(0.1):
-            if not self._was_ready.is_set() and self.server.check_ready():
-                self._was_ready.set()
-        return code
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    was_ready = False
+    n_failures = 0
+    delay_seconds = FIRST_DELAY_SECONDS
+    try:
+        while True:
+            started = time.monotonic()
+            server.spawn()
+            while (code := server.exit_code) is None:
+                time.sleep(POLL_SECONDS)
+                was_ready = was_ready or server.check_ready()
+            if code == 0:
+                return True
+            n_failures += 1
+            if not was_ready and n_failures == attempts:
+                _say(f"{server.name} failed {attempts} times, the last with code {code}; its log:")
+                _say(server.log_tail())
+                return False
+            if time.monotonic() - started > LONGEST_DELAY_SECONDS:
+                delay_seconds = FIRST_DELAY_SECONDS
+            _say(f"{server.name} ended with code {code}; restarting it in {delay_seconds:g} s")
+            time.sleep(delay_seconds)
+            delay_seconds = min(2 * delay_seconds, LONGEST_DELAY_SECONDS)
+    finally:
+        server.stop()
 
 
 def _say(message: str) -> None:
@@ -218,22 +141,20 @@ def _say(message: str) -> None:
 
 def _leave(*_: object) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # once is enough: let the worker end in peace
+        signal.signal(number, signal.SIG_IGN)  # once is enough: let the worker end in order
     raise SystemExit(0)
 
 
 def main(folder: str, *command: str) -> int:
-    """Supervise one worker or learner until SIGTERM or SIGINT; return 1 when it never became ready.
+    """Supervise one worker or learner until SIGTERM or SIGINT; return 1 if it never became ready.
 
-    It is named after its folder, where its log goes.
+    Its log goes into the folder, and it is named after the folder.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    place = Path(folder)
-    server = worker(os.environ, place, name=place.name, command=command or WORKER_COMMAND)
-    supervised = Supervised(server, attempts=3)
-    supervised.run()
-    return int(supervised.has_given_up)
+    path = Path(folder)
+    server = worker(os.environ, path, name=path.name, command=command or WORKER_COMMAND)
+    return 0 if supervise(server, attempts=3) else 1
 
 
 if __name__ == "__main__":

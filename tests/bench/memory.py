@@ -10,7 +10,7 @@ import psutil
 from alignstream.models.encoder.artifact import MODEL
 from alignstream.ops.admin.encoder_choice import artifact_folder
 from alignstream.ops.demo import measure
-from alignstream.ops.local.processes import LOOPBACK
+from alignstream.ops.local.ports import LOOPBACK
 from alignstream.ops.local.stack import Stack
 from alignstream.ops.local.supervised import Worker
 from alignstream.streams.settings import Settings

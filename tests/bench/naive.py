@@ -9,7 +9,7 @@ from typing import Final
 
 from alignstream.export.encoders.weights import write_checkpoint
 from alignstream.ops.client.connection import open_admin
-from alignstream.ops.local.processes import Server
+from alignstream.ops.local.server import Server
 from alignstream.ops.local.stack import Stack
 from alignstream.streams.settings import Settings
 

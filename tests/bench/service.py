@@ -10,10 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from alignstream.models.errors import AlignstreamError
-from alignstream.ops.admin.adapters import push_packaged
+from alignstream.ops.admin.registry import push_packaged
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.client.producer import produce_documents
 from alignstream.ops.client.reader import Reader
-from alignstream.ops.client.topics import create_topics
 from alignstream.ops.local.stack import Stack
 from alignstream.ops.local.supervised import Worker, worker
 from alignstream.streams.settings import PREFIX, Settings, load

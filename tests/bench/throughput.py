@@ -18,7 +18,7 @@ import numpy as np
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.ops.admin.encoder_choice import open_encoder
 from alignstream.ops.demo import measure
-from alignstream.ops.local.processes import LOOPBACK
+from alignstream.ops.local.ports import LOOPBACK
 from alignstream.ops.local.stack import Stack
 from alignstream.streams.observe.sensors import STAGES
 from tests.bench import naive, service

@@ -8,8 +8,7 @@ from typing import Final
 import msgspec
 
 from alignstream.ops.admin.gate_texts import load_texts
-from alignstream.ops.client.producer import DOCUMENT_HEADERS
-from alignstream.ops.demo.sample import Produced
+from alignstream.ops.client.producer import DOCUMENT_HEADERS, KeyValueHeaders
 
 #: Any would do; a fixed one makes two runs comparable.
 SEED: Final = 20_260_101
@@ -47,7 +46,7 @@ def long_items(prefix: str, count: int) -> list[Item]:
     return [Item(f"{prefix}/{number}", f"{number} " + "word " * LONG_TEXT_WORDS) for number in range(count)]
 
 
-def documents(wanted: Sequence[Item]) -> list[Produced]:
+def documents(wanted: Sequence[Item]) -> list[KeyValueHeaders]:
     """Return texts as records for ``documents.v1``: no labels are asked for, the worker's adapter serves."""
     return [
         (

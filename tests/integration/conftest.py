@@ -14,6 +14,8 @@ import redis
 from oracle import Outputs, open_producer
 from running_learner import ENCODER, Ledger, Observer, StartLearner, adapter_of, learners
 from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
+from started_servers import environment_of, start_kafka, start_redis, start_tansu
+from started_servers import start_worker as start_one_worker
 from tiny_encoder import write_artifact
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
@@ -22,13 +24,12 @@ from alignstream.export.encoders.embedded import embedded_fingerprint
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import ProcessError
-from alignstream.ops.admin.adapters import push_adapter
 from alignstream.ops.admin.encoder_choice import artifact_folder
-from alignstream.ops.client.topics import create_topics
-from alignstream.ops.local.brokers import Broker, kafka_home, start_kafka, start_tansu
-from alignstream.ops.local.redis import RedisServer, start_redis
-from alignstream.ops.local.supervised import Worker, environment_of
-from alignstream.ops.local.supervised import start_worker as start_one_worker
+from alignstream.ops.admin.registry import push_adapter
+from alignstream.ops.client.broker_topics import create_topics
+from alignstream.ops.local.brokers import Broker, kafka_home
+from alignstream.ops.local.redis import RedisServer
+from alignstream.ops.local.supervised import Worker
 from alignstream.streams.settings import NOT_SETTINGS, PREFIX, Settings, load
 
 HERE = Path(__file__).parent

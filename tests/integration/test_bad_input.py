@@ -31,10 +31,11 @@ from running_service import OpenService, Service, StartWorker, metric
 
 from alignstream.models.errors import SkipRefused
 from alignstream.models.labels.label_set import LabelSet
-from alignstream.ops.admin.adapters import push_label_set
-from alignstream.ops.admin.offsets import skip
+from alignstream.ops.admin.registry import push_label_set
+from alignstream.ops.admin.skip_record import skip
 from alignstream.ops.client.connection import kafka_options
-from alignstream.ops.client.dead_letters import Selection, replay
+from alignstream.ops.client.dead_letters import DeadLetterSelection as Selection
+from alignstream.ops.client.dead_letters import replay
 from alignstream.ops.local.brokers import Broker
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, ERROR_FIELDS, LABELS, REASONS, VECTORS

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered, open_producer, wait_until
 from running_service import RunKafka, StartWorker, metric, notes, state_dir, wait_for_batch
+from started_servers import environment_of
+from started_servers import start_worker as start_one_worker
 from tiny_encoder import MAX_TOKENS, text_of
 
-from alignstream.ops.client.topics import create_topics
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.local.brokers import Broker
 from alignstream.ops.local.redis import RedisServer
-from alignstream.ops.local.supervised import Worker, environment_of
-from alignstream.ops.local.supervised import start_worker as start_one_worker
+from alignstream.ops.local.supervised import Worker
 from alignstream.ops.local.supervised import worker as prepare_worker
 from alignstream.streams.kafka.watchdog import EXIT_STALLED
 from alignstream.streams.settings import Settings, load

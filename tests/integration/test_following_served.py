@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from oracle import Place, Seen, wait_until
 from running_service import OpenService, Service
+from started_servers import environment_of
+from started_servers import start_worker as start_process
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
@@ -22,8 +24,7 @@ from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.ops.admin.gate_texts import load_texts
 from alignstream.ops.admin.learner_state import read_log
 from alignstream.ops.client.reader import Reader
-from alignstream.ops.local.supervised import LEARNER_COMMAND, environment_of
-from alignstream.ops.local.supervised import start_worker as start_process
+from alignstream.ops.local.supervised import LEARNER_COMMAND
 from alignstream.streams.learner.learning import Learning, Opened
 from alignstream.streams.wire import observations
 from alignstream.streams.wire.codec import read_half_vector

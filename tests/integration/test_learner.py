@@ -13,14 +13,14 @@ import pytest
 from oracle import Place, Seen, wait_until
 from running_learner import TENANT, Ledger, Topic, adapter_of, assert_equal_to_undisturbed, learners
 from running_service import OpenService, Service, Shell, StartWorker
+from started_servers import environment_of
 from tiny_encoder import text_of
 
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.learner.tenant_state import FIRST_EPOCH_TEXTS
 from alignstream.models.serving import epoch as epochs
-from alignstream.ops.admin.adapters import push_adapter, push_label_set
-from alignstream.ops.local.supervised import environment_of
+from alignstream.ops.admin.registry import push_adapter, push_label_set
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import (
     DEAD_LETTERS,

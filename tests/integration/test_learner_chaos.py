@@ -33,9 +33,9 @@ from tiny_encoder import write_artifact
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.registry.layout import epoch_name
 from alignstream.models.serving import epoch as epochs
-from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.admin.registry import push_adapter
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.client.connection import kafka_options
-from alignstream.ops.client.topics import create_topics
 from alignstream.ops.local.redis import RedisServer
 from alignstream.ops.local.supervised import Worker
 from alignstream.streams.kafka.connections import open_store

@@ -28,16 +28,16 @@ from running_learner import (
     text,
 )
 from running_service import SESSION_TIMEOUT_SECONDS, metric
+from started_servers import start_redis
 
 from alignstream.models.registry.layout import epoch_name
 from alignstream.models.registry.store import Store
 from alignstream.models.serving import epoch as epochs
 from alignstream.models.serving.epoch import Epoch
-from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.admin.registry import push_adapter
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.client.connection import kafka_options
-from alignstream.ops.client.topics import create_topics
 from alignstream.ops.local.brokers import Broker
-from alignstream.ops.local.redis import start_redis
 from alignstream.ops.local.supervised import Worker
 from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import Settings, load

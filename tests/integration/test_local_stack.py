@@ -16,13 +16,15 @@ import pytest
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
+from started_servers import start_kafka, start_redis
 
 from alignstream.models.errors import ProcessError, StackError
-from alignstream.ops.client.topics import create_topics
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.local import stack as stack_module
-from alignstream.ops.local.brokers import Broker, kafka_home, start_kafka
-from alignstream.ops.local.processes import Server, is_port_free
-from alignstream.ops.local.redis import RedisServer, answers_ping, redis_binary, start_redis
+from alignstream.ops.local.brokers import Broker, kafka_home
+from alignstream.ops.local.ports import is_port_free
+from alignstream.ops.local.redis import RedisServer, answers_ping, redis_binary
+from alignstream.ops.local.server import Server
 from alignstream.ops.local.stack import Stack, down, read_state, up
 from alignstream.streams.settings import Settings, load
 
@@ -228,7 +230,7 @@ def test_a_stack_gives_its_environment_and_ends_all_with_its_block(monkeypatch: 
 @pytest.mark.kafka
 def test_a_stack_runs_on_apache_kafka(own_kafka: Broker, tmp_path: Path) -> None:
     own_kafka.stop()  # it says that there is one
-    with Stack(tmp_path / "stack", real=True) as stack:
+    with Stack(tmp_path / "stack", kafka_home=kafka_home()) as stack:
         assert stack.broker.kind == "kafka"
         assert stack.environment()["ALIGNSTREAM_IDEMPOTENCE"] == "true"
     assert not stack.broker.is_running

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from oracle import wait_until
 from running_service import ALIGNSTREAM, DONE, FAILED, IN_PART, MISUSED, OpenService, Service, Shell
+from started_servers import environment_of
 from tiny_encoder import DIM
 
 from alignstream.export.encoders.embedded import embedded_fingerprint
@@ -21,9 +22,8 @@ from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
 from alignstream.models.labels.label_set import LabelSet
-from alignstream.ops.admin.adapters import push_adapter, push_label_set
+from alignstream.ops.admin.registry import push_adapter, push_label_set
 from alignstream.ops.local.redis import RedisServer
-from alignstream.ops.local.supervised import environment_of
 from alignstream.streams.settings import Settings, load
 from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, specs
 

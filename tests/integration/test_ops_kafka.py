@@ -16,6 +16,7 @@ import kafka
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer
+from started_servers import environment_of
 from typer.testing import CliRunner, Result
 
 from alignstream.models.errors import (
@@ -28,15 +29,16 @@ from alignstream.models.errors import (
     SkipRefused,
     TopicMissing,
 )
-from alignstream.ops.admin.offsets import skip
+from alignstream.ops.admin.skip_record import skip
 from alignstream.ops.cli import app
+from alignstream.ops.client.broker_topics import create_topics, describe_topics, ensure_topics
 from alignstream.ops.client.client import Client
 from alignstream.ops.client.connection import kafka_options, topic_name
-from alignstream.ops.client.dead_letters import Selection, count_by_reason, newest, replay
+from alignstream.ops.client.dead_letters import DeadLetterSelection as Selection
+from alignstream.ops.client.dead_letters import count_by_reason, newest, replay
 from alignstream.ops.client.producer import Outgoing, produce, produce_documents
-from alignstream.ops.client.reader import Reader, Record, read, read_last
-from alignstream.ops.client.topics import create_topics, describe_topics, ensure_topics
-from alignstream.ops.local.supervised import environment_of
+from alignstream.ops.client.reader import Reader, read, read_last
+from alignstream.ops.client.record import Record
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, LABELS, VECTORS, Headers, specs
 

@@ -14,6 +14,7 @@ import pytest
 import redis
 from oracle import Load, Outputs, Place, judge, numbered, wait_until
 from running_service import OpenService, Service, metric, ready
+from started_servers import environment_of, start_redis
 from tiny_encoder import DIM
 
 from alignstream.models.adapter.adapter import Adapter
@@ -24,11 +25,10 @@ from alignstream.models.registry import layout as wire
 from alignstream.models.registry import redis_store
 from alignstream.models.registry.layout import Pointer
 from alignstream.ops.admin import doctor
-from alignstream.ops.admin.adapters import push_adapter, push_label_set
-from alignstream.ops.client.topics import create_topics
+from alignstream.ops.admin.registry import push_adapter, push_label_set
+from alignstream.ops.client.broker_topics import create_topics
 from alignstream.ops.local.brokers import Broker
-from alignstream.ops.local.redis import start_redis
-from alignstream.ops.local.supervised import environment_of, worker
+from alignstream.ops.local.supervised import worker
 from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import load
 from alignstream.streams.wire.topics import VECTORS

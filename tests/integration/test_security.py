@@ -19,18 +19,19 @@ import redis
 from kafka.admin import UserScramCredentialUpsertion
 from oracle import wait_until
 from running_service import FAILED, SESSION_TIMEOUT_SECONDS, RunKafka, Shell, ready
+from started_servers import environment_of, start_redis, start_worker
 from tiny_encoder import DIM
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AlignstreamError, RegistryUnavailable
-from alignstream.ops.admin.adapters import push_adapter
+from alignstream.ops.admin.registry import push_adapter
+from alignstream.ops.client.broker_topics import create_topics, describe_topics
 from alignstream.ops.client.client import Client
-from alignstream.ops.client.topics import create_topics, describe_topics
-from alignstream.ops.local.processes import LOOPBACK, free_port
-from alignstream.ops.local.redis import RedisServer, start_redis
-from alignstream.ops.local.supervised import environment_of, start_worker, worker
+from alignstream.ops.local.ports import LOOPBACK, free_port
+from alignstream.ops.local.redis import RedisServer
+from alignstream.ops.local.supervised import worker
 from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import Settings, load
 

@@ -21,8 +21,8 @@ from alignstream.models.adapter.steps.subspace import RemoveSubspace
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.labels.label_set import LabelSet
-from alignstream.ops.admin.adapters import push_adapter, push_label_set
 from alignstream.ops.admin.backfill import encode_file, open_pipeline
+from alignstream.ops.admin.registry import push_adapter, push_label_set
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import LABELS, VECTORS
 

@@ -14,12 +14,13 @@ import kafka
 import numpy as np
 import redis
 from oracle import Header, Seen, Topics, open_producer, wait_until
+from started_servers import environment_of
 from tiny_encoder import DIM
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.ops.client.connection import kafka_options
-from alignstream.ops.local.supervised import LEARNER_COMMAND, Worker, environment_of
+from alignstream.ops.local.supervised import LEARNER_COMMAND, Worker
 from alignstream.ops.local.supervised import worker as prepare_process
 from alignstream.streams.learner.learning import Decision, Learning, Opened
 from alignstream.streams.learner.tenancy import sections_of

@@ -10,7 +10,7 @@ from alignstream.models.adapter.steps.language_maps import LanguageMaps
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.arrays import Matrix
 from alignstream.models.fit.closed_form import low_rank_factors
-from alignstream.ops.admin.push_gate import Evidence, judge
+from alignstream.ops.admin.push_gate import GateEvidence, judge
 
 DIM = 24
 ENCODER = "e" * 64
@@ -45,14 +45,14 @@ def with_own_map(tags: dict[str, np.ndarray]) -> Adapter:
 
 
 def test_an_adapter_that_changes_nothing_passes() -> None:
-    report = judge(identity(ENCODER, DIM), None, Evidence(translations()))
+    report = judge(identity(ENCODER, DIM), None, GateEvidence(translations()))
     assert report.is_accepted, report.reasons
     assert not report.fell_back
 
 
 def test_a_language_whose_own_map_loses_its_translations_falls_back_and_the_others_keep_theirs() -> None:
     candidate = with_own_map({"yo": turned(), "sw": 1.01 * np.eye(DIM)})
-    report = judge(candidate, None, Evidence(translations()))
+    report = judge(candidate, None, GateEvidence(translations()))
     assert report.is_accepted, report.reasons
     assert list(report.fell_back) == ["yo"]
     assert "yo falls back" in report.reasons[0]
@@ -69,7 +69,7 @@ def test_a_language_whose_own_map_loses_its_translations_falls_back_and_the_othe
 def test_a_map_for_all_that_loses_translations_is_refused_for_there_is_nothing_to_fall_back_to() -> None:
     broken = np.diag(np.r_[np.ones(1), np.full(DIM - 1, 1e-3)]).astype(np.float32)
     candidate = Adapter(encoder=ENCODER, dim=DIM, steps=(LinearMap(matrix=broken),))
-    report = judge(candidate, None, Evidence(translations()))
+    report = judge(candidate, None, GateEvidence(translations()))
     assert not report.is_accepted
     assert not report.fell_back
     assert report.adapter is candidate
@@ -81,10 +81,10 @@ def test_an_adapter_is_judged_against_what_it_replaces() -> None:
         dim=DIM,
         steps=(LinearMap(matrix=np.diag(np.r_[np.ones(2), np.zeros(DIM - 2)]).astype(np.float32)),),
     )
-    better = judge(identity(ENCODER, DIM), bad, Evidence(translations()))
+    better = judge(identity(ENCODER, DIM), bad, GateEvidence(translations()))
     assert better.is_accepted
     assert bad.version in better.reasons[0]
-    assert not judge(bad, identity(ENCODER, DIM), Evidence(translations())).is_accepted
+    assert not judge(bad, identity(ENCODER, DIM), GateEvidence(translations())).is_accepted
 
 
 @pytest.mark.parametrize(("kept", "is_accepted"), [(1.0, True), (0.3, False)])
@@ -102,7 +102,7 @@ def test_peoples_scores_refuse_an_adapter_that_loses_similarity_within_a_languag
     candidate = Adapter(encoder=ENCODER, dim=DIM, steps=(LinearMap(matrix=matrix),))
     without, with_scores = (
         judge(candidate, None, evidence)
-        for evidence in (Evidence(translations()), Evidence(translations(), scored))
+        for evidence in (GateEvidence(translations()), GateEvidence(translations(), scored))
     )
     assert with_scores.is_accepted is is_accepted, with_scores.reasons
     assert "similarity within de" in with_scores.reasons[-1]

@@ -3,8 +3,8 @@ import datetime as dt
 import pytest
 
 from alignstream.models.errors import SelectionError
-from alignstream.ops.client.dead_letters import DeadLetter, Selection, parse_moment
-from alignstream.ops.client.reader import Record
+from alignstream.ops.client.dead_letters import DeadLetter, DeadLetterSelection, parse_moment
+from alignstream.ops.client.record import Record
 from alignstream.streams.wire.topics import Headers
 
 NOW = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
@@ -43,7 +43,7 @@ def test_a_moment_that_is_unclear_is_refused(text: str) -> None:
 
 
 def test_a_selection_holds_reasons_and_a_half_open_span_of_time() -> None:
-    selection = Selection(frozenset({"bad-utf8"}), since=NOW, until=NOW + dt.timedelta(hours=1))
+    selection = DeadLetterSelection(frozenset({"bad-utf8"}), since=NOW, until=NOW + dt.timedelta(hours=1))
     assert selection.holds(letter("bad-utf8", NOW))
     assert not selection.holds(letter("bad-json", NOW))
     assert not selection.holds(letter("bad-utf8", NOW - dt.timedelta(seconds=1)))
@@ -52,7 +52,7 @@ def test_a_selection_holds_reasons_and_a_half_open_span_of_time() -> None:
 
 def test_an_unknown_reason_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SelectionError, match="bad-utf8"):
-        Selection(frozenset({"bad-utf-8"}))
+        DeadLetterSelection(frozenset({"bad-utf-8"}))
 
 
 def test_a_dead_letter_reads_its_headers() -> None:

@@ -7,11 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from alignstream.ops.admin.gate_texts import Language, Text
-from alignstream.ops.client.producer import ProduceReport
-from alignstream.ops.client.reader import Record
-from alignstream.ops.demo import second_act as following
-from alignstream.ops.demo.sample import Clinic, Message, Produced
+from alignstream.models.errors import DemoFailed
+from alignstream.ops.admin.gate_texts import LanguageName, ParallelText
+from alignstream.ops.client.producer import KeyValueHeaders, ProduceReport
+from alignstream.ops.client.record import Record
+from alignstream.ops.demo import second_act
+from alignstream.ops.demo.demo_documents import ClinicTexts, StreamMessage
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import codec, epoch_log, observations
 from alignstream.streams.wire.epoch_log import EpochV1, Refusal, StateV1, Summary, Version
@@ -22,11 +23,14 @@ from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS, VECTORS
 ENCODER = "f" * 64
 SHA256 = "0" * 64
 MEANINGS = 64
-CLINIC = Clinic(
-    about="", newcomer="lg", languages={"lg": Language("Luganda", "Latin")}, texts=(Text("a", {"lg": "x"}),)
+CLINIC = ClinicTexts(
+    about="",
+    newcomer="lg",
+    languages={"lg": LanguageName("Luganda", "Latin")},
+    texts=(ParallelText("a", {"lg": "x"}),),
 )
 MESSAGES = [
-    Message("everyday" if number < 32 else "clinic", str(number), language, f"{number}")
+    StreamMessage("everyday" if number < 32 else "clinic", str(number), language, f"{number}")
     for number in range(MEANINGS)
     for language in ("en", "lg")
 ]
@@ -42,7 +46,7 @@ class Service:
         self.epoch = 0
         self.n_observed = 0
 
-    def produce(self, _: Settings, records: Iterable[Produced]) -> ProduceReport:
+    def produce(self, _: Settings, records: Iterable[KeyValueHeaders]) -> ProduceReport:
         count = 0
         for _key, value, _headers in records:
             self.answer(msgspec.json.decode(value or b"", type=DocumentV1))
@@ -71,7 +75,7 @@ class Service:
         seen = ObservationsV1(encoder=ENCODER, dim=MEANINGS, texts=(text,))
         self.put(OBSERVATIONS, None, observations.encode(seen), offset=self.n_observed)
         self.n_observed += 1
-        if self.n_observed % following.CHUNK_TEXTS == 0:
+        if self.n_observed % second_act.CHUNK_TEXTS == 0:
             self.decide(tenant)
 
     def decide(self, tenant: str) -> None:
@@ -104,11 +108,11 @@ class Service:
         return None
 
 
-def act(monkeypatch: pytest.MonkeyPatch, service: Service, *, follow: str = "epochs") -> following.Act:
-    monkeypatch.setattr(following, "Reader", lambda *_: service)
-    monkeypatch.setattr(following, "produce_documents", service.produce)
-    monkeypatch.setattr(following, "PATIENCE_SECONDS", 0.05)
-    return following.Act(Settings(follow=follow), MESSAGES, CLINIC)
+def act(monkeypatch: pytest.MonkeyPatch, service: Service, *, follow: str = "epochs") -> second_act.SecondAct:
+    monkeypatch.setattr(second_act, "Reader", lambda *_: service)
+    monkeypatch.setattr(second_act, "produce_documents", service.produce)
+    monkeypatch.setattr(second_act, "PATIENCE_SECONDS", 0.05)
+    return second_act.SecondAct(Settings(follow=follow), MESSAGES, CLINIC)
 
 
 def test_what_comes_is_told_by_domain_and_epoch_with_what_each_epoch_had_learned(
@@ -116,7 +120,7 @@ def test_what_comes_is_told_by_domain_and_epoch_with_what_each_epoch_had_learned
 ) -> None:
     played = act(monkeypatch, Service(learns=True))
     shown: list[int] = []
-    played.play(lambda: shown.append(len(played.judged)))
+    played.play(lambda: shown.append(len(played.queries)))
     rows = played.rows()
     assert [(row["domain"], row["epoch"], row["n_learned"]) for row in rows] == [
         ("everyday", 0, None), ("everyday", 1, 32), ("clinic", 2, 64), ("clinic", 3, 96)
@@ -143,18 +147,18 @@ def test_a_stored_vector_that_moved_is_counted(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_without_a_learner_it_fails_and_says_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(following.DemoFailed, match=r"no epoch opened .* is a learner running\?"):
+    with pytest.raises(DemoFailed, match=r"no epoch opened .* is a learner running\?"):
         act(monkeypatch, Service(learns=False)).play(lambda: None)
 
 
 def test_where_every_epoch_is_refused_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(following.DemoFailed, match="epoch 1 was refused: queries would find nothing"):
+    with pytest.raises(DemoFailed, match="epoch 1 was refused: queries would find nothing"):
         act(monkeypatch, Service(learns=True, refuses=True)).play(lambda: None)
 
 
 def test_where_nothing_follows_it_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(learns=True)
-    with pytest.raises(following.DemoFailed, match="ALIGNSTREAM_FOLLOW is off"):
+    with pytest.raises(DemoFailed, match="ALIGNSTREAM_FOLLOW is off"):
         act(monkeypatch, service, follow="off").play(lambda: None)
     assert service.records == []
 
@@ -162,5 +166,5 @@ def test_where_nothing_follows_it_does_not_begin(monkeypatch: pytest.MonkeyPatch
 def test_where_results_stay_away_it_says_how_many_came(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(learns=True)
     monkeypatch.setattr(service, "answer", lambda _: None)
-    with pytest.raises(following.DemoFailed, match="of 128 texts 0 were stored and 0 came"):
+    with pytest.raises(DemoFailed, match="of 128 texts 0 were stored and 0 streamed"):
         act(monkeypatch, service).play(lambda: None)

@@ -1,0 +1,42 @@
+"""Small programs that stand in for servers, and a wait for what they do."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from alignstream.ops.local.server import Server
+
+#: Says that it is ready, and does nothing.
+SLEEPER = (sys.executable, "-S", "-c", "import time; print('ready', flush=True); time.sleep(600)")
+_IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+#: Ignores SIGTERM.
+DEAF = (*SLEEPER[:-1], _IGNORE + SLEEPER[-1])
+#: Serves /readyz as a worker does, and prints its group.
+WEB = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+print(os.environ["ALIGNSTREAM_GROUP"], flush=True)
+http.server.HTTPServer(("127.0.0.1", int(os.environ["ALIGNSTREAM_METRICS_PORT"])), Handler).serve_forever()
+"""
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until a condition holds, and fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def server(folder: Path, command: tuple[str, ...] = SLEEPER, stop_seconds: float = 10.0) -> Server:
+    """Return a server that is ready when its log says so."""
+    return Server(
+        "child",
+        command,
+        folder=folder,
+        is_ready=lambda it: "ready" in it.log(),
+        stop_seconds=stop_seconds,
+    )
