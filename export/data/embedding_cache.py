@@ -26,8 +26,8 @@ _FOLDER: Final = "embeddings"
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: Texts of one step of the progress bar; an interrupted run keeps all steps that were done.
 _STEP: Final = 64
-#: New texts after which a set is written: a run that is killed loses no more. A large set is written after an
-#: eighth of it, as every time the whole file is.
+#: New texts after which a set is written: a run that is killed loses no more. A large set is written
+#: after each eighth of it, as each write rewrites the file.
 _SAVE_EVERY: Final = 4096
 _SAVE_SHARE: Final = 8
 #: Rows of a file that are in memory at once: 6 MB of 384 numbers.
@@ -55,7 +55,7 @@ class EmbeddingCache:
     fingerprint : str
         Names the encoder.
     dim : int
-        Numbers of a vector.
+        Embedding dimension.
     encode : callable
         Texts to unit vectors of shape (n, dim), float32; called only for texts that are not stored.
     """
@@ -134,7 +134,7 @@ class EmbeddingCache:
             if n_done > n_saved:
                 self._write(path, rows, result, is_done)
         except BaseException:
-            # An interrupt must not cost what was encoded; that nothing can be written is then the lesser news.
+            # An interrupt must not cost what was encoded; a write that fails matters less.
             if n_done > n_saved:
                 with contextlib.suppress(CacheError):
                     self._write(path, rows, result, is_done)
@@ -163,7 +163,7 @@ class EmbeddingCache:
         """
         is_done = np.zeros(len(result), dtype=np.bool_)
         try:
-            with _Stored(path, self._dim) as stored:
+            with _StoredVectors(path, self._dim) as stored:
                 keys = stored.keys()
                 for start, block in stored.blocks(len(keys)):
                     places = np.array(
@@ -186,7 +186,7 @@ class EmbeddingCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, is_durable=False) as temporary:
                 try:
-                    with _Stored(path, self._dim) as stored:
+                    with _StoredVectors(path, self._dim) as stored:
                         _write_file(temporary, done, result, stored)
                 except _UnreadableError:
                     # There is no file yet, or it was damaged in the meantime.
@@ -201,7 +201,7 @@ class _UnreadableError(Exception):
     """A file is absent, cut, damaged or of another layout."""
 
 
-class _Stored:
+class _StoredVectors:
     """A file of vectors, read a block at a time: what ``numpy.load`` reads, without holding it whole.
 
     Parameters
@@ -268,7 +268,7 @@ def _index(texts: Sequence[str]) -> tuple[dict[bytes, int], NDArray[np.int64]]:
     return rows, first
 
 
-def _write_file(path: Path, done: Mapping[bytes, int], result: Matrix, stored: _Stored | None) -> None:
+def _write_file(path: Path, done: Mapping[bytes, int], result: Matrix, stored: _StoredVectors | None) -> None:
     """Write what is stored, then the rows that are not; the layout is that of ``numpy.savez``."""
     keys = np.empty((0, _KEY_BYTES), dtype=np.uint8) if stored is None else stored.keys()
     known = {key.tobytes() for key in keys}
@@ -293,9 +293,9 @@ def _read_header(member: IO[bytes], dtype: np.dtype[Any], n_columns: int) -> int
     """Read a numpy array's header and return its number of rows."""
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, found = read(member)
-    if found != dtype or len(shape) != 2 or shape[1] != n_columns or (is_fortran and shape[0] > 1):
-        raise ValueError(f"an array of {found} and shape {shape} is none of ours")
+    shape, is_fortran, stored_dtype = read(member)
+    if stored_dtype != dtype or len(shape) != 2 or shape[1] != n_columns or (is_fortran and shape[0] > 1):
+        raise ValueError(f"an array of {stored_dtype} and shape {shape} is none of ours")
     return int(shape[0])
 
 
@@ -304,10 +304,10 @@ def _write_header(member: IO[bytes], descr: str, shape: tuple[int, int]) -> None
 
 
 def _read_exactly(member: IO[bytes], n: int) -> bytes:
-    found = member.read(n)
-    if len(found) != n:
-        raise EOFError(f"{len(found)} bytes where {n} should be")
-    return found
+    data = member.read(n)
+    if len(data) != n:
+        raise EOFError(f"{len(data)} bytes where {n} should be")
+    return data
 
 
 def _check_end(member: IO[bytes]) -> None:

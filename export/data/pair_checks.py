@@ -1,4 +1,4 @@
-"""What can be told of pairs only from their vectors, and is refused: swapped columns, slipped lines, no translations.
+"""Refuse pairs that their vectors show to be wrong: swapped columns, slipped lines, no translations.
 
 A file may be right at its beginning and wrong from some line on, so the checks look for the part of it that is
 wrong, and name its first line.
@@ -21,12 +21,12 @@ from alignstream.models.errors import AdapterError
 
 #: Lines that a misalignment may have slipped by.
 _MAX_SLIP: Final = 3
-#: Lines by which those that fit better with another line outnumber the others, from where on they slipped.
+#: In a part that slipped, the lines that fit a neighbouring line better outnumber the others by at least this.
 _SLIPPED_LINES: Final = 5
 #: Unrelated lines that a pair is compared with.
 _N_UNRELATED: Final = 10
-#: What a line counts against a part of the file where its pair is no nearer than unrelated lines usually are: one of
-#: two unrelated lines is; of translations, even in a language that the encoder hardly knows, hardly one in six.
+#: Weights of a line whose pair is no nearer than unrelated lines are at the median, and of any other line. One of two
+#: unrelated lines is no nearer; of translations, even in a language that the encoder hardly knows, hardly one in six.
 _UNRELATED_WEIGHT: Final = 1.0
 _RELATED_WEIGHT: Final = -0.6
 #: The sum of weights from which on a part of the file holds no translations.
@@ -72,10 +72,10 @@ def check_pairs(fit: PairVectors, start: Adapter) -> None:
         )
     if len(pairs) >= gate.MIN_TRANSLATION_PAIRS:
         X, Y = fit.aligned(start)
-        wide = X.astype(np.float64), Y.astype(np.float64)
-        _check_slip(pairs, *wide)
+        X64, Y64 = X.astype(np.float64), Y.astype(np.float64)
+        _check_slip(pairs, X64, Y64)
         check_translations(X, Y, pairs.name)
-        _check_related(pairs, *wide)
+        _check_related(pairs, X64, Y64)
 
 
 def check_dev(fit: PairVectors, dev: PairVectors, start: Adapter) -> None:
@@ -87,8 +87,8 @@ def check_dev(fit: PairVectors, dev: PairVectors, start: Adapter) -> None:
         With the file and what to do.
     """
     for side in ("source_language", "target_language"):
-        wanted, found = (getattr(item.pairs, side) for item in (fit, dev))
-        if not same_language(wanted, found):
+        fitted, held_out = (getattr(vectors.pairs, side) for vectors in (fit, dev))
+        if not same_language(fitted, held_out):
             raise AdapterError(
                 f"{dev.pairs.name} holds pairs of {dev.pairs.source_language} and {dev.pairs.target_language}, but "
                 f"{fit.pairs.name} of {fit.pairs.source_language} and {fit.pairs.target_language}; development pairs "
@@ -103,7 +103,7 @@ def check_translations(X: Matrix, Y: Matrix, name: str) -> None:
     Parameters
     ----------
     X, Y : ndarray of shape (n, dim), float32
-        Aligned unit vectors of the pairs; few are believed.
+        Aligned unit vectors of the pairs; too few are not judged.
     """
     if len(X) >= gate.MIN_TRANSLATION_PAIRS and gate.translation_score(X, Y) < gate.MIN_TRANSLATION_SCORE:
         raise AdapterError(
@@ -113,7 +113,7 @@ def check_translations(X: Matrix, Y: Matrix, name: str) -> None:
 
 
 def _is_swapped(means: LanguageMeans, fit: PairVectors) -> bool:
-    """Say whether each language that attention knows is rather that of the other side.
+    """Say whether each side looks like the other side's language, as far as attention knows the two.
 
     Where it knows only one of the two, a few texts could mislead it.
     """

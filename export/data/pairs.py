@@ -5,27 +5,28 @@ that are missing, pairs that stand twice, the same text on both sides, text that
 """
 
 import dataclasses
-import json
 import xml.sax
 import xml.sax.handler
 import xml.sax.xmlreader
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from alignstream.export.data.texts import (
+from alignstream.export.data.lines import (
     JSON_SUFFIXES,
     MAX_LINE_BYTES,
     check_language,
-    normalised,
+    check_unicode,
     read_lines,
+    read_objects,
 )
+from alignstream.export.data.texts import normalised
 from alignstream.models.adapter.languages import same_language
 from alignstream.models.errors import TextError
 
-#: More pairs than this change a closed-form map no more; they would only cost encoding.
+#: More pairs than this no longer change a closed-form map; they would only cost encoding.
 MAX_PAIRS: Final = 1_000_000
-#: So many pairs whose two sides are equal are names and numbers; more are a column that was copied.
+#: Up to so many pairs whose sides are equal are names and numbers; more mean a copied column.
 MAX_EQUAL_SHARE: Final = 0.2
 
 _XML_LANGUAGE: Final = "xml:lang"
@@ -55,7 +56,7 @@ class Pairs:
     lines: list[int]
 
     def __len__(self) -> int:
-        """Count the pairs."""
+        """Return the number of pairs."""
         return len(self.lines)
 
 
@@ -70,7 +71,7 @@ def read_pairs(path: Path, *, target: str | None = None) -> Pairs:
     path : Path
         ``.tsv``: a header with two language tags, then two texts a line. ``.jsonl``: objects with ``source``,
         ``target``, ``source_language`` and ``target_language``. ``.tmx``: translation units. Anything else: the
-        common beginning of Moses' two plain files, ``<path>.<language>`` each.
+        common prefix of two plain files (Moses), ``<path>.<language>`` each.
     target : str, optional
         Which of the two languages is the target, by any of its tags: ``en`` for ``eng_Latn``. Default: the
         second one; of Moses' files, English or the second by name.
@@ -207,32 +208,25 @@ def _read_tsv(path: Path) -> Iterator[_Row]:
 
 
 def _read_json_lines(path: Path) -> Iterator[_Row]:
-    wanted = ("source_language", "target_language", "source", "target")
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        try:
-            record: Any = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TextError(f"{path}, line {number}: not JSON: {error}") from error
-        values = [record.get(name) for name in wanted] if isinstance(record, dict) else []
-        texts = [value.strip() for value in values if isinstance(value, str)]
-        if len(texts) != len(wanted) or not all(texts):
+    needed = ("source_language", "target_language", "source", "target")
+    for number, record in read_objects(path):
+        values = [record.get(name) for name in needed]
+        strings = [value.strip() for value in values if isinstance(value, str)]
+        if len(strings) != len(needed) or not all(strings):
             raise TextError(
-                f"{path}, line {number}: an object with strings {', '.join(wanted)} is needed, none blank"
+                f"{path}, line {number}: an object with strings {', '.join(needed)} is needed, none blank"
             )
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise TextError(f"{path}, line {number}: the text holds a lone surrogate")
-        one, other = (check_language(tag, path, number) for tag in texts[:2])
-        yield number, one, other, texts[2], texts[3]
+        check_unicode("".join(strings), path, number)
+        one, other = (check_language(tag, path, number) for tag in strings[:2])
+        yield number, one, other, strings[2], strings[3]
 
 
 def _moses_files(prefix: Path) -> tuple[Path, Path]:
     files = sorted(path for path in prefix.parent.glob(f"{prefix.name}.*") if path.is_file())
     if len(files) != 2:
-        found = ", ".join(path.name for path in files) or "none"
+        names = ", ".join(path.name for path in files) or "none"
         raise TextError(
-            f"{prefix} is no file, and of Moses' plain files {prefix.name}.<language> there must be two: {found}"
+            f"{prefix} is no file, and of Moses' plain files {prefix.name}.<language> there must be two: {names}"
         )
     english = [path for path in files if same_language(path.suffix[1:], "en")]
     if english and english[0] == files[0]:
@@ -319,7 +313,7 @@ class _TmxHandler(xml.sax.handler.ContentHandler):
             )
         # Tools write variants in any order; the header says which language is the source.
         source = self._header_language
-        first, second = sorted(self._variants, key=lambda item: not same_language(item[0], source))
+        first, second = sorted(self._variants, key=lambda variant: not same_language(variant[0], source))
         self.rows.append((self._line, first[0], second[0], first[1], second[1]))
 
 

@@ -1,4 +1,4 @@
-"""Read the public sets in ALIGNSTREAM_DATA: what may be fitted on, and what settings are chosen on.
+"""The public sets in ALIGNSTREAM_DATA: what may be fitted on, and what settings are chosen on.
 
 Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that every run reads the same texts.
 """
@@ -8,8 +8,49 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from alignstream.export.data.texts import Parallel, evenly_spaced, read_lines
+from alignstream.export.data.lines import read_lines
+from alignstream.export.data.parallel import Parallel
+from alignstream.export.data.scored_pairs import ScoredPairs
+from alignstream.export.data.texts import evenly_spaced
 from alignstream.models.errors import TextError
+
+#: Environment variable that names the folder with the public sets.
+VARIABLE: Final = "ALIGNSTREAM_DATA"
+#: Languages of the development texts, by NTREX-128's names: 14 families, 16 scripts, many low-resource.
+DEV_LANGUAGES: Final = (
+    "eng", "deu", "fra", "rus", "pol", "ell", "arb", "heb", "fas", "hin", "ben", "tam", "kat", "hye", "tur",
+    "kaz", "fin", "hun", "jpn", "kor", "zho-CN", "vie", "tha", "ind", "swa", "yor", "hau", "amh", "som",
+    "zul", "wol", "mya", "uig", "eus",
+)  # fmt: skip
+TICO_LANGUAGES: Final = (
+    "en", "am", "ar", "bn", "ckb", "es_LA", "fa", "fr", "ha", "hi", "id", "km", "ku", "lg", "ln", "my", "ne",
+    "om", "pt_BR", "ru", "so", "sw", "ta", "tl", "ur", "zh", "zu",
+)  # fmt: skip
+XSID_LANGUAGES: Final = (
+    "en", "ar", "da", "de", "de-st", "gsw", "id", "it", "kk", "lt", "nap", "nl", "sr", "tr", "zh",
+)  # fmt: skip
+STS_LANGUAGES: Final = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
+
+#: The sentence that labels of the public sets are embedded in.
+TEMPLATE: Final = "This text is about {label}."
+#: xSID names its intents as code does; these are the words for them.
+INTENTS: Final = {
+    "weather/find": "the weather",
+    "alarm/set_alarm": "setting an alarm",
+    "alarm/cancel_alarm": "cancelling an alarm",
+    "alarm/show_alarms": "showing the alarms",
+    "alarm/snooze_alarm": "snoozing an alarm",
+    "alarm/modify_alarm": "changing an alarm",
+    "reminder/set_reminder": "setting a reminder",
+    "reminder/cancel_reminder": "cancelling a reminder",
+    "reminder/show_reminders": "showing the reminders",
+    "AddToPlaylist": "adding a song to a playlist",
+    "BookRestaurant": "booking a restaurant",
+    "PlayMusic": "playing music",
+    "RateBook": "rating a book",
+    "SearchCreativeWork": "finding a film, a book or a song",
+    "SearchScreeningEvent": "film showings at the cinema",
+}
 
 #: NTREX-128 variants of a language in the same script: it would count twice among the means.
 _NTREX_VARIANTS: Final = frozenset({"eng-GB", "eng-IN", "eng-US", "fra-CA", "por-BR", "spa-MX"})
@@ -80,7 +121,7 @@ class PublicSets:
 
     def sib_train(self, languages: Sequence[str], *, n_lines: int) -> dict[str, list[str]]:
         """Read texts of SIB-200's training part, without their labels; the same sentences in all languages."""
-        rows = {language: self._read_sib(language, "train") for language in languages}
+        rows = {language: sorted(self._read_sib(language, "train")) for language in languages}
         return {
             language: [table[position][1] for position in evenly_spaced(len(table), n_lines)]
             for language, table in rows.items()
@@ -88,12 +129,19 @@ class PublicSets:
 
     def sib_examples(self, language: str) -> tuple[list[str], list[str]]:
         """Read all texts of SIB-200's training part with their labels: to judge fits of labels, never adapters."""
-        table = self._read_sib(language, "train")
+        table = sorted(self._read_sib(language, "train"))
         return [text for _, text, _ in table], [label for _, _, label in table]
+
+    def sib_topics(self, language: str) -> dict[str, list[str]]:
+        """Read SIB-200's training texts of a language by topic, in the order of its file."""
+        by_topic: dict[str, list[str]] = {}
+        for _, text, topic in self._read_sib(language, "train"):
+            by_topic.setdefault(topic, []).append(text)
+        return by_topic
 
     def sib_dev(self, languages: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         """Read SIB-200's development part: texts by language, and the labels that all languages share."""
-        rows = {language: self._read_sib(language, "dev") for language in languages}
+        rows = {language: sorted(self._read_sib(language, "dev")) for language in languages}
         labels = {tuple(label for _, _, label in table) for table in rows.values()}
         if len(labels) != 1:
             raise TextError(f"{self._sib}: the dev files do not hold the same sentences in all languages")
@@ -143,6 +191,38 @@ class PublicSets:
         path = self._sib / language / f"{split}.tsv"
         table = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
-            return sorted((int(row["index_id"]), row["text"], row["category"]) for row in table)
+            return [(int(row["index_id"]), row["text"], row["category"]) for row in table]
         except (KeyError, TypeError, ValueError) as error:
             raise TextError(f"{path}: columns index_id, category and text are needed ({error})") from error
+
+
+def read_sts(root: Path, languages: Sequence[str], *, n_pairs: int | None = None) -> ScoredPairs:
+    """Read development pairs of the multilingual STS benchmark.
+
+    Parameters
+    ----------
+    root : Path
+        ALIGNSTREAM_DATA.
+    languages : sequence of str
+        Some of ``STS_LANGUAGES``.
+    n_pairs : int, optional
+        Pairs of each language at most.
+
+    Raises
+    ------
+    TextError
+        A file is not there, or is not what the benchmark publishes.
+    """
+    pairs = ScoredPairs("stsb-dev", {}, {}, {})
+    for language in languages:
+        path = root / "stsb_multi_mt" / "data" / f"stsb-{language}-dev.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+            keep = [rows[position] for position in evenly_spaced(len(rows), n_pairs or len(rows))]
+            pairs.first[language] = [row[0] for row in keep]
+            pairs.second[language] = [row[1] for row in keep]
+            pairs.scores[language] = [float(row[2]) for row in keep]
+        except (OSError, ValueError, IndexError) as error:
+            raise TextError(f"cannot read {path}: {error}") from error
+    return pairs

@@ -135,7 +135,7 @@ def _read_template() -> tuple[bytes, GraphMap]:
 
 def _fill(data: bytes, graph_map: GraphMap, path: Path) -> None:
     model = onnx.load_model_from_string(data)
-    initializers = {item.name: item for item in model.graph.initializer}
+    initializers = {one.name: one for one in model.graph.initializer}
     tensors = weights.read_tensors()
     if artifact.weights_sha256(tensors) != graph_map.weights_sha256:
         raise ExportError(
@@ -163,9 +163,9 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    found = {name: (folder / name).lstat() for name in _FILES}
+    stats = {name: (folder / name).lstat() for name in _FILES}
     return {
-        name: [item.st_size, item.st_ino, item.st_mtime_ns, item.st_ctime_ns] for name, item in found.items()
+        name: [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats.items()
     }
 
 
@@ -208,7 +208,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def embedded_fingerprint() -> str:
-    """Return the fingerprint of the embedded encoder, without its weights at hand."""
+    """Return the fingerprint of the embedded encoder, without reading its weights."""
     _, graph_map = _read_template()
     return artifact.fingerprint(
         weights_sha256=graph_map.weights_sha256,

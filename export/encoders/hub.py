@@ -39,7 +39,7 @@ def download(name: str) -> tuple[Path, str]:
 
 
 def _patterns(name: str) -> tuple[str, ...]:
-    files = [item.rfilename for item in huggingface_hub.HfApi().model_info(name).siblings or ()]
+    files = [sibling.rfilename for sibling in huggingface_hub.HfApi().model_info(name).siblings or ()]
     has_safetensors = any(file.endswith(".safetensors") and "/" not in file for file in files)
     dense_pickled = [file for file in files if "_Dense/" in file and file.endswith(".bin")]
     return (*_PATTERNS, *dense_pickled) if has_safetensors else (*_PATTERNS, *_PICKLED)

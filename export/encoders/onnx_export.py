@@ -7,7 +7,6 @@ it, the result is compared with torch, and only what agrees takes the name that 
 import contextlib
 import dataclasses
 import importlib.metadata
-import re
 import shutil
 import sys
 import tempfile
@@ -43,7 +42,6 @@ PRECISIONS: Final = ("fp32",)
 _FAMILIES: Final = {"bert": False, "roberta": True, "camembert": True, "xlm-roberta": True}
 #: A protobuf message holds at most 2 GiB; the graph beside the weights takes a few hundred kB.
 _MAX_WEIGHT_BYTES: Final = 2 * 1024**3 - 16 * 1024**2
-_E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
 
 Warn = Callable[[str], None]
 #: transformers annotates some of its functions and not others; taken as untyped throughout.
@@ -164,7 +162,7 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
             tokenizer=tokenizer,
             pooler=pooler,
             pooling=pooling,
-            dense=tuple(_read_dense(item) for item in recipe.dense),
+            dense=tuple(map(_read_dense, recipe.dense)),
             prefix="",
             max_tokens=min(MAX_TOKENS, int(config.max_position_embeddings) - offset),
         ),
@@ -254,7 +252,8 @@ def _used_tensors(reference: parity.Reference) -> dict[str, Any]:
     tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if reference.pooler is not None:
         tensors |= {
-            f"pooler.{name}": item.detach().numpy() for name, item in reference.pooler.named_parameters()
+            f"pooler.{name}": parameter.detach().numpy()
+            for name, parameter in reference.pooler.named_parameters()
         }
     for number, layer in enumerate(reference.dense):
         tensors[f"dense.{number}.weight"] = layer.weight
@@ -321,9 +320,7 @@ def _source(model: str) -> Iterator[_Source]:
         name, revision = folder.name, "local"
     else:
         (folder, revision), name = hub.download(model), model
-    lowered = name.lower()
-    is_e5 = _E5.search(lowered) is not None and "instruct" not in lowered
-    yield _Source(folder, name, revision, weights.PREFIX if is_e5 else "")
+    yield _Source(folder, name, revision, weights.e5_prefix(name))
 
 
 def created_by(*distributions: str) -> str:

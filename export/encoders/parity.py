@@ -99,8 +99,8 @@ def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
     """
     pairs = parity_texts()
     tokens = encoder.tokenize([text for _, text in pairs])
-    for (script, text), item in zip(pairs, tokens, strict=True):
-        if reference.token_ids(text) != list(item.input_ids):
+    for (script, text), own_tokens in zip(pairs, tokens, strict=True):
+        if reference.token_ids(text) != list(own_tokens.input_ids):
             raise ParityError(
                 f"the artifact's tokenizer gives other ids than transformers' for {script} text {text[:40]!r}; "
                 "the model's tokenizer.json does not say all that its tokenizer does"
@@ -110,17 +110,17 @@ def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
     scripts = [script for script, _ in pairs] + [pairs[1][0]] * len(SHORTEST)
     X = encoder.encode(tokens)
     rows: list[dict[str, Any]] = []
-    for script, item, ours in zip(scripts, tokens, X, strict=True):
-        x, token_vectors = reference.encode(item.input_ids)
-        (our_tokens,) = encoder.token_matrices([item])
+    for script, own_tokens, ours in zip(scripts, tokens, X, strict=True):
+        x, token_vectors = reference.encode(own_tokens.input_ids)
+        (our_vectors,) = encoder.token_matrices([own_tokens])
         rows.append(
             {
                 "script": script,
-                "tokens": len(item.input_ids),
+                "tokens": len(own_tokens.input_ids),
                 "difference": float(np.abs(x - ours).max()),
                 "cosine": _cosine(x, ours),
                 "token_difference": float(
-                    np.abs(our_tokens - token_vectors).max() / np.abs(token_vectors).max()
+                    np.abs(our_vectors - token_vectors).max() / np.abs(token_vectors).max()
                 ),
             }
         )

@@ -88,7 +88,7 @@ def append_pooling(
         The graph is not an encoder's, or there is no pooler.
     """
     graph = model.graph
-    if len(graph.output) != 1 or "attention_mask" not in {item.name for item in graph.input}:
+    if len(graph.output) != 1 or "attention_mask" not in {value.name for value in graph.input}:
         raise ExportError("the exported graph must have an attention mask and one output: is it an encoder?")
     dim = graph.output[0].type.tensor_type.shape.dim[2].dim_value
     _rename(graph, graph.output[0].name, TOKEN)
@@ -162,9 +162,9 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
             for position, name in enumerate(names):
                 if name == old:
                     names[position] = new
-    for item in (*graph.output, *graph.value_info):
-        if item.name == old:
-            item.name = new
+    for value in (*graph.output, *graph.value_info):
+        if value.name == old:
+            value.name = new
 
 
 def _scalar(value: float) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ extra and their files by sha256 here, so the result is the same numbers everywhe
 import hashlib
 import importlib.metadata
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,8 @@ EMBEDDED: Final = "embedded"
 #: The model whose weights these are, as its authors publish it.
 SOURCE: Final = "intfloat/multilingual-e5-small"
 PREFIX: Final = "query: "
+
+_E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
 
 #: The checkpoint's configuration: BERT layers with XLM-R's vocabulary and its position table shifted by 2.
 CONFIG: Final[dict[str, Any]] = {
@@ -84,6 +87,19 @@ TOKENIZER_FILE: Final = WheelFile(
     "tokenizer.json",
     "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
 )
+
+
+def e5_prefix(name: str) -> str:
+    """Return what stands in front of every text of a model by its name: ``PREFIX`` for e5 models, else nothing.
+
+    Examples
+    --------
+    >>> e5_prefix("intfloat/multilingual-e5-base"), e5_prefix("xlm-roberta-base")
+    ('query: ', '')
+    """
+    lowered = name.lower()
+    is_e5 = lowered == EMBEDDED or (_E5.search(lowered) is not None and "instruct" not in lowered)
+    return PREFIX if is_e5 else ""
 
 
 def read_file(wanted: WheelFile) -> bytes:

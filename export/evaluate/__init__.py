@@ -1,1 +1,1 @@
-"""What vectors and adapters are worth, task by task, beside raw cosine on the same candidates."""
+"""Judge vectors and adapters task by task, beside raw cosine on the same candidates."""

@@ -3,17 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
+from alignstream.export.evaluate.columns import ADAPTER, RAW
+from alignstream.export.evaluate.compared import MeasureResult
 from alignstream.export.evaluate.layer_report import LayerReport
-from alignstream.export.evaluate.report import (
-    KINDS,
-    LEGEND,
-    Evaluation,
-    MeasureResult,
-    TaskResult,
-    heading,
-)
+from alignstream.export.evaluate.report import KINDS, LEGEND, Evaluation, TaskResult, heading
 from alignstream.export.evaluate.statistics import Interval
-from alignstream.export.evaluate.tasks import ADAPTER, RAW
 from alignstream.models.errors import PictureError
 
 #: Told apart without colour too: by their order and their legend. Okabe and Ito's palette.
@@ -71,12 +65,12 @@ def write_layers_png(report: LayerReport, path: Path) -> None:
     figure: Any = _figure()(figsize=(9, 5), layout="constrained")
     axis = figure.subplots()
     colours = (_COLOURS["inductive"], _COLOURS["transductive"])
-    for colour, pooling in zip(colours, sorted({item.pooling for item in report.results}), strict=False):
-        items = [item for item in report.results if item.pooling == pooling]
-        axis.plot([item.layer for item in items], [item.score for item in items], color=colour, marker="o",
-                  markersize=3, label=f"{pooling} pooling")  # fmt: skip
-        for item in items:
-            _draw_interval(axis, item.change, item.layer, item.score, is_upright=True)
+    for colour, pooling in zip(colours, sorted({result.pooling for result in report.results}), strict=False):
+        results = [result for result in report.results if result.pooling == pooling]
+        axis.plot([result.layer for result in results], [result.score for result in results], color=colour,
+                  marker="o", markersize=3, label=f"{pooling} pooling")  # fmt: skip
+        for result in results:
+            _draw_interval(axis, result.change, result.layer, result.score, is_upright=True)
     axis.plot(report.best.layer, report.best.score, marker="*", markersize=13, color=_LOSS_COLOUR, linestyle="",
               label="best")  # fmt: skip
     axis.set_xlabel("layer")

@@ -1,4 +1,4 @@
-"""Show what the tokens of two texts say of each other: as lines of text, and as a picture (with matplotlib)."""
+"""Show the attention between the tokens of two texts: as lines of text, and as a picture (with matplotlib)."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -88,9 +88,9 @@ def write_png(attention: TokenAttention, left: Sequence[str], right: Sequence[st
     n, m = attention.weights.shape
     if (len(left), len(right)) != (n, m):
         raise ValueError(f"{len(left)} and {len(right)} tokens do not fit weights of shape {(n, m)}")
-    wide, high = (min(_TOKEN_INCHES * count + _MARGIN_INCHES, _MAX_INCHES) for count in (m + 2, n))
+    size = tuple(min(_TOKEN_INCHES * count + _MARGIN_INCHES, _MAX_INCHES) for count in (m + 2, n))
     points = min(_LABEL_POINTS, (_MAX_INCHES - _MARGIN_INCHES) / max(n, m) * _POINTS_PER_INCH * 0.8)
-    figure: Any = Figure(figsize=(wide, high), layout="constrained")
+    figure: Any = Figure(figsize=size, layout="constrained")
     axis = figure.add_subplot()
     image = axis.imshow(attention.weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for link in attention.links:

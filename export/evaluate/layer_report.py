@@ -30,7 +30,7 @@ class LayerResult(msgspec.Struct, frozen=True):
     layer : int
         From 1, as ``alignstream export onnx --layer`` counts.
     pooling : str
-        Of ``POOLINGS``.
+        One of ``POOLINGS``.
     to_pivot, from_pivot, mixed_pool : float
     by_language : dict of str to float
         The mean of both directions, averaged with the mixed pool.
@@ -63,7 +63,7 @@ class LayerReport(msgspec.Struct, frozen=True):
     set, pivot : str
         The parallel text.
     n_lines : int
-        Of each language.
+        Lines of each language.
     languages : list of str
     results : list of LayerResult
         By layer, then pooling.
@@ -72,7 +72,7 @@ class LayerReport(msgspec.Struct, frozen=True):
     command : str
         Exports that layer.
     seed, n_draws : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     seconds : float
         With encoding.
     notes, warnings : list of str
@@ -108,17 +108,16 @@ class LayerReport(msgspec.Struct, frozen=True):
 
     def rows(self) -> list[list[str]]:
         """Return a row a layer and pooling, under ``LAYER_HEADINGS``."""
-        found = []
-        for item in sorted(self.results, key=lambda item: item.pooling):
-            figures = (item.to_pivot, item.from_pivot, item.mixed_pool, item.score)
-            found.append(
-                [item.pooling, str(item.layer), *(f"{n:.1f}" for n in figures), *change_cells(item.change)]
-            )
-        return found
+        rows = []
+        for result in sorted(self.results, key=lambda result: result.pooling):
+            figures = (result.to_pivot, result.from_pivot, result.mixed_pool, result.score)
+            cells = (f"{figure:.1f}" for figure in figures)
+            rows.append([result.pooling, str(result.layer), *cells, *change_cells(result.change)])
+        return rows
 
     def all_notes(self) -> list[str]:
         """Return all that belongs below the table."""
-        return [*self.notes, *interval_notes([item.change for item in self.results], "language")]
+        return [*self.notes, *interval_notes([result.change for result in self.results], "language")]
 
     def to_markdown(self) -> str:
         """Return a page: every layer, then the scores of every language."""
@@ -126,10 +125,10 @@ class LayerReport(msgspec.Struct, frozen=True):
         lines += [f"\nWarning: {warning}" for warning in self.warnings]
         lines += [f"\n{note}" for note in self.all_notes()]
         lines += ["", *markdown_table(LAYER_HEADINGS, self.rows()), "", *self.advice().splitlines(), ""]
-        ordered = sorted(self.results, key=lambda item: item.pooling)
-        names = ["language", *(f"layer {item.layer}, {item.pooling}" for item in ordered)]
+        ordered = sorted(self.results, key=lambda result: result.pooling)
+        names = ["language", *(f"layer {result.layer}, {result.pooling}" for result in ordered)]
         rows = [
-            [language, *(f"{item.by_language[language]:.1f}" for item in ordered)]
+            [language, *(f"{result.by_language[language]:.1f}" for result in ordered)]
             for language in sorted(self.best.by_language)
         ]
         return "\n".join([*lines, *markdown_table(names, rows), ""])

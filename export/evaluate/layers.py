@@ -5,7 +5,6 @@ no artifact's, so they are not kept in the cache.
 """
 
 import contextlib
-import re
 import shlex
 import statistics
 import tempfile
@@ -19,11 +18,13 @@ import numpy as np
 import torch
 import transformers
 
-from alignstream.export.data.texts import Parallel
+from alignstream.export.data.parallel import Parallel
 from alignstream.export.encoders import hub, weights
 from alignstream.export.encoders.sentence_transformers import read_recipe
-from alignstream.export.evaluate import tasks
+from alignstream.export.evaluate.chance import at_chance, first_lines, right_shares
+from alignstream.export.evaluate.columns import RAW, in_column
 from alignstream.export.evaluate.layer_report import POOLINGS, LayerReport, LayerResult
+from alignstream.export.evaluate.measures import FROM_PIVOT, TO_PIVOT, Measured, mixed_pool, retrieval
 from alignstream.export.evaluate.report import repeated_note, slipped_warning
 from alignstream.export.evaluate.statistics import DRAWS, bootstrap_interval
 from alignstream.models.arrays import Indices, Matrix
@@ -32,7 +33,6 @@ from alignstream.models.errors import ExportError
 #: Texts of one forward pass; longer batches gain nothing on a CPU.
 _BATCH: Final = 32
 _MAX_TOKENS: Final = 512
-_E5: Final = re.compile(r"(^|[-_/.])e5[-_]")
 _MIN_NORM: Final = 1e-12
 #: Characters of what a library says of a model that cannot be loaded: some list every model there is.
 _MAX_REASON: Final = 200
@@ -60,9 +60,9 @@ def compare_layers(
     texts : Parallel
         Translations, line by line; texts that stand twice cost no points.
     poolings : sequence of str
-        Of ``POOLINGS``.
+        Some of ``POOLINGS``.
     seed : int
-        Of the bootstrap over languages.
+        Seed of the bootstrap over languages.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def compare_layers(
     started = time.monotonic()
     by_language = texts.by_language
     lines = [text for column in by_language.values() for text in column]
-    same = {language: tasks.first_lines(column) for language, column in by_language.items()}
+    same = {language: first_lines(column) for language, column in by_language.items()}
     with _opened(model) as opened:
         pooled = _encode(opened, lines, poolings)
-    shares = tasks.right_shares(same, texts.pivot)
+    shares = right_shares(same, texts.pivot)
     slipped = list(shares)
     results = []
     for (layer, pooling), X in sorted(pooled.items()):
@@ -88,11 +88,11 @@ def compare_layers(
             language: X[position * texts.n_lines : (position + 1) * texts.n_lines]
             for position, language in enumerate(by_language)
         }
-        found = tasks.retrieve(vectors, texts.pivot, is_aligned=False, same=same, with_corrections=False)
-        by_chance = tasks.at_chance(found, tuple(found), shares)
+        both_ways = retrieval(vectors, texts.pivot, same=same)
+        by_chance = at_chance(in_column(RAW, both_ways), both_ways, shares)
         slipped = [language for language in slipped if language in by_chance]
-        results.append(_judge(layer, pooling, vectors, found, same))
-    best = max(results, key=lambda item: (round(item.score, 6), -item.layer))
+        results.append(_judge(layer, pooling, vectors, both_ways, same))
+    best = max(results, key=lambda result: (round(result.score, 6), -result.layer))
     n_repeated = {language: len(lines) - len(np.unique(lines)) for language, lines in same.items()}
     return LayerReport(
         model=model,
@@ -100,7 +100,7 @@ def compare_layers(
         pivot=texts.pivot,
         n_lines=texts.n_lines,
         languages=list(by_language),
-        results=[item if item is best else _compared(item, best, seed) for item in results],
+        results=[result if result is best else _compared(result, best, seed) for result in results],
         best=best,
         command=f"alignstream export onnx --model {shlex.quote(model)} --layer {best.layer} --pooling {best.pooling} "
         "--output FOLDER",
@@ -116,18 +116,15 @@ def _judge(
     layer: int,
     pooling: str,
     vectors: Mapping[str, Matrix],
-    found: tasks.Results,
+    both_ways: Measured,
     same: Mapping[str, Indices],
 ) -> LayerResult:
-    to_pivot, from_pivot = (
-        found[measure][tasks.RAW].figures for measure in (tasks.TO_PIVOT, tasks.FROM_PIVOT)
-    )
+    to_pivot, from_pivot = (both_ways[measure].figures for measure in (TO_PIVOT, FROM_PIVOT))
     distinct = {language: np.unique(lines, return_inverse=True) for language, lines in same.items()}
-    pool = tasks.find_in_pool(
+    pool = mixed_pool(
         {language: X[distinct[language][0]] for language, X in vectors.items()},
-        is_aligned=False,
         rows={language: rows.astype(np.int64) for language, (_, rows) in distinct.items()},
-    )[tasks.MIXED_POOL][tasks.RAW].figures
+    ).figures
     # The pivot has no retrieval, so that all is over the other languages.
     languages = list(to_pivot)
     return LayerResult(
@@ -143,9 +140,9 @@ def _judge(
     )
 
 
-def _compared(item: LayerResult, best: LayerResult, seed: int) -> LayerResult:
-    changes = [figure - best.by_language[language] for language, figure in item.by_language.items()]
-    return msgspec.structs.replace(item, change=bootstrap_interval(np.array(changes), seed=seed))
+def _compared(result: LayerResult, best: LayerResult, seed: int) -> LayerResult:
+    changes = [figure - best.by_language[language] for language, figure in result.by_language.items()]
+    return msgspec.structs.replace(result, change=bootstrap_interval(np.array(changes), seed=seed))
 
 
 @contextlib.contextmanager
@@ -158,8 +155,6 @@ def _opened(name: str) -> Iterator[_Model]:
         else:
             folder = Path(name).resolve() if Path(name).is_dir() else hub.download(name)[0]
         recipe = read_recipe(folder)
-        lowered = name.lower()
-        is_e5 = name == weights.EMBEDDED or (_E5.search(lowered) is not None and "instruct" not in lowered)
         before = _library.logging.get_verbosity()
         _library.logging.set_verbosity_error()
         try:
@@ -175,7 +170,7 @@ def _opened(name: str) -> Iterator[_Model]:
         finally:
             _library.logging.set_verbosity(before)
         model.eval()
-        yield _Model(tokenizer, model, weights.PREFIX if is_e5 else recipe.prompt or "")
+        yield _Model(tokenizer, model, weights.e5_prefix(name) or recipe.prompt or "")
 
 
 def _encode(opened: _Model, texts: Sequence[str], poolings: Sequence[str]) -> dict[tuple[int, str], Matrix]:
@@ -183,7 +178,7 @@ def _encode(opened: _Model, texts: Sequence[str], poolings: Sequence[str]) -> di
     limit = min(_MAX_TOKENS, int(opened.tokenizer.model_max_length))
     # Texts of like length share a batch, so that little is padded.
     order = sorted(range(len(texts)), key=lambda position: len(texts[position]))
-    found: dict[tuple[int, str], Matrix] = {}
+    pooled_texts: dict[tuple[int, str], Matrix] = {}
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         inputs = opened.tokenizer(
@@ -202,5 +197,6 @@ def _encode(opened: _Model, texts: Sequence[str], poolings: Sequence[str]) -> di
                 pooled = state[:, 0] if pooling == "cls" else (state * mask).sum(1) / mask.sum(1)
                 unit = pooled / pooled.norm(dim=1, keepdim=True).clamp_min(_MIN_NORM)
                 shape = (len(texts), unit.shape[1])
-                found.setdefault((layer, pooling), np.empty(shape, dtype=np.float32))[rows] = unit.numpy()
-    return found
+                X = pooled_texts.setdefault((layer, pooling), np.empty(shape, dtype=np.float32))
+                X[rows] = unit.numpy()
+    return pooled_texts

@@ -8,17 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from alignstream.export.evaluate.formats import few
-from alignstream.export.evaluate.set_report import TIE_POINTS
-from alignstream.export.evaluate.statistics import (
-    DRAWS,
-    Interval,
-    bootstrap_interval,
-    significantly_worse,
-)
-from alignstream.export.evaluate.tasks import ADAPTER, RAW, Column, Kind, Results, Scores
+from alignstream.export.data.selection import listed
+from alignstream.export.evaluate.columns import ADAPTER, RAW, Kind, Results
+from alignstream.export.evaluate.compared import MeasureResult, column_result, rounded_json
+from alignstream.export.evaluate.statistics import DRAWS, Interval
 
 FORMAT: Final = "alignstream.evaluation/1"
 KINDS: Final[tuple[Kind, ...]] = ("inductive", "causal", "transductive")
@@ -46,50 +40,6 @@ HEADINGS: Final = (
     "losses",
     "worse beyond chance",
 )
-
-
-class ColumnResult(msgspec.Struct, frozen=True):
-    """One column of a measure.
-
-    Parameters
-    ----------
-    name : str
-        What vectors went through.
-    kind : str
-        Which texts it saw: inductive, causal or transductive.
-    by_language : dict of str to float
-        In points.
-    mean : float
-        Over languages, each counting the same.
-    change : Interval, optional
-        The mean difference to raw cosine, and its interval over languages; without one for a single language. None
-        for raw itself, and where there is no raw column.
-    wins, losses : list of str
-        Languages beyond ``TIE_POINTS`` points, most first.
-    significantly_worse : list of str, optional
-        Languages that lose beyond chance over their texts (``statistics.significantly_worse``). None where the
-        measure is no mean over texts, or raw is 100 by definition.
-    """
-
-    name: str
-    kind: Kind
-    by_language: dict[str, float]
-    mean: float
-    change: Interval | None
-    wins: list[str]
-    losses: list[str]
-    significantly_worse: list[str] | None
-
-
-class MeasureResult(msgspec.Struct, frozen=True):
-    """One measure: columns by kind, inductive first."""
-
-    name: str
-    columns: list[ColumnResult]
-
-    def of_kind(self, kind: Kind) -> list[ColumnResult]:
-        """Return the columns of one kind."""
-        return [column for column in self.columns if column.kind == kind]
 
 
 class TaskResult(msgspec.Struct, frozen=True):
@@ -141,7 +91,7 @@ class Evaluation(msgspec.Struct, frozen=True):
     uses_tags : bool
         Whether the adapter was told the language of each text.
     seed, n_draws : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     limit : int, optional
         Texts of each language at most.
     seconds : float
@@ -161,7 +111,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value; figures rounded to a thousandth of a point."""
-        value: dict[str, Any] = _rounded(msgspec.to_builtins(self))
+        value: dict[str, Any] = rounded_json(msgspec.to_builtins(self))
         return value
 
     def to_markdown(self, *, title: str = "Evaluation") -> str:
@@ -192,24 +142,30 @@ class Evaluation(msgspec.Struct, frozen=True):
         )
 
 
-def measures(results: Results, *, seed: int) -> list[MeasureResult]:
-    """Compare every column with raw cosine.
+def compare_columns(results: Results, *, seed: int) -> list[MeasureResult]:
+    """Compare every column with raw cosine; columns stand by kind, inductive ones first.
 
     Parameters
     ----------
     results : dict
-        What a task of ``tasks`` gave.
+        What a task gave.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
-    found = []
+    measures = []
     for name, columns in results.items():
         raw = columns.get(RAW)
         ordered = sorted(columns, key=lambda column: KINDS.index(column.kind))
-        found.append(
-            MeasureResult(name, [_compared(column, columns[column], raw, seed=seed) for column in ordered])
+        measures.append(
+            MeasureResult(
+                name,
+                [
+                    column_result(column, columns[column], None if column == RAW else raw, seed=seed)
+                    for column in ordered
+                ],
+            )
         )
-    return found
+    return measures
 
 
 def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
@@ -226,7 +182,7 @@ def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
     if not counts:
         return []
     total = sum(counts.values())
-    by_language = few([f"{language} {n}" for language, n in counts.items()])
+    by_language = listed([f"{language} {n}" for language, n in counts.items()])
     what = "1 line repeats" if total == 1 else f"{total} lines repeat"
     return [f"{what} the text of an earlier one in the same language ({by_language}): {effect}."]
 
@@ -236,7 +192,7 @@ def slipped_warning(languages: Sequence[str], where: str, how: str) -> list[str]
     if not languages:
         return []
     message = (
-        f"{where}: translations of {few(languages)} find each other no more often than by chance, {how}; have lines "
+        f"{where}: translations of {listed(languages)} find each other no more often than by chance, {how}; have lines "
         "slipped, or are columns mixed up? If not, the encoder does not know the language"
     )
     return [message]
@@ -297,32 +253,6 @@ def language_rows(measure: MeasureResult) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def _compared(column: Column, scores: Scores, raw: Scores | None, *, seed: int) -> ColumnResult:
-    figures = scores.figures
-    mean = float(np.mean(list(figures.values())))
-    if raw is None or scores is raw:
-        return ColumnResult(column.name, column.kind, figures, mean, None, [], [], None)
-    gains = {language: figure - raw.figures[language] for language, figure in figures.items()}
-    worse = None
-    if scores.per_text and raw.per_text:
-        worse = significantly_worse(raw.per_text, scores.per_text, seed=seed)
-    return ColumnResult(
-        name=column.name,
-        kind=column.kind,
-        by_language=figures,
-        mean=mean,
-        change=bootstrap_interval(np.array(list(gains.values())), seed=seed),
-        wins=_beyond(gains, 1.0),
-        losses=_beyond(gains, -1.0),
-        significantly_worse=worse,
-    )
-
-
-def _beyond(gains: Mapping[str, float], sign: float) -> list[str]:
-    found = [language for language, gain in gains.items() if sign * gain > TIE_POINTS]
-    return sorted(found, key=lambda language: (-sign * gains[language], language))
-
-
 def change_cells(change: Interval | None) -> tuple[str, str]:
     """Return a change and its interval as cells."""
     if change is None:
@@ -350,11 +280,3 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     """Return the lines of a table; bars in cells are escaped."""
     table = [list(headings), ["---"] * len(headings), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-
-
-def _rounded(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value

@@ -1,17 +1,15 @@
-"""What every task of an evaluation needs: an encoder behind its cache, an adapter, and where texts come from."""
+"""What every task of an evaluation needs: an encoder behind its cache, and the adapter that is judged."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
-from alignstream.export.data.public_vectors import TEMPLATE
-from alignstream.export.evaluate.public_tasks import Choice
-from alignstream.export.evaluate.search import BLOCK_BYTES
-from alignstream.export.evaluate.word_alignment import Means, TokenVectors
+from alignstream.export.data.public_sets import TEMPLATE
+from alignstream.export.evaluate.exact_search import BLOCK_BYTES
+from alignstream.export.evaluate.word_alignment import Means, SpannedVectors
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import NEUTRAL, Context
 from alignstream.models.arrays import Matrix
@@ -20,35 +18,7 @@ from alignstream.models.attention.token_attention import language_centres
 #: Rows that are aligned at once into their place.
 _ROWS: Final = 4096
 
-EncodeTokens = Callable[[Sequence[str]], Sequence[TokenVectors]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where texts come from: a file of one's own, or sets by name.
-
-    Parameters
-    ----------
-    path : Path, optional
-        A file in the task's format (``formats``).
-    train : Path, optional
-        Labelled texts to train a head on, beside ``path``.
-    alignments : Path, optional
-        Links in Pharaoh's notation, beside ``path``.
-    root : Path, optional
-        ALIGNSTREAM_DATA.
-    names : tuple of str
-        Sets of it; none takes those that the task is usually run on.
-    choice : Choice
-        Languages, pivot and limit.
-    """
-
-    path: Path | None = None
-    train: Path | None = None
-    alignments: Path | None = None
-    root: Path | None = None
-    names: tuple[str, ...] = ()
-    choice: Choice = dataclasses.field(default_factory=Choice)
+EncodeTokens = Callable[[Sequence[str]], Sequence[SpannedVectors]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +30,13 @@ class Session:
     cache : EmbeddingCache
         Gives the vectors.
     adapter : Adapter
-        Of the same encoder.
+        An adapter of the same encoder.
     adapter_name : str
         As it was asked for.
     uses_tags : bool
         Whether the adapter is told the language of each text.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     template : str
         The sentence in which labels are embedded.
     block_bytes : int

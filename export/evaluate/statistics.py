@@ -1,4 +1,4 @@
-"""What differences between columns are worth: bootstrap over languages, and paired tests within each language.
+"""Intervals and tests for differences between columns: bootstrap over languages, paired tests within each.
 
 Pure and seeded: the same figures and seed give the same numbers. numpy alone.
 """
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from alignstream.models.checks.gate import holm
 from alignstream.models.errors import StatisticsError
 
+#: A change of at most this many points is neither a win nor a loss.
+TIE_POINTS: Final = 0.5
 DRAWS: Final = 2000
 #: The share of draws outside the interval, and the level of a significance test.
 LEVEL: Final = 0.05
@@ -24,11 +26,11 @@ _DRAWS_BEYOND: Final = 5
 _ZERO: Final = 1e-12
 #: Numbers of one block of draws: 32 MB of counts.
 _BLOCK_CELLS: Final = 4_000_000
-#: Fewer texts than this cannot be told from chance: a warning would be one itself.
+#: Hits among fewer texts than this cannot be told from chance, so nothing is warned of.
 _MIN_TEXTS: Final = 10
-#: How seldom chance alone may find more, so that a count is called chance.
+#: A count of hits is called chance unless chance alone finds as many less often than this.
 _CHANCE: Final = 0.01
-#: Where a random candidate is right as often as this, nothing can be found out.
+#: Where a random candidate is right as often as this, hits tell nothing.
 _MAX_SHARE: Final = 0.5
 
 
@@ -43,6 +45,27 @@ class Interval(msgspec.Struct, frozen=True):
     high: float | None
 
 
+def wins(gains: Mapping[str, float]) -> list[str]:
+    """Name the languages that gain more than ``TIE_POINTS`` points, most first.
+
+    Examples
+    --------
+    >>> wins({"de": 0.6, "fr": 0.5, "sw": 2.0})
+    ['sw', 'de']
+    """
+    return _beyond(gains, sign=1.0)
+
+
+def losses(gains: Mapping[str, float]) -> list[str]:
+    """Name the languages that lose more than ``TIE_POINTS`` points, most first."""
+    return _beyond(gains, sign=-1.0)
+
+
+def _beyond(gains: Mapping[str, float], *, sign: float) -> list[str]:
+    beyond = [language for language, gain in gains.items() if sign * gain > TIE_POINTS]
+    return sorted(beyond, key=lambda language: (-sign * gains[language], language))
+
+
 def bootstrap_interval(
     differences: NDArray[np.float64], *, seed: int = 0, n_draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
@@ -53,7 +76,7 @@ def bootstrap_interval(
     differences : ndarray of shape (n,), float64
         One number an item, at least one.
     seed : int
-        Of ``PCG64``.
+        Seed of ``PCG64``.
     n_draws : int
         Resamples with replacement.
     level : float
@@ -85,9 +108,9 @@ def significantly_worse(
     correct_raw, correct_adapter : mapping of str to ndarray of shape (n_texts,)
         By language, one value a text, such as whether it was right; item i of both is the same text.
     seed : int
-        Of ``PCG64``; every language draws from a stream of its own.
+        Seed of ``PCG64``; every language draws from a stream of its own.
     level : float
-        Of all tests together.
+        Significance level of all tests together.
 
     Returns
     -------
@@ -181,6 +204,11 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     ------
     StatisticsError
         Shapes differ, or there are fewer than two items.
+
+    Examples
+    --------
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
+    1.0
     """
     if a.shape != b.shape or len(a) < 2:
         raise StatisticsError(

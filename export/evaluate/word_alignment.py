@@ -5,26 +5,26 @@ et al. 2020); words are linked where any of their tokens are. Pure: numpy alone,
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alignstream.export.evaluate.tasks import ADAPTER, RAW, TOKEN_MEANS, Results, Scores, joined
-from alignstream.models.arrays import Matrix
+from alignstream.export.data.word_pairs import Links
+from alignstream.export.evaluate.columns import ADAPTER, RAW, TOKEN_MEANS, Results, joined
+from alignstream.export.evaluate.measures import Scores
+from alignstream.models.arrays import Indices, Matrix, Vector64
 from alignstream.models.errors import WordsError
 
 #: The measure's name.
 WORDS = "word alignment F1"
 _MIN_NORM = 1e-9
 
-Links = frozenset[tuple[int, int]]
 #: What is subtracted from the tokens of either side; each of shape (dim,).
-Means = tuple[NDArray[np.float64], NDArray[np.float64]]
+Means = tuple[Vector64, Vector64]
 
 
-class TokenVectors(Protocol):
+class SpannedVectors(Protocol):
     """What an encoder says of one text's tokens, special ones left out."""
 
     @property
@@ -37,15 +37,6 @@ class TokenVectors(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class WordPair:
-    """Two sentences as words, and the gold links between positions of both, from 0."""
-
-    source: tuple[str, ...]
-    target: tuple[str, ...]
-    links: Links
-
-
-@dataclasses.dataclass(frozen=True)
 class WordTokens:
     """The tokens of one sentence: unit vectors, and the word that each belongs to.
 
@@ -55,8 +46,8 @@ class WordTokens:
     words : ndarray of shape (n_tokens,), int64
     """
 
-    vectors: NDArray[np.float64]
-    words: NDArray[np.int64]
+    vectors: Vector64
+    words: Indices
 
 
 def text_of(words: Sequence[str]) -> str:
@@ -64,15 +55,15 @@ def text_of(words: Sequence[str]) -> str:
     return " ".join(words)
 
 
-def word_tokens(words: Sequence[str], tokens: TokenVectors) -> WordTokens:
+def word_tokens(words: Sequence[str], tokens: SpannedVectors) -> WordTokens:
     """Give each token the word that it shares most characters with; a token of no word is left out.
 
     Parameters
     ----------
     words : sequence of str
         The words of ``text_of(words)``.
-    tokens : TokenVectors
-        Of that text.
+    tokens : SpannedVectors
+        The tokens of that text.
 
     Raises
     ------
@@ -122,17 +113,23 @@ def align_words(
     return frozenset((int(source.words[row]), int(target.words[forward[row]])) for row in mutual)
 
 
-def f1(found: Sequence[Links], gold: Sequence[Links]) -> float:
-    """Return F1 over all links of all pairs, in points; 0 without any link."""
-    n_right = sum(len(a & b) for a, b in zip(found, gold, strict=True))
-    n_links = sum(map(len, found)) + sum(map(len, gold))
+def f1(links: Sequence[Links], gold: Sequence[Links]) -> float:
+    """Return F1 over all links of all pairs, in points; 0 without any link.
+
+    Examples
+    --------
+    >>> f1([frozenset({(0, 0), (1, 2)})], [frozenset({(0, 0), (1, 1)})])
+    50.0
+    """
+    n_right = sum(len(a & b) for a, b in zip(links, gold, strict=True))
+    n_links = sum(map(len, links)) + sum(map(len, gold))
     return 100.0 * 2 * n_right / n_links if n_links else 0.0
 
 
 def judge_words(
-    tokens: dict[str, list[tuple[WordTokens, WordTokens]]],
-    gold: dict[str, list[Links]],
-    centres: dict[str, Means] | None = None,
+    tokens: Mapping[str, Sequence[tuple[WordTokens, WordTokens]]],
+    gold: Mapping[str, Sequence[Links]],
+    centres: Mapping[str, Means] | None = None,
 ) -> Results:
     """Judge links raw, with each language's mean token vector removed, and with an adapter's means removed.
 
@@ -141,11 +138,11 @@ def judge_words(
 
     Parameters
     ----------
-    tokens : dict of str to list of two WordTokens
+    tokens : mapping of str to list of two WordTokens
         Pairs by their languages, at least two of each.
-    gold : dict of str to list of frozenset of (int, int)
+    gold : mapping of str to list of frozenset of (int, int)
         Gold links of the pairs.
-    centres : dict of str to Means, optional
+    centres : mapping of str to Means, optional
         What an adapter knows of both languages, for unit token vectors. Without it there is no adapter column.
 
     Raises
@@ -166,25 +163,25 @@ def judge_words(
             for position, pair in enumerate(pairs)
         ]
         removed[name] = f1(centred, gold[name])
-    found: Results = {WORDS: {RAW: Scores(raw), TOKEN_MEANS: Scores(removed)}}
+    without: Results = {WORDS: {RAW: Scores(raw), TOKEN_MEANS: Scores(removed)}}
     if centres is None:
-        return found
+        return without
     adapted = {
         name: f1([align_words(*pair, means=centres[name]) for pair in pairs], gold[name])
         for name, pairs in tokens.items()
     }
-    return joined(found, {WORDS: {ADAPTER: Scores(adapted)}})
+    return joined(without, {WORDS: {ADAPTER: Scores(adapted)}})
 
 
-def _mean(sentences: Sequence[WordTokens]) -> NDArray[np.float64]:
+def _mean(sentences: Sequence[WordTokens]) -> Vector64:
     """Average the unit vectors of all tokens; a language's tokens count equally."""
     vectors = np.concatenate(
-        [_unit(item.vectors) for item in sentences if len(item.words)] or [np.zeros((1, 1))]
+        [_unit(sentence.vectors) for sentence in sentences if len(sentence.words)] or [np.zeros((1, 1))]
     )
-    mean: NDArray[np.float64] = vectors.mean(axis=0)
+    mean: Vector64 = vectors.mean(axis=0)
     return mean
 
 
-def _unit(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    unit: NDArray[np.float64] = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), _MIN_NORM)
+def _unit(X: Vector64) -> Vector64:
+    unit: Vector64 = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), _MIN_NORM)
     return unit

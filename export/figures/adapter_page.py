@@ -1,12 +1,13 @@
 """Write the page about the shipped adapter: every figure comes from the fit, none by hand."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from alignstream.export.data.public_vectors import DEV_LANGUAGES
-from alignstream.export.evaluate.set_report import TIE_POINTS, SetReport
-from alignstream.export.figures.shipped_bank import MAX_SIMILARITY_LOSS, MIN_NEIGHBOURS_KEPT, Chosen
+from alignstream.export.data.public_sets import DEV_LANGUAGES
+from alignstream.export.evaluate.report import markdown_table
+from alignstream.export.evaluate.set_report import SetReport
+from alignstream.export.evaluate.statistics import TIE_POINTS
+from alignstream.export.figures.shipped_bank import MAX_SIMILARITY_LOSS, MIN_POINTS_KEPT, ChosenBank
 from alignstream.models.adapter.adapter import Adapter
 
 _HEAD: Final = """\
@@ -25,11 +26,12 @@ All figures are points (percent), with the vectors as encoded and with the adapt
 language that changes by more than {tie} points.
 
 - **to pivot**, **from pivot**: a text in one language, the nearest among the English ones, and the other way.
-- **mixed pool**: a text's translations among all texts of all languages at once (R-precision). Here language
+- **mixed pool R-precision**: a text's translations among all texts of all languages at once. Here language
   itself gets in the way: raw vectors find texts of the same language first.
-- **labels**: the right zero-shot label, with English label texts in "This text is about ...".
-- **neighbours kept**: of a text's ten nearest within its own language, those that stay among the ten nearest.
-  The adapter changes what is near within one language too; vectors as encoded stay available as `identity`.
+- **label accuracy**: the right zero-shot label, with English label texts in "This text is about ...".
+- **neighbours kept**: of a text's ten nearest within its own language, those that were as near before as its ten
+  nearest were (cosines within 0.001 count as equal). The adapter changes what is near within one language too;
+  vectors as encoded stay available as `identity`.
 """
 
 _FITTED: Final = """\
@@ -75,14 +77,14 @@ guard alone, the multilingual STS benchmark.
 """
 
 
-def render_page(adapter: Adapter, choice: Chosen, reports: Sequence[SetReport]) -> str:
+def render_page(adapter: Adapter, choice: ChosenBank, reports: Sequence[SetReport]) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     adapter : Adapter
         With the report of the fit.
-    choice : Chosen
+    choice : ChosenBank
         What was tried on development texts.
     reports : sequence of SetReport
         The sets it was judged on, the most telling first.
@@ -97,7 +99,7 @@ def render_page(adapter: Adapter, choice: Chosen, reports: Sequence[SetReport]) 
             common=choice.settings.common,
         ),
         _overview(reports),
-        *(_set_section(item) for item in reports),
+        *map(_set_section, reports),
         _FITTED.format(
             n_ntrex_lines=report["texts_per_language"]["NTREX-128"],
             n_sib_texts=report["texts_per_language"]["SIB-200"],
@@ -105,7 +107,7 @@ def render_page(adapter: Adapter, choice: Chosen, reports: Sequence[SetReport]) 
             n_encyclopaedic=report["mapped_texts"]["SIB-200"],
             n_dev=len(DEV_LANGUAGES),
             guard=MAX_SIMILARITY_LOSS,
-            kept=MIN_NEIGHBOURS_KEPT,
+            kept=MIN_POINTS_KEPT,
             settings=choice.settings,
             runner_up=choice.runner_up.name,
         ),
@@ -118,39 +120,41 @@ def render_page(adapter: Adapter, choice: Chosen, reports: Sequence[SetReport]) 
 
 def _overview(reports: Sequence[SetReport]) -> str:
     rows = []
-    for item in reports:
-        for name in item.measures:
-            mean, losses = item.mean(name), item.losses(name)
+    for report in reports:
+        for name in report.measures:
+            mean, losses = report.mean(name), report.losses(name)
             rows.append([
-                f"{item.name} ({item.use})", name, str(len(item.measures[name])), f"{mean.raw:.1f}",
-                f"{mean.adapter:.1f}", str(len(item.wins(name))), ", ".join(losses) or "none",
+                f"{report.name} ({report.use})", name, str(len(report.measures[name])), f"{mean.raw:.1f}",
+                f"{mean.adapter:.1f}", str(len(report.wins(name))), ", ".join(losses) or "none",
             ])  # fmt: skip
     head = ["set", "measure", "languages", "raw", "adapter", "wins", "losses"]
     return "## In short\n\n" + _table(head, rows)
 
 
-def _set_section(item: SetReport) -> str:
+def _set_section(report: SetReport) -> str:
     rows = []
-    for language in sorted(item.kept):
+    for language in sorted(report.kept):
         cells = []
-        for by_language in item.measures.values():
+        for by_language in report.measures.values():
             change = by_language.get(language)
             if change is None:
                 cells.append("")
                 continue
-            gain = change.adapter - change.raw
             text = f"{change.raw:.1f} → {change.adapter:.1f}"
-            cells.append(f"**{text}**" if gain < -TIE_POINTS else text)
-        rows.append([language, *cells, f"{item.kept[language]:.1f}"])
-    kept = statistics.fmean(item.kept.values())
-    means = [item.mean(name) for name in item.measures]
-    rows.append(["mean", *(f"{mean.raw:.1f} → {mean.adapter:.1f}" for mean in means), f"{kept:.1f}"])
-    return f"## {item.name}: {item.use}\n\n{item.n_lines} texts a language; losses are bold.\n\n" + _table(
-        ["language", *item.measures, "neighbours kept"], rows
+            cells.append(f"**{text}**" if change.gain < -TIE_POINTS else text)
+        rows.append([language, *cells, f"{report.kept[language]:.1f}"])
+    means = [report.mean(name) for name in report.measures]
+    rows.append(
+        ["mean", *(f"{mean.raw:.1f} → {mean.adapter:.1f}" for mean in means), f"{report.mean_kept:.1f}"]
+    )
+    head = ["language", *report.measures, "neighbours kept"]
+    return (
+        f"## {report.name}: {report.use}\n\n{report.n_lines} texts a language; losses are bold.\n\n"
+        + _table(head, rows)
     )
 
 
-def _choice_table(choice: Chosen) -> str:
+def _choice_table(choice: ChosenBank) -> str:
     rows = []
     for trial in choice.trials:
         name = f"**{trial.name}**" if trial is choice.chosen else trial.name
@@ -164,5 +168,4 @@ def _choice_table(choice: Chosen) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join([*markdown_table(head, rows), ""])

@@ -7,7 +7,6 @@ same fitting texts, and none sees what it is judged on.
 import argparse
 import dataclasses
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,37 +14,34 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import platformdirs
 
-from alignstream.export.data.public_vectors import N_TICO_LINES, TICO_LANGUAGES, Sources
+from alignstream.export.data.public_sets import TICO_LANGUAGES
 from alignstream.export.data.vector_sets import LabelledTexts
 from alignstream.export.encoders.embedded import cached_artifact
-from alignstream.export.evaluate.set_report import (
+from alignstream.export.evaluate.measures import (
     FROM_PIVOT,
     LABELS,
+    MIXED_POOL,
     TO_PIVOT,
     Transform,
-    measure,
     similarity,
     transform_of,
+    transformed,
 )
-from alignstream.export.evaluate.set_report import MIXED_POOL as POOL
-from alignstream.export.figures.comparison_page import SHIPPED, LowResource, Row, render
+from alignstream.export.evaluate.set_report import aligned_labels, measure
+from alignstream.export.figures import program
+from alignstream.export.figures.comparison_low_resource import COMMON, TEMPERATURE, chain, low_resource
+from alignstream.export.figures.comparison_page import SHIPPED, MethodFigures, render
 from alignstream.export.figures.comparison_trained import adversarial_maps, refined_maps
-from alignstream.export.figures.shipped_adapter import open_sources
-from alignstream.export.figures.shipped_bank import Bank, attention, bank_sums, gather
-from alignstream.export.fit.onboard import RANK, add_prototype, own_map
-from alignstream.export.fit.pair_adapter import with_correction
-from alignstream.export.fit.pooled_map import pooled_map
+from alignstream.export.figures.shipped_bank import PrototypeBank, attention, gather
+from alignstream.export.figures.sources import N_TICO_LINES, Sources
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.languages import language_key
-from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.adapter.steps.language_centre import LanguageCentre
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.adapter.steps.memory import TranslationMemory
-from alignstream.models.adapter.steps.step import Step
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import NotComparable
@@ -55,17 +51,6 @@ from alignstream.models.fit.projection import fit_default
 from alignstream.models.fit.self_learning import self_learn
 
 PAGE: Final = Path("docs/pages/measurements/alignment.md")
-#: Low-resource languages that NTREX-128 has, of nine families; those that TICO-19 has too come with their tag in it.
-LOW_RESOURCE: Final = {
-    "amh": "am", "hau": "ha", "ibo": None, "som": "so", "swa": "sw", "yor": None, "zul": "zu", "wol": None,
-    "xho": None, "uig": None, "mya": "my", "kaz": None, "eus": None, "mlg": None, "tir": None, "khm": "km",
-    "nep": "ne", "ckb-Arab": "ckb",
-}  # fmt: skip
-PAIR_COUNTS: Final = (0, 5, 10, 100, 600)
-#: Settings of attention and map where they are not those of the shipped adapter itself.
-COMMON: Final = 0.7
-TEMPERATURE: Final = 0.05
-STRENGTH: Final = 1.5
 #: Pairs of each language in the translation memory.
 N_MEMORY: Final = 50
 #: NTREX-128's names of TICO-19's languages, where methods need pairs of each.
@@ -83,11 +68,11 @@ class Comparison:
     ----------
     sources : Sources
         The public sets.
-    bank : Bank
+    bank : PrototypeBank
         What is fitted on.
     """
 
-    def __init__(self, sources: Sources, bank: Bank) -> None:
+    def __init__(self, sources: Sources, bank: PrototypeBank) -> None:
         self.bank = bank
         tico = sources.sets.tico(TICO_LANGUAGES, n_lines=N_TICO_LINES)
         self.tico = sources.embed(tico.name, tico.by_language)
@@ -95,23 +80,25 @@ class Comparison:
         self.news, self.topics, self.topic_labels = dev.parallel, dev.topical, dev.labelled
         self.commands, self.intents = sources.commands()
         self.similarity = sources.similarity()
-        self._raw_similarity = similarity(self.similarity, transform_of(_chain()))
+        self._raw_similarity = similarity(self.similarity).figures
 
-    def judge(self, name: str, transform: Transform, *, needs: str, common: Array64 | None = None) -> Row:
+    def judge(
+        self, name: str, transform: Transform, *, needs: str, common: Array64 | None = None
+    ) -> MethodFigures:
         """Judge one method on everything."""
         start = time.perf_counter()
-        tico = {language: transform(X, language) for language, X in self.tico.items()}
+        tico = transformed(self.tico, transform)
         seconds = time.perf_counter() - start
         figures = measure(tico, pivot="en")
-        news = measure({language: transform(X, language) for language, X in self.news.items()}, pivot="eng")
-        after = similarity(self.similarity, transform)
+        news = measure(transformed(self.news, transform), pivot="eng")
+        after = similarity(self.similarity, transform).figures
         changes = {language: after[language] - self._raw_similarity[language] for language in after}
-        return Row(
+        return MethodFigures(
             name=name,
             needs=needs,
             to_english=figures[TO_PIVOT],
             from_english=figures[FROM_PIVOT],
-            pool=statistics.fmean(figures[POOL].values()),
+            pool=statistics.fmean(figures[MIXED_POOL].values()),
             news=statistics.fmean([*news[TO_PIVOT].values(), *news[FROM_PIVOT].values()]),
             topics=self._labels(transform, self.topics, self.topic_labels, common),
             intents=self._labels(transform, self.commands, self.intents, common),
@@ -129,13 +116,8 @@ class Comparison:
     ) -> float:
         if labelled is None:
             raise ValueError("labels are needed")
-        labels = LabelledTexts(prototypes=transform(labelled.prototypes, None), gold=labelled.gold)
-        aligned = {language: transform(X, language) for language, X in texts.items()}
+        labels, aligned = aligned_labels(labelled, transform), transformed(texts, transform)
         return statistics.fmean(measure(aligned, labelled=labels, common=common)[LABELS].values())
-
-
-def _chain(*steps: Step, dim: int = 384) -> Adapter:
-    return Adapter(encoder="", dim=dim, steps=steps)
 
 
 def _wrong(adapter: Adapter, tags: Sequence[str]) -> Transform:
@@ -156,15 +138,15 @@ def _untagged(adapter: Adapter) -> Transform:
     return lambda X, _: adapter.transform_many(X)
 
 
-def methods(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
+def methods(comparison: Comparison, shipped: Adapter) -> Iterator[MethodFigures]:
     """Judge every method in turn."""
     bank, judge = comparison.bank, comparison.judge
     means = np.stack([mean for mean, _ in bank.prototypes.values()])
-    yield judge("raw cosine", transform_of(_chain()), needs="nothing")
+    yield judge("raw cosine", transform_of(chain()), needs="nothing")
     yield judge(
-        "global centring", transform_of(_chain(Centre(means.mean(axis=0).astype(np.float32)))), needs="text"
+        "global centring", transform_of(chain(Centre(means.mean(axis=0).astype(np.float32)))), needs="text"
     )
-    by_tag = _chain(
+    by_tag = chain(
         LanguageCentre(
             means=means.astype(np.float32),
             languages=tuple(bank.prototypes),
@@ -175,14 +157,14 @@ def methods(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
     wrong = tuple(bank.prototypes)[5::7]
     yield judge("centring by tag, all tags wrong", _wrong(by_tag, wrong), needs="text, tags")
     for rank in (15, 30):
-        removed = _chain(*fit_default(means, rank=rank))
+        removed = chain(*fit_default(means, rank=rank))
         yield judge(f"centring, {rank} directions removed", transform_of(removed), needs="text")
-    full = _chain(attention(bank, common=0.0, temperature=0.05))
+    full = chain(attention(bank, common=0.0, temperature=0.05))
     yield judge("attention, no tags", _untagged(full), needs="text")
     yield judge("attention", transform_of(full), needs="text")
     yield judge("attention, all tags wrong", _wrong(full, wrong), needs="text")
     kept = attention(bank, common=COMMON, temperature=TEMPERATURE)
-    adapter = _chain(kept)
+    adapter = chain(kept)
     yield judge(
         f"attention, {COMMON:g} of the common part kept",
         transform_of(adapter),
@@ -201,11 +183,11 @@ def methods(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
     yield from _trained(comparison, full, shipped)
 
 
-def _whitened(comparison: Comparison) -> Iterator[Row]:
+def _whitened(comparison: Comparison) -> Iterator[MethodFigures]:
     bank = comparison.bank
     first = attention(bank, common=0.0, temperature=0.05)
     stack = np.stack([
-        _chain(first).transform_many(X, Context(language=language)).astype(np.float64)
+        chain(first).transform_many(X, Context(language=language)).astype(np.float64)
         for language, X in bank.news.items()
     ])  # fmt: skip
     residue = (stack - stack.mean(axis=0)).reshape(-1, stack.shape[2])
@@ -215,11 +197,11 @@ def _whitened(comparison: Comparison) -> Iterator[Row]:
     ):
         values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
         W = (vectors * (values + values.mean()) ** -0.5) @ vectors.T
-        adapter = _chain(first, LinearMap(matrix=W.astype(np.float32)))
+        adapter = chain(first, LinearMap(matrix=W.astype(np.float32)))
         yield comparison.judge(f"attention, whitening {name}", transform_of(adapter), needs="pairs")
 
 
-def _own_maps(comparison: Comparison, base: Adapter) -> Iterator[Row]:
+def _own_maps(comparison: Comparison, base: Adapter) -> Iterator[MethodFigures]:
     """Judge maps of each language's own, fitted on its news pairs, on TICO-19."""
     bank = comparison.bank
     target = base.transform_many(bank.news["eng"], Context(language="eng")).astype(np.float64)
@@ -242,7 +224,7 @@ def _own_maps(comparison: Comparison, base: Adapter) -> Iterator[Row]:
     )
 
 
-def _self_learned(bank: Bank, base: Adapter, target: Array64) -> dict[str, Array64]:
+def _self_learned(bank: PrototypeBank, base: Adapter, target: Array64) -> dict[str, Array64]:
     """Learn the maps of TICO-19's languages from news whose lines are shuffled."""
     maps = {}
     generator = np.random.Generator(np.random.PCG64(0))
@@ -270,7 +252,7 @@ def _by_language(base: Adapter, maps: Mapping[str, Array64]) -> Transform:
     return transform
 
 
-def _memory(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
+def _memory(comparison: Comparison, shipped: Adapter) -> Iterator[MethodFigures]:
     bank = comparison.bank
     keys, values = [], []
     for name in _TICO_TO_NTREX.values():
@@ -287,11 +269,11 @@ def _memory(comparison: Comparison, shipped: Adapter) -> Iterator[Row]:
     )
 
 
-def _trained(comparison: Comparison, base: Adapter, shipped: Adapter) -> Iterator[Row]:
+def _trained(comparison: Comparison, base: Adapter, shipped: Adapter) -> Iterator[MethodFigures]:
     bank = comparison.bank
-    for found in refined_maps(shipped, bank):
+    for refined in refined_maps(shipped, bank):
         yield comparison.judge(
-            found.name, transform_of(found.adapter), needs="pairs", common=shipped.common_direction()
+            refined.name, transform_of(refined.adapter), needs="pairs", common=shipped.common_direction()
         )
     languages = sorted(_of_tico(bank))
     maps, n_kept = adversarial_maps(base, bank, languages)
@@ -300,65 +282,9 @@ def _trained(comparison: Comparison, base: Adapter, shipped: Adapter) -> Iterato
     )
 
 
-def _of_tico(bank: Bank) -> set[str]:
+def _of_tico(bank: PrototypeBank) -> set[str]:
     """Return NTREX-128's names of the languages that TICO-19 has too."""
     return {name for name in _TICO_TO_NTREX.values() if name in bank.news}
-
-
-def low_resource(comparison: Comparison, sources: Sources) -> list[LowResource]:
-    """Leave each low-resource language out of everything, then bring it in with a number of pairs."""
-    bank = comparison.bank
-    dev = sources.sets.ntrex(["eng", *LOW_RESOURCE], is_dev=True, n_lines=100)
-    news = sources.embed(dev.name, dev.by_language)
-    tags = [tag for tag in LOW_RESOURCE.values() if tag is not None]
-    other = sources.sets.tico(["en", *tags], n_lines=N_TICO_LINES)
-    tico = sources.embed(other.name, other.by_language)
-    found = []
-    for language, tag in LOW_RESOURCE.items():
-        tests = [("news", news[language], news["eng"], "eng")]
-        if tag is not None:
-            tests.append(("TICO-19", tico[tag], tico["en"], "en"))
-        found.append(LowResource(language, _left_out(bank, language, tests)))
-    return found
-
-
-def _left_out(
-    bank: Bank,
-    language: str,
-    tests: Sequence[tuple[str, Matrix, Matrix, str]],
-) -> dict[tuple[str, str, int], float]:
-    key = language_key(language)
-    less = dataclasses.replace(
-        bank,
-        prototypes={name: value for name, value in bank.prototypes.items() if name != key},
-        news={name: X for name, X in bank.news.items() if name != language},
-    )
-    first = attention(less, common=COMMON, temperature=TEMPERATURE)
-    base = _chain(first, pooled_map(first, bank_sums(less, first), strength=STRENGTH))
-    found: dict[tuple[str, str, int], float] = {}
-
-    def judge(name: str, n: int, adapter: Adapter, target: Adapter) -> None:
-        for test, X, Y, pivot in tests:
-            x = adapter.transform_many(X, Context(language=language))
-            y = target.transform_many(Y, Context(language=pivot))
-            figures = measure({"x": x, "y": y}, pivot="y")
-            found[test, name, n] = (figures[TO_PIVOT]["x"] + figures[FROM_PIVOT]["x"]) / 2.0
-
-    judge("nothing", 0, _chain(), _chain())
-    judge("onboarded", 0, base, base)
-    english = base.transform_many(bank.news["eng"], Context(language="eng"))
-    for n in PAIR_COUNTS[1:]:
-        texts = bank.news[language][:n]
-        own = _chain(add_prototype(first, str(key), texts), base.steps[1])
-        judge("prototype", n, own, base)
-        X = own.transform_many(texts, Context(language=language))
-        W_own = own_map(X.astype(np.float64), english[:n].astype(np.float64))
-        judge("onboarded", n, with_correction(own, str(key), W_own, rank=RANK), base)
-        pairs = PairSums.of(X, english[:n])
-        judge(
-            "Procrustes", n, with_correction(own, str(key), procrustes(pairs, blend=1.0), rank=own.dim), base
-        )
-    return found
 
 
 def encode_microseconds(sources: Sources, cache_dir: Path) -> float:
@@ -379,31 +305,22 @@ def encode_microseconds(sources: Sources, cache_dir: Path) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run this module as a program."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alignstream.export.figures.comparison", description=__doc__
-    )
-    parser.add_argument("--data", type=Path, default=os.environ.get("ALIGNSTREAM_DATA"))
+    parser = program.parser_of("comparison", __doc__)
     parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=os.environ.get("ALIGNSTREAM_CACHE_DIR") or platformdirs.user_cache_dir("alignstream"),
-    )
-    options = parser.parse_args(arguments)
-    if options.data is None:
-        parser.error("name the folder with the public sets: --data or ALIGNSTREAM_DATA")
-    sources = open_sources(options.data, options.cache_dir, threads=0)
-    shipped = packaged_adapter(sources.encoder)
-    if shipped is None:
-        parser.error("there is no shipped adapter for this encoder; fit it first")
+    program.run(parser, arguments, _run)
+
+
+def _run(options: argparse.Namespace) -> Iterator[str]:
+    sources = program.open_sources(options)
+    shipped = sources.shipped_adapter()
     comparison = Comparison(sources, gather(sources))
     rows = []
     for row in methods(comparison, shipped):
-        print(row.line(), flush=True)  # noqa: T201 (a program's progress)
+        yield row.line()
         rows.append(row)
     page = render(
         rows,
-        low_resource(comparison, sources),
+        low_resource(comparison.bank, sources),
         shipped,
         encode_microseconds=encode_microseconds(sources, options.cache_dir),
     )

@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from alignstream.export.evaluate.set_report import TIE_POINTS
+from alignstream.export.evaluate.report import markdown_table
+from alignstream.export.evaluate.statistics import TIE_POINTS
 from alignstream.models.adapter.adapter import Adapter
 
 SHIPPED: Final = "**shipped**: and a pooled map"
@@ -17,7 +18,7 @@ IN_DETAIL: Final = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class MethodFigures:
     """One method on everything, in points; per language where it is compared per language."""
 
     name: str
@@ -109,7 +110,7 @@ shrunk toward none). Accuracy both ways, averaged; **news** is the domain of the
 
 
 def render(
-    rows: Sequence[Row], low: Sequence[LowResource], shipped: Adapter, *, encode_microseconds: float
+    rows: Sequence[MethodFigures], low: Sequence[LowResource], shipped: Adapter, *, encode_microseconds: float
 ) -> str:
     """Return the page as Markdown.
 
@@ -136,7 +137,7 @@ def render(
     return "\n".join(parts)
 
 
-def _methods(rows: Sequence[Row], encode_microseconds: float) -> str:
+def _methods(rows: Sequence[MethodFigures], encode_microseconds: float) -> str:
     raw = rows[0]
     head = [
         "method", "needs", "to en", "from en", "wins / losses", "pool", "news", "topics", "intents", "similarity",
@@ -161,7 +162,7 @@ def _methods(rows: Sequence[Row], encode_microseconds: float) -> str:
     return _table(head, lines)
 
 
-def _languages(rows: Sequence[Row]) -> str:
+def _languages(rows: Sequence[MethodFigures]) -> str:
     """Return the figures of each language on TICO-19, of the methods that could be a default, losses bold."""
     raw = rows[0]
     shown = [row for row in rows if row.in_detail]
@@ -181,34 +182,34 @@ def _languages(rows: Sequence[Row]) -> str:
 
 
 def _low(low: Sequence[LowResource]) -> str:
-    counts = sorted({n for item in low for _, _, n in item.accuracy})
+    counts = sorted({n for language in low for _, _, n in language.accuracy})
     head = ["test", "method", *(f"{n} pairs" for n in counts)]
     lines = []
     for test in ("news", "TICO-19"):
         for name in ("nothing", "prototype", "onboarded", "Procrustes"):
             cells = []
             for n in counts:
-                values = [item.accuracy[test, name, n] for item in low if (test, name, n) in item.accuracy]
+                key = test, name, n
+                values = [language.accuracy[key] for language in low if key in language.accuracy]
                 cells.append(f"{statistics.fmean(values):.1f}" if values else "")
             lines.append([test, "raw cosine" if name == "nothing" else name, *cells])
-    m = sum(("TICO-19", "nothing", 0) in item.accuracy for item in low)
+    m = sum(("TICO-19", "nothing", 0) in language.accuracy for language in low)
     return _LOW.format(n=len(low), m=m) + "\n" + _table(head, lines)
 
 
 def _per_language(low: Sequence[LowResource]) -> str:
-    counts = sorted({n for item in low for _, _, n in item.accuracy})
+    counts = sorted({n for language in low for _, _, n in language.accuracy})
     head = ["language", "raw", *(f"onboarded, {n}" for n in counts)]
     lines = [
         [
-            item.language,
-            f"{item.accuracy['news', 'nothing', 0]:.1f}",
-            *(f"{item.accuracy['news', 'onboarded', n]:.1f}" for n in counts),
+            language.language,
+            f"{language.accuracy['news', 'nothing', 0]:.1f}",
+            *(f"{language.accuracy['news', 'onboarded', n]:.1f}" for n in counts),
         ]
-        for item in low
+        for language in low
     ]
     return "By language, on news:\n\n" + _table(head, lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join([*markdown_table(head, rows), ""])

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.export.figures.shipped_bank import Bank
+from alignstream.export.figures.shipped_bank import PrototypeBank
 from alignstream.export.train.adversarial import AdversarialConfig, refine_unpaired
 from alignstream.export.train.refine import PairConfig, PairLoss, refine
 from alignstream.models.adapter.adapter import Adapter
@@ -19,7 +19,7 @@ from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.errors import AdapterError
 
-#: Of every so many fitting lines one is held back, to choose the epoch and to judge it.
+#: Of every so many fitting lines one is held back, to choose the pass and to judge it.
 _HELD_BACK: Final = 6
 _LOSSES: Final[Mapping[PairLoss, str]] = {
     "contrastive": "symmetric InfoNCE",
@@ -28,36 +28,34 @@ _LOSSES: Final[Mapping[PairLoss, str]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class RefinedAdapter:
     """A trained map, and what became of it."""
 
     name: str
     adapter: Adapter
 
 
-def refined_maps(shipped: Adapter, bank: Bank) -> Iterator[Trained]:
+def refined_maps(shipped: Adapter, bank: PrototypeBank) -> Iterator[RefinedAdapter]:
     """Refine the pooled map of the shipped adapter by each pair loss, on the news pairs of all languages."""
-    position = next(index for index, item in enumerate(shipped.steps) if isinstance(item, LinearMap))
-    pooled = shipped.steps[position]
-    if not isinstance(pooled, LinearMap):
+    placed = shipped.find(LinearMap)
+    if placed is None:
         raise AdapterError("the shipped adapter has no map to refine")
+    position, pooled = placed
     before = Adapter(encoder=shipped.encoder, dim=shipped.dim, steps=shipped.steps[:position])
     languages = [language for language in bank.news if language != bank.news_pivot]
     X, Y, dev_X, dev_Y = _pairs(before, bank, languages)
     for loss, name in _LOSSES.items():
-        found = refine(
-            X, Y, dev_X, dev_Y, start=pooled.matrix, loss=loss, config=PairConfig(epochs=8, both_sides=True)
+        refined = refine(
+            X, Y, dev_X, dev_Y, start=pooled.matrix, loss=loss, config=PairConfig(passes=8, both_sides=True)
         )
-        steps = (
-            *shipped.steps[:position],
-            LinearMap(matrix=found.matrix),
-            *shipped.steps[position + 1 :],
-        )
-        kept = f"epoch {found.best_epoch} kept" if found.accepted else "not kept"
-        yield Trained(f"shipped, {name} ({kept})", dataclasses.replace(shipped, steps=steps))
+        kept = f"pass {refined.best_pass} kept" if refined.accepted else "not kept"
+        adapter = shipped.replace_step(position, LinearMap(matrix=refined.matrix))
+        yield RefinedAdapter(f"shipped, {name} ({kept})", adapter)
 
 
-def adversarial_maps(base: Adapter, bank: Bank, languages: Sequence[str]) -> tuple[dict[str, Array64], int]:
+def adversarial_maps(
+    base: Adapter, bank: PrototypeBank, languages: Sequence[str]
+) -> tuple[dict[str, Array64], int]:
     """Train a map of each language against a discriminator, on news whose lines nothing pairs.
 
     Returns
@@ -71,13 +69,15 @@ def adversarial_maps(base: Adapter, bank: Bank, languages: Sequence[str]) -> tup
         X, Y, dev_X, dev_Y = _pairs(base, bank, [language])
         half = len(X) // 2
         # The two sides share no line: nothing is paired even by chance.
-        found = refine_unpaired(X[:half], Y[half:], dev_X, dev_Y, config=AdversarialConfig(epochs=10))
-        maps[language] = found.matrix.astype(np.float64)
-        n_kept += found.accepted
+        refined = refine_unpaired(X[:half], Y[half:], dev_X, dev_Y, config=AdversarialConfig(passes=10))
+        maps[language] = refined.matrix.astype(np.float64)
+        n_kept += refined.accepted
     return maps, n_kept
 
 
-def _pairs(before: Adapter, bank: Bank, languages: Sequence[str]) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+def _pairs(
+    before: Adapter, bank: PrototypeBank, languages: Sequence[str]
+) -> tuple[Matrix, Matrix, Matrix, Matrix]:
     """Return aligned news pairs with English: to train on, and to judge on, whose lines are held back.
 
     Every line that is held back comes once, in one of the languages in turn: each text has one translation.

@@ -56,12 +56,12 @@ def strip(model: onnx.ModelProto, tensors: Mapping[str, NDArray[np.float32]]) ->
         value = numpy_helper.to_array(initializer)
         if value.size <= MAX_CONSTANT_ELEMENTS:
             continue
-        found = by_content.get(_content(value), [])
-        if len(found) != 1:
+        matches = by_content.get(_content(value), [])
+        if len(matches) != 1:
             raise ExportError(
-                f"initializer {initializer.name} equals {len(found)} checkpoint tensors, not one"
+                f"initializer {initializer.name} equals {len(matches)} checkpoint tensors, not one"
             )
-        fillings.append(Filling(initializer.name, found[0][0], found[0][1]))
+        fillings.append(Filling(initializer.name, matches[0][0], matches[0][1]))
         initializer.ClearField("raw_data")
         initializer.ClearField("float_data")
     unused = set(tensors) - {filling.tensor for filling in fillings}

@@ -7,33 +7,22 @@ encoded, for a minute.
 
 import argparse
 import dataclasses
-import os
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
-from rich.console import Console
 
-from alignstream.export.data.public_vectors import (
-    INTENTS,
-    N_BRIDGE_TEXTS,
-    N_XSID_TEXTS,
-    TEMPLATE,
-    XSID_LANGUAGES,
-    Sources,
-)
+from alignstream.export.data.public_sets import INTENTS, TEMPLATE, XSID_LANGUAGES
 from alignstream.export.data.texts import evenly_spaced
-from alignstream.export.figures.shipped_adapter import open_sources
-from alignstream.export.fit.label_fit import Outcome, align, fit_labels
+from alignstream.export.evaluate.statistics import losses, wins
+from alignstream.export.figures import program
+from alignstream.export.figures.sources import N_BRIDGE_TEXTS, N_XSID_TEXTS, Sources
+from alignstream.export.fit.label_fit import LabelFitOutcome, align_tagged, fit_labels
 from alignstream.models.adapter.adapter import Adapter
-from alignstream.models.adapter.shipped import packaged_adapter
-from alignstream.models.arrays import Matrix
-from alignstream.models.errors import AlignstreamError
+from alignstream.models.arrays import Indices, Matrix
 from alignstream.models.labels.calibration import balanced_accuracy, calibration_error
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
@@ -47,12 +36,10 @@ LANGUAGES: Final = (
 #: One English text of so many becomes an example: of SIB-200's 701, and of xSID's 181.
 TOPIC_STEP: Final = 10
 INTENT_STEP: Final = 3
-#: A change of at most this many points is neither a win nor a loss.
-TIE_POINTS: Final = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class LabelTask:
     """Labels, English texts to fit them to, and texts in other languages to judge them on; all aligned.
 
     Parameters
@@ -74,24 +61,24 @@ class Task:
     labels: tuple[str, ...]
     prototypes: Matrix
     sample: Matrix
-    sample_gold: NDArray[np.int64]
+    sample_gold: Indices
     judged: Mapping[str, Matrix]
-    gold: NDArray[np.int64]
+    gold: Indices
 
-    def fit(self, sample: Matrix, *, multi_label: bool = False, **options: Any) -> Outcome:  # noqa: ANN401
+    def fit(self, sample: Matrix, *, multi_label: bool = False, **options: Any) -> LabelFitOutcome:  # noqa: ANN401
         """Fit the labels to a sample; options are those of ``fit_labels``."""
         return fit_labels(
             LabelSet(self.labels, template=TEMPLATE, multi_label=multi_label),
             adapter=self.adapter, template=TEMPLATE, prototypes=self.prototypes, sample=sample, **options,
         )  # fmt: skip
 
-    def with_examples(self, step: int, **options: Any) -> Outcome:  # noqa: ANN401 (as of fit)
+    def with_examples(self, step: int, **options: Any) -> LabelFitOutcome:  # noqa: ANN401 (as of fit)
         """Fit with one text of so many as an example, which is then none of the sample."""
         is_example = np.arange(len(self.sample)) % step == 0
         gold = np.eye(len(self.labels), dtype=np.bool_)[self.sample_gold[is_example]]
         return self.fit(self.sample[~is_example], examples=self.sample[is_example], gold=gold, **options)
 
-    def scores(self, outcome: Outcome | None, language: str) -> NDArray[np.float64]:
+    def scores(self, outcome: LabelFitOutcome | None, language: str) -> NDArray[np.float64]:
         """Return the scores of a language's texts; None: what serves without a fit."""
         fitted = None if outcome is None else outcome.labels.fitted
         multi_label = False if outcome is None else outcome.labels.multi_label
@@ -99,16 +86,16 @@ class Task:
         cosines = label_cosines(self.judged[language], prototypes, self.adapter.common_direction())
         return label_scores(cosines, multi_label=multi_label, fitted=fitted)
 
-    def accuracy(self, outcome: Outcome | None, language: str, topic: int | None = None) -> float:
+    def accuracy(self, outcome: LabelFitOutcome | None, language: str, topic: int | None = None) -> float:
         """Return right labels in points: of all texts, or of those of one topic."""
         right = self.scores(outcome, language).argmax(axis=1) == self.gold
         return 100.0 * float((right if topic is None else right[self.gold == topic]).mean())
 
-    def mean(self, outcome: Outcome | None, topic: int | None = None) -> float:
+    def mean(self, outcome: LabelFitOutcome | None, topic: int | None = None) -> float:
         """Return the mean accuracy over languages, in points."""
         return statistics.fmean(self.accuracy(outcome, language, topic) for language in self.judged)
 
-    def line(self, name: str, outcome: Outcome | None) -> str:
+    def line(self, name: str, outcome: LabelFitOutcome | None) -> str:
         """Return a row of the table of fits."""
         scores = np.concatenate([self.scores(outcome, language) for language in self.judged])
         right = scores.argmax(axis=1) == np.tile(self.gold, len(self.judged))
@@ -120,31 +107,30 @@ class Task:
             f"{100.0 * (1.0 - answered.mean()):.0f} | {100.0 * right[answered].mean():.1f} |"
         )
 
-    def balanced(self, outcome: Outcome) -> float:
+    def balanced(self, outcome: LabelFitOutcome) -> float:
         """Return balanced accuracy of a multi-label set: the mean over languages, in points."""
         gold = np.eye(len(self.labels), dtype=np.bool_)[self.gold]
-        found = [
+        return 100.0 * statistics.fmean(
             balanced_accuracy(self.scores(outcome, language) >= MULTI_LABEL_ACCEPT, gold)
             for language in self.judged
-        ]
-        return 100.0 * statistics.fmean(found)
+        )
 
 
-def news(sources: Sources, adapter: Adapter) -> Task:
+def news(sources: Sources, adapter: Adapter) -> LabelTask:
     """Return SIB-200: 7 topics; training texts of English, development texts of 27 languages."""
     texts, gold = sources.sets.sib_dev(LANGUAGES)
     english, english_gold = sources.sets.sib_examples("eng_Latn")
     labels = tuple(sorted(set(gold)))
     prototypes = sources.labelled(gold, {label: label for label in labels})
     sample = sources.embed("sib-train", {"eng_Latn": english})["eng_Latn"]
-    return Task(
+    return LabelTask(
         adapter, labels, adapter.transform_many(prototypes.prototypes), _english(adapter, sample),
         np.array([labels.index(label) for label in english_gold]),
         _aligned(adapter, sources.embed("sib-dev", texts)), prototypes.gold,
     )  # fmt: skip
 
 
-def held_back(sources: Sources, topics: Task) -> Task:
+def held_back(sources: Sources, topics: LabelTask) -> LabelTask:
     """Return SIB-200's training texts: some sentences in 20 languages, and the others in English as the sample."""
     rows = evenly_spaced(len(topics.sample), N_BRIDGE_TEXTS)
     return dataclasses.replace(
@@ -156,27 +142,54 @@ def held_back(sources: Sources, topics: Task) -> Task:
     )
 
 
-def commands(sources: Sources, adapter: Adapter) -> Task:
-    """Return xSID: 15 intents; English validation texts, and others of them in 15 languages."""
-    vectors, labelled = sources.commands()
+class OtherCommands(NamedTuple):
+    """xSID's English commands that nothing is judged on.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        Words of each intent.
+    vectors : ndarray of shape (n, dim), float32
+        As encoded.
+    gold : ndarray of shape (n,), int64
+        Their intents.
+    """
+
+    labels: tuple[str, ...]
+    vectors: Matrix
+    gold: Indices
+
+
+def other_commands(sources: Sources) -> OtherCommands:
+    """Return xSID's English commands but for those that are judged."""
     every, intents = sources.sets.xsid(["en"], n_texts=sys.maxsize)
     judged = set(sources.sets.xsid(["en"], n_texts=N_XSID_TEXTS)[0]["en"])
     rows = [row for row, text in enumerate(every["en"]) if text not in judged]
     names = sorted(INTENTS)
-    sample = sources.embed("xsid-others", {"en": [every["en"][row] for row in rows]})["en"]
-    return Task(
-        adapter, tuple(INTENTS[name] for name in names), adapter.transform_many(labelled.prototypes),
-        _english(adapter, sample), np.array([names.index(intents[row]) for row in rows]),
+    return OtherCommands(
+        tuple(INTENTS[name] for name in names),
+        sources.embed("xsid-others", {"en": [every["en"][row] for row in rows]})["en"],
+        np.array([names.index(intents[row]) for row in rows]),
+    )
+
+
+def commands(sources: Sources, adapter: Adapter) -> LabelTask:
+    """Return xSID: 15 intents; English validation texts, and others of them in 15 languages."""
+    vectors, labelled = sources.commands()
+    others = other_commands(sources)
+    return LabelTask(
+        adapter, others.labels, adapter.transform_many(labelled.prototypes),
+        _english(adapter, others.vectors), others.gold,
         _aligned(adapter, {language: vectors[language] for language in XSID_LANGUAGES}), labelled.gold,
     )  # fmt: skip
 
 
 def _english(adapter: Adapter, X: Matrix) -> Matrix:
-    return align(adapter, X, ["en"] * len(X))
+    return align_tagged(adapter, X, ["en"] * len(X))
 
 
 def _aligned(adapter: Adapter, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:
-    return {language: align(adapter, X, [language] * len(X)) for language, X in vectors.items()}
+    return {language: align_tagged(adapter, X, [language] * len(X)) for language, X in vectors.items()}
 
 
 def tables(sources: Sources, adapter: Adapter) -> Iterator[str]:
@@ -191,82 +204,63 @@ def tables(sources: Sources, adapter: Adapter) -> Iterator[str]:
     yield topics.line("plain", None)
     yield topics.line(f"fitted, {len(topics.sample)} English texts", fitted)
     for cost in (1.0, 4.0):
-        found = topics.with_examples(TOPIC_STEP, wrong_cost=cost)
-        yield topics.line(f"and {found.report['examples']} examples, --wrong-cost {cost:g}", found)
+        calibrated = topics.with_examples(TOPIC_STEP, wrong_cost=cost)
+        n_examples = calibrated.report["examples"]
+        yield topics.line(f"and {n_examples} examples, --wrong-cost {cost:g}", calibrated)
     other = _english(adapter, sources.ntrex_fit()["eng"])
     yield topics.line(f"fitted to {len(other)} texts of news (NTREX-128)", topics.fit(other))
     yield from ("", "xSID validation texts, 15 languages, 15 intents", "", *head)
     yield intents.line("plain", None)
     forced = intents.fit(intents.sample, force=True)
     yield intents.line(f"fitted, {len(intents.sample)} English texts (--force: fewer than 200)", forced)
-    found = intents.with_examples(INTENT_STEP, force=True, wrong_cost=1.0)
-    yield intents.line(f"and {found.report['examples']} examples", found)
+    calibrated = intents.with_examples(INTENT_STEP, force=True, wrong_cost=1.0)
+    yield intents.line(f"and {calibrated.report['examples']} examples", calibrated)
     yield from _by_language(topics, fitted)
     yield from _one_topic(topics)
     multi = [topics.fit(topics.sample[:1], multi_label=True), topics.fit(topics.sample, multi_label=True)]
     multi.append(topics.with_examples(TOPIC_STEP, multi_label=True))
     figures = ", ".join(
-        f"{name} {topics.balanced(item):.1f}"
-        for name, item in zip(("plain", "fitted", "with examples"), multi, strict=True)
+        f"{name} {topics.balanced(outcome):.1f}"
+        for name, outcome in zip(("plain", "fitted", "with examples"), multi, strict=True)
     )
     yield from ("", f"As a multi-label set, mean of true positive and true negative rate: {figures}")
     others = held_back(sources, topics)
     plain, refined = others.mean(None), others.mean(others.fit(others.sample))
-    told = f"{len(others.judged)} languages, {len(others.gold)} training texts that the sample lacks"
-    yield from ("", f"SIB-200, {told}: plain {plain:.1f}, fitted {refined:.1f}")
+    facts = f"{len(others.judged)} languages, {len(others.gold)} training texts that the sample lacks"
+    yield from ("", f"SIB-200, {facts}: plain {plain:.1f}, fitted {refined:.1f}")
 
 
-def _by_language(topics: Task, fitted: Outcome) -> Iterator[str]:
+def _by_language(topics: LabelTask, fitted: LabelFitOutcome) -> Iterator[str]:
     yield from ("", "By language, plain to fitted", "")
-    changes = {
-        language: (topics.accuracy(None, language), topics.accuracy(fitted, language))
-        for language in topics.judged
-    }
-    for name, sign in (("more", 1.0), ("less", -1.0)):
-        those = {key: pair for key, pair in changes.items() if sign * (pair[1] - pair[0]) > TIE_POINTS}
-        told = ", ".join(f"{key} {before:.1f} → {after:.1f}" for key, (before, after) in those.items())
-        yield f"* {len(those)} languages find {name}: {told or 'none'}"
+    before, after = (
+        {language: topics.accuracy(outcome, language) for language in topics.judged}
+        for outcome in (None, fitted)
+    )
+    gains = {language: after[language] - before[language] for language in before}
+    for name, languages in (("more", wins(gains)), ("less", losses(gains))):
+        in_order = [language for language in gains if language in languages]
+        changes = ", ".join(f"{key} {before[key]:.1f} → {after[key]:.1f}" for key in in_order)
+        yield f"* {len(languages)} languages find {name}: {changes or 'none'}"
 
 
-def _one_topic(topics: Task) -> Iterator[str]:
+def _one_topic(topics: LabelTask) -> Iterator[str]:
     yield from ("", "Samples of one topic: right labels of that topic's texts", "")
     yield from ("| sample | plain | with labels fit | with --force |", "|---|---|---|---|")
     for topic, label in enumerate(topics.labels):
         texts = topics.sample[topics.sample_gold == topic]
         held, forced = topics.fit(texts), topics.fit(texts, force=True)
-        own = [topics.mean(item, topic) for item in (None, held, forced)]
+        own = [topics.mean(outcome, topic) for outcome in (None, held, forced)]
         yield f"| {len(texts)} texts of {label} | " + " | ".join(f"{value:.1f}" for value in own) + " |"
-
-
-def shipped_adapter(sources: Sources) -> Adapter:
-    """Return the adapter that the package ships for the encoder of the sources."""
-    found = packaged_adapter(sources.encoder)
-    if found is None:
-        raise AlignstreamError("the package ships no adapter for this encoder; fit it: make adapter")
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run this module as a program."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alignstream.export.figures.label_figures", description=__doc__
-    )
-    parser.add_argument("--data", type=Path, default=os.environ.get("ALIGNSTREAM_DATA"))
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=os.environ.get("ALIGNSTREAM_CACHE_DIR") or platformdirs.user_cache_dir("alignstream"),
-    )
-    options = parser.parse_args(arguments)
-    if options.data is None:
-        parser.error("name the folder with the public sets: --data or ALIGNSTREAM_DATA")
-    try:
-        sources = open_sources(options.data, options.cache_dir, threads=0)
-        for line in tables(sources, shipped_adapter(sources)):
-            Console(highlight=False, soft_wrap=True).print(line, markup=False)
-    except AlignstreamError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    program.run(program.parser_of("label_figures", __doc__), arguments, _run)
+
+
+def _run(options: argparse.Namespace) -> Iterator[str]:
+    sources = program.open_sources(options)
+    return tables(sources, sources.shipped_adapter())
 
 
 if __name__ == "__main__":

@@ -6,48 +6,43 @@ prints the constants of zero-shot labels that belong to it. Every subsample is f
 
 import argparse
 import dataclasses
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
-from rich.console import Console
 
-from alignstream.export.data.embedding_cache import EmbeddingCache
-from alignstream.export.data.public_vectors import (
-    N_DEV_LINES,
-    N_NTREX_LINES,
-    N_SIB_TEXTS,
-    N_TICO_LINES,
-    TICO_LANGUAGES,
-    XSID_LANGUAGES,
-    Sources,
-)
+from alignstream.export.data.named_sets import NamedSets
+from alignstream.export.data.public_sets import TICO_LANGUAGES, XSID_LANGUAGES
+from alignstream.export.data.selection import TextSelection
 from alignstream.export.data.vector_sets import LabelledTexts
-from alignstream.export.encoders.embedded import cached_artifact
-from alignstream.export.evaluate.public_tasks import Choice, NamedSets
-from alignstream.export.evaluate.set_report import SetReport, judge, transform_of
+from alignstream.export.evaluate.measures import transform_of
+from alignstream.export.evaluate.set_report import SetReport, judge
+from alignstream.export.figures import program
 from alignstream.export.figures.adapter_page import render_page
 from alignstream.export.figures.shipped_bank import (
     TAG_EVIDENCE,
     BankDev,
-    Chosen,
+    ChosenBank,
     choose_bank,
     gather,
     trial_rows,
 )
-from alignstream.export.fit.default_adapter import NOT_USED, USED_TO_CHOOSE, write_adapter
+from alignstream.export.figures.sources import (
+    N_DEV_LINES,
+    N_NTREX_LINES,
+    N_SIB_TEXTS,
+    N_TICO_LINES,
+    Sources,
+)
+from alignstream.export.fit.adapter_output import write_adapter
+from alignstream.export.fit.default_adapter import NOT_USED, USED_TO_CHOOSE
 from alignstream.export.fit.pooled_map import CONSENSUS
 from alignstream.models import adapter
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
-from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
-from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError
 from alignstream.models.files import replace_file
 from alignstream.models.labels.zero_shot import label_cosines
@@ -60,15 +55,15 @@ PAGE: Final = Path("docs/pages/measurements/adapter-default.md")
 
 
 @dataclasses.dataclass(frozen=True)
-class Fitted:
+class FittedShipped:
     """The adapter, what was tried on the way, and how it does on each set."""
 
     adapter: Adapter
-    choice: Chosen
+    choice: ChosenBank
     reports: list[SetReport]
 
 
-def fit_shipped(sources: Sources) -> Fitted:
+def fit_shipped(sources: Sources) -> FittedShipped:
     """Fit the shipped adapter: settings are chosen on development texts, then it is judged on all sets."""
     bank, dev = gather(sources), sources.dev()
     commands, intents = sources.commands()
@@ -84,7 +79,7 @@ def fit_shipped(sources: Sources) -> Fitted:
     )
     adapter = Adapter(encoder=sources.encoder, dim=choice.steps[0].dim, steps=choice.steps)
     reports = _judge(sources, adapter)
-    report = {
+    own_report = {
         "method": "attention over language prototypes, and one map pooled over all translations",
         "settings": dataclasses.asdict(choice.settings)
         | {"tag_evidence": TAG_EVIDENCE, "consensus": CONSENSUS},
@@ -97,9 +92,9 @@ def fit_shipped(sources: Sources) -> Fitted:
         "similarity_loss": round(-choice.chosen.worst_similarity, 2),
         "runner_up": choice.runner_up.name,
         "trials": trial_rows(choice.trials),
-        "sets": [item.summary() for item in reports],
+        "sets": [report.summary() for report in reports],
     }
-    return Fitted(dataclasses.replace(adapter, report=report), choice, reports)
+    return FittedShipped(dataclasses.replace(adapter, report=own_report), choice, reports)
 
 
 def tune_labels(
@@ -131,59 +126,31 @@ def tune_labels(
     return float(temperatures[int(np.argmin(losses))]), float(midpoints[int(np.argmax(balanced))])
 
 
-def open_sources(data: Path, cache_dir: Path, *, threads: int) -> Sources:
-    """Open the public sets, the embedded encoder and the cache of vectors."""
-    encoder = OnnxEncoder(cached_artifact(cache_dir), threads=threads)
-    cache = EmbeddingCache(
-        cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=encoder.encode_texts
-    )
-    return Sources(data, cache, encoder=encoder.fingerprint)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run this module as a program."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alignstream.export.figures.shipped_adapter", description=__doc__
-    )
+    parser = program.parser_of("shipped_adapter", __doc__)
     parser.add_argument("command", nargs="?", choices=("fit", "tune-labels"), default="fit")
-    parser.add_argument("--data", type=Path, default=os.environ.get("ALIGNSTREAM_DATA"))
     parser.add_argument("--output", type=Path, default=FOLDER / FILE, help="the adapter's file")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with its figures")
-    parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=os.environ.get("ALIGNSTREAM_CACHE_DIR") or platformdirs.user_cache_dir("alignstream"),
-    )
-    parser.add_argument("--threads", type=int, default=0)
-    options = parser.parse_args(arguments)
-    if options.data is None:
-        parser.error("name the folder with the public sets: --data or ALIGNSTREAM_DATA")
-    try:
-        sources = open_sources(options.data, options.cache_dir, threads=options.threads)
-        run = _tune_labels if options.command == "tune-labels" else _fit
-        lines = run(sources, options)
-    except AlignstreamError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    for line in lines:
-        Console(highlight=False, soft_wrap=True).print(line, markup=False)
+    program.run(parser, arguments, _run)
 
 
-def _fit(sources: Sources, options: argparse.Namespace) -> list[str]:
+def _run(options: argparse.Namespace) -> Iterator[str]:
+    sources = program.open_sources(options)
+    if options.command == "tune-labels":
+        dev = sources.dev()
+        if dev.labelled is None:
+            raise AlignstreamError("there are no labelled development texts to tune on")
+        temperature, midpoint = tune_labels(dev.labelled, dev.topical, sources.shipped_adapter())
+        yield from (f"TEMPERATURE {temperature:.3f}", f"MULTI_LABEL_MIDPOINT {midpoint:.3f}")
+        return
     fitted = fit_shipped(sources)
     write_adapter(fitted.adapter, options.output, overwrite=True)
     options.page.parent.mkdir(parents=True, exist_ok=True)
     replace_file(options.page, render_page(fitted.adapter, fitted.choice, fitted.reports).encode())
     size = f"{len(fitted.adapter.blob) / 1000:.0f} kB"
-    return [f"{options.output}: version {fitted.adapter.version}, {size}", *_summary_lines(fitted)]
-
-
-def _tune_labels(sources: Sources, _: argparse.Namespace) -> list[str]:
-    dev, adapter = sources.dev(), packaged_adapter(sources.encoder)
-    if adapter is None or dev.labelled is None:
-        raise AlignstreamError("there is no shipped adapter for this encoder yet; fit it first")
-    temperature, midpoint = tune_labels(dev.labelled, dev.topical, adapter)
-    return [f"TEMPERATURE {temperature:.3f}", f"MULTI_LABEL_MIDPOINT {midpoint:.3f}"]
+    yield f"{options.output}: version {fitted.adapter.version}, {size}"
+    yield from _summary_lines(fitted)
 
 
 def _judge(sources: Sources, adapter: Adapter) -> list[SetReport]:
@@ -192,7 +159,7 @@ def _judge(sources: Sources, adapter: Adapter) -> list[SetReport]:
     commands, intents = sources.commands()
     every, labels = sources.sets.sib_dev(sources.sets.sib_languages())
     news = sources.sets.ntrex(sources.sets.ntrex_languages(), is_dev=True, n_lines=N_DEV_LINES)
-    reviews = NamedSets(sources.root).parallel(REVIEWS, Choice())
+    reviews = NamedSets(sources.root).parallel(REVIEWS, TextSelection())
     return [
         judge(
             "TICO-19",
@@ -236,13 +203,13 @@ def _judge(sources: Sources, adapter: Adapter) -> list[SetReport]:
     ]
 
 
-def _summary_lines(fitted: Fitted) -> list[str]:
+def _summary_lines(fitted: FittedShipped) -> list[str]:
     lines = [f"chosen: {fitted.choice.settings}; runner-up: {fitted.choice.runner_up.name}"]
-    for item in fitted.reports:
-        for name in item.measures:
-            mean, wins, losses = item.mean(name), item.wins(name), item.losses(name)
+    for report in fitted.reports:
+        for name in report.measures:
+            mean, wins, losses = report.mean(name), report.wins(name), report.losses(name)
             lines.append(
-                f"{item.name} ({item.use}), {name}: {mean.raw:.1f} -> {mean.adapter:.1f}, {len(wins)} wins, "
+                f"{report.name} ({report.use}), {name}: {mean.raw:.1f} -> {mean.adapter:.1f}, {len(wins)} wins, "
                 f"{len(losses)} losses" + (f" ({', '.join(losses)})" if losses else "")
             )
     return lines

@@ -12,23 +12,25 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from alignstream.export.data.public_vectors import Sources
 from alignstream.export.data.vector_sets import DevTexts, LabelledTexts, ScoredVectors
-from alignstream.export.evaluate.set_report import (
+from alignstream.export.evaluate.measures import (
     LABELS,
     TO_PIVOT,
-    measure,
     neighbours_kept,
     retrieval,
     similarity,
     transform_of,
+    transformed,
 )
+from alignstream.export.evaluate.set_report import aligned_labels, measure
+from alignstream.export.figures.sources import Sources
 from alignstream.export.fit.pooled_map import pair_sums, pooled_map
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.languages import language_key
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.adapter.steps.step import Step
 from alignstream.models.arrays import Array64, Matrix
+from alignstream.models.checks import gate
 from alignstream.models.errors import AdapterError
 from alignstream.models.fit.closed_form import PairSums
 from alignstream.models.fit.projection import fit_default
@@ -43,17 +45,17 @@ ENCYCLOPAEDIC: Final = 0.6
 COMMONS: Final = (0.55, 0.65, 0.7, 0.8)
 TEMPERATURES: Final = (0.05, 0.1)
 STRENGTHS: Final = (1.0, 1.5, 2.0, 3.0)
-#: The guard: Spearman's correlation within a language may fall by so many points in no language, and so many of
-#: ten neighbours must stay, in points. What is published may lose 0.5 (``gate``); on other texts than these it
-#: should not lose more.
+#: The guard: Spearman's correlation within a language may fall by so many points in no language. What is published
+#: may lose 0.5 (``gate``); on other texts than these it should not lose more.
 MAX_SIMILARITY_LOSS: Final = 0.4
-MIN_NEIGHBOURS_KEPT: Final = 60.0
+#: The share of neighbours that must stay, in points.
+MIN_POINTS_KEPT: Final = 100.0 * gate.MIN_NEIGHBOURS_KEPT
 #: Directions that the comparison method removes: best for it when it was the default.
 COMPARED_RANK: Final = 18
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class BankSettings:
     """One choice.
 
     Parameters
@@ -61,7 +63,7 @@ class Settings:
     common : float
         Share of the common part that stays.
     temperature : float
-        Of the attention over prototypes.
+        Temperature of the attention over prototypes.
     strength : float
         λ of the pooled ridge.
     """
@@ -87,11 +89,11 @@ class BankTrial(msgspec.Struct, frozen=True):
     @property
     def is_safe(self) -> bool:
         """Whether meaning within a language survives."""
-        return self.worst_similarity >= -MAX_SIMILARITY_LOSS and self.kept >= MIN_NEIGHBOURS_KEPT
+        return self.worst_similarity >= -MAX_SIMILARITY_LOSS and self.kept >= MIN_POINTS_KEPT
 
 
 @dataclasses.dataclass(frozen=True)
-class Bank:
+class PrototypeBank:
     """Prototypes with the pairs that the map is fitted to.
 
     Parameters
@@ -114,7 +116,7 @@ class Bank:
     encyclopaedic_pivot: str
 
 
-def gather(sources: Sources) -> Bank:
+def gather(sources: Sources) -> PrototypeBank:
     """Read the fitting texts and place every language's prototype between the two domains.
 
     NTREX-128 is news, SIB-200 encyclopaedic, and the difference of the two, measured on languages that both
@@ -131,7 +133,7 @@ def gather(sources: Sources) -> Bank:
             # Dari after Persian, Twi after Akan: one key, and the first text of it is enough.
             if key is not None and key not in prototypes and language != english:
                 prototypes[key] = (_mean(texts) + move, len(texts))
-    bank = Bank(
+    bank = PrototypeBank(
         prototypes=dict(sorted(prototypes.items())),
         spreads={},
         news=news,
@@ -142,7 +144,7 @@ def gather(sources: Sources) -> Bank:
     return dataclasses.replace(bank, spreads=_spreads(bank, bridge))
 
 
-def _spreads(bank: Bank, bridge: Mapping[str, Matrix]) -> dict[str, float]:
+def _spreads(bank: PrototypeBank, bridge: Mapping[str, Matrix]) -> dict[str, float]:
     """Measure the spreads of languages; the domains are made comparable by languages that both have."""
     plain = attention(bank, common=0.0, temperature=TEMPERATURES[0])
     news, encyclopaedic, both = (
@@ -151,14 +153,14 @@ def _spreads(bank: Bank, bridge: Mapping[str, Matrix]) -> dict[str, float]:
     of_news = statistics.fmean(news[language] for language in both)
     of_encyclopaedia = statistics.fmean(both.values())
     usual = (of_news + of_encyclopaedia) / 2.0
-    found: dict[str, float] = {}
+    comparable: dict[str, float] = {}
     for spreads, domain in ((news, of_news), (encyclopaedic, of_encyclopaedia)):
         for language, spread in spreads.items():
-            found.setdefault(str(language_key(language)), spread * usual / domain)
-    return found
+            comparable.setdefault(str(language_key(language)), spread * usual / domain)
+    return comparable
 
 
-def attention(bank: Bank, *, common: float, temperature: float) -> PrototypeAttention:
+def attention(bank: PrototypeBank, *, common: float, temperature: float) -> PrototypeAttention:
     """Return the step that knows the bank's languages."""
     return PrototypeAttention(
         means=np.stack([mean for mean, _ in bank.prototypes.values()]).astype(np.float32),
@@ -197,17 +199,17 @@ class BankDev:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class ChosenBank:
     """The bank's steps, the settings, and everything that was tried: the best first."""
 
     steps: tuple[Step, ...]
-    settings: Settings
+    settings: BankSettings
     trials: list[BankTrial]
     chosen: BankTrial
     runner_up: BankTrial
 
 
-def bank_sums(bank: Bank, first: PrototypeAttention) -> list[tuple[dict[str, PairSums], float]]:
+def bank_sums(bank: PrototypeBank, first: PrototypeAttention) -> list[tuple[dict[str, PairSums], float]]:
     """Return the sums of the bank's translations behind attention, set by set with its weight."""
     return [
         (pair_sums(first, bank.news, bank.news_pivot), 1.0 - ENCYCLOPAEDIC),
@@ -215,11 +217,11 @@ def bank_sums(bank: Bank, first: PrototypeAttention) -> list[tuple[dict[str, Pai
     ]
 
 
-def choose_bank(bank: Bank, dev: BankDev) -> Chosen:
+def choose_bank(bank: PrototypeBank, dev: BankDev) -> ChosenBank:
     """Try every choice on development texts; the best score among those that pass the guard wins."""
     means = np.stack([mean for mean, _ in bank.prototypes.values()])
-    raw = similarity(dev.similarity, transform_of(Adapter(encoder="", dim=means.shape[1])))
-    made: dict[str, tuple[tuple[Step, ...], Settings]] = {}
+    raw = similarity(dev.similarity).figures
+    made: dict[str, tuple[tuple[Step, ...], BankSettings]] = {}
     plain = attention(bank, common=0.0, temperature=TEMPERATURES[0])
     trials = [
         try_steps((), "vectors as encoded", dev, raw),
@@ -231,7 +233,7 @@ def choose_bank(bank: Bank, dev: BankDev) -> Chosen:
     for temperature in TEMPERATURES:
         sets = bank_sums(bank, attention(bank, common=0.0, temperature=temperature))
         for strength, common in itertools.product(STRENGTHS, COMMONS):
-            settings = Settings(common, temperature, strength)
+            settings = BankSettings(common, temperature, strength)
             first = attention(bank, common=common, temperature=temperature)
             steps = (first, pooled_map(first, sets, strength=strength))
             made[str(settings)] = (steps, settings)
@@ -241,7 +243,7 @@ def choose_bank(bank: Bank, dev: BankDev) -> Chosen:
     if len(safe) < 2:
         raise AdapterError("no setting keeps meaning within a language; nothing can be shipped")
     chosen, runner_up = safe[:2]
-    return Chosen(*made[chosen.name], trials=trials, chosen=chosen, runner_up=runner_up)
+    return ChosenBank(*made[chosen.name], trials=trials, chosen=chosen, runner_up=runner_up)
 
 
 def try_steps(steps: tuple[Step, ...], name: str, dev: BankDev, raw: Mapping[str, float]) -> BankTrial:
@@ -255,21 +257,19 @@ def try_steps(steps: tuple[Step, ...], name: str, dev: BankDev, raw: Mapping[str
     vectors = dev.texts.parallel
     adapter = Adapter(encoder="", dim=vectors[dev.texts.pivot].shape[1], steps=steps)
     transform = transform_of(adapter)
-    parallel = {language: transform(X, language) for language, X in vectors.items()}
-    found = measure(parallel, pivot=dev.texts.pivot)
+    parallel = transformed(vectors, transform)
+    figures = measure(parallel, pivot=dev.texts.pivot)
     for kind, texts, labelled in (
         ("topics", dev.texts.topical, dev.texts.labelled),
         ("intents", dev.commands, dev.intents),
     ):
         if labelled is not None:
-            labels = LabelledTexts(prototypes=transform(labelled.prototypes, None), gold=labelled.gold)
-            aligned = {language: transform(X, language) for language, X in texts.items()}
-            found[kind] = measure(aligned, labelled=labels, common=adapter.common_direction())[LABELS]
-    found["commands"] = retrieval(
-        {language: transform(X, language) for language, X in dev.commands.items()}, dev.commands_pivot
-    )[TO_PIVOT]
-    measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
-    after = similarity(dev.similarity, transform)
+            labels, common = aligned_labels(labelled, transform), adapter.common_direction()
+            figures[kind] = measure(transformed(texts, transform), labelled=labels, common=common)[LABELS]
+    commands = retrieval(transformed(dev.commands, transform), dev.commands_pivot)
+    figures["commands"] = commands[TO_PIVOT].figures
+    measures = {name: statistics.fmean(by_language.values()) for name, by_language in figures.items()}
+    after = similarity(dev.similarity, transform).figures
     return BankTrial(
         name=name,
         measures=measures,

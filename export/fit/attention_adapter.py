@@ -1,15 +1,15 @@
-"""Fit prototypes to people's own text, and a pooled map to their own translations: the shipped method at home."""
+"""Fit prototypes to own texts, and a pooled map to own translations: the method of the shipped adapter."""
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from alignstream.export.data.pair_checks import PairVectors, check_pairs
 from alignstream.export.data.pairs import Pairs
-from alignstream.export.evaluate.set_report import SetReport, judge, measure, transform_of
+from alignstream.export.evaluate.measures import transform_of, transformed
+from alignstream.export.evaluate.set_report import SetReport, judge, measure
 from alignstream.export.fit.default_adapter import NOT_USED, USED_TO_CHOOSE
 from alignstream.export.fit.pooled_map import pair_sums, pooled_map
 from alignstream.models.adapter.adapter import Adapter
@@ -39,7 +39,7 @@ class ParallelVectors:
     Parameters
     ----------
     name : str
-        Of the set.
+        Name of the set.
     pivot : str
         The language that the others are mapped and compared to.
     vectors : mapping of str to ndarray of shape (n_lines, dim), float32
@@ -52,6 +52,27 @@ class ParallelVectors:
     pivot: str
     vectors: Mapping[str, Matrix]
     lines: Sequence[int] = ()
+
+
+class AttentionTrial(NamedTuple):
+    """One choice of settings.
+
+    Parameters
+    ----------
+    score : float
+        On development texts, in points; 0 without them.
+    common : float
+        Share of the common part that stays.
+    strength : float or None
+        λ of the pooled map; None without one.
+    adapter : Adapter
+        What the settings give.
+    """
+
+    score: float
+    common: float
+    strength: float | None
+    adapter: Adapter
 
 
 def fit_attention(
@@ -91,6 +112,40 @@ def fit_attention(
         translations.
     """
     tags, means = language_means(texts)
+    plain = PrototypeAttention(
+        means=means.astype(np.float32),
+        languages=_keys(tags),
+        counts=tuple(len(texts[tag]) for tag in tags),
+        spreads=np.ones(len(tags), dtype=np.float32),
+        temperature=TEMPERATURE,
+        tag_evidence=TAG_EVIDENCE,
+    )
+    for vectors in (parallel, dev, test):
+        if vectors is not None:
+            _check(vectors, Adapter(encoder=encoder, dim=plain.dim, steps=(plain,)))
+    trials = list(_trials(plain, texts, encoder=encoder, parallel=parallel, dev=dev))
+    chosen = max(trials, key=lambda trial: trial.score)
+    reports = [
+        judge(vectors.name, vectors.vectors, transform_of(chosen.adapter), use=use, pivot=vectors.pivot)
+        for vectors, use in ((dev, USED_TO_CHOOSE), (test, NOT_USED))
+        if vectors is not None
+    ]
+    report: dict[str, Any] = {
+        "method": "attention over language prototypes"
+        + (", and a pooled map" if parallel is not None else ""),
+        "texts": {tag: len(texts[tag]) for tag in tags},
+        "parallel_lines": 0 if parallel is None else len(parallel.vectors[parallel.pivot]),
+        "common": chosen.common,
+        "strength": chosen.strength,
+        "settings_from": f"chosen on {dev.name}" if dev is not None else "those of the shipped adapter",
+        "trials": [[trial.common, trial.strength, round(trial.score, 2)] for trial in trials],
+        "sets": [report.summary() for report in reports],
+    }
+    return dataclasses.replace(chosen.adapter, report=report), reports
+
+
+def _keys(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return the languages of tags; refuse a tag that names none, and two that name the same."""
     keys = [language_key(tag) for tag in tags]
     for tag, key in zip(tags, keys, strict=True):
         if key is None:
@@ -98,76 +153,58 @@ def fit_attention(
         if keys.count(key) > 1:
             same = ", ".join(name for name, other in zip(tags, keys, strict=True) if other == key)
             raise AdapterError(f"{same} name the same language ({key}); put their texts together")
+    return tuple(map(str, keys))
+
+
+def _trials(
+    plain: PrototypeAttention,
+    texts: Mapping[str, Matrix],
+    *,
+    encoder: str,
+    parallel: ParallelVectors | None,
+    dev: ParallelVectors | None,
+) -> Iterator[AttentionTrial]:
+    """Yield every choice of settings; a single one without development texts."""
     commons = COMMONS if dev is not None else (DEFAULT_COMMON,)
-    strengths = (STRENGTHS if dev is not None else (DEFAULT_STRENGTH,)) if parallel is not None else (None,)
-    plain = PrototypeAttention(
-        means=means.astype(np.float32),
-        languages=tuple(map(str, keys)),
-        counts=tuple(len(texts[tag]) for tag in tags),
-        spreads=np.ones(len(tags), dtype=np.float32),
-        temperature=TEMPERATURE,
-        tag_evidence=TAG_EVIDENCE,
-    )
-    for item in (parallel, dev, test):
-        if item is not None:
-            _check(item, Adapter(encoder=encoder, dim=plain.dim, steps=(plain,)))
+    strengths: tuple[float | None, ...] = (None,)
+    if parallel is not None:
+        strengths = STRENGTHS if dev is not None else (DEFAULT_STRENGTH,)
     spreads = _spreads(plain, texts)
     sums = pair_sums(plain, parallel.vectors, parallel.pivot) if parallel is not None else {}
-    trials: list[tuple[float, float, float | None, Adapter]] = []
     for common in commons:
-        first = dataclasses.replace(plain, common=common, spreads=spreads)
+        attention = dataclasses.replace(plain, common=common, spreads=spreads)
         for strength in strengths:
-            steps: tuple[Step, ...] = (first,)
+            steps: tuple[Step, ...] = (attention,)
             if strength is not None:
-                steps = (first, pooled_map(first, [(sums, 1.0)], strength=strength))
-            adapter = Adapter(encoder=encoder, dim=means.shape[1], steps=steps)
-            trials.append((_score(adapter, dev) if dev is not None else 0.0, common, strength, adapter))
-    score, common, strength, adapter = max(trials, key=lambda trial: trial[0])
-    reports = [
-        judge(item.name, item.vectors, transform_of(adapter), use=use, pivot=item.pivot)
-        for item, use in ((dev, USED_TO_CHOOSE), (test, NOT_USED))
-        if item is not None
-    ]
-    report: dict[str, Any] = {
-        "method": "attention over language prototypes"
-        + (", and a pooled map" if parallel is not None else ""),
-        "texts": {tag: len(texts[tag]) for tag in tags},
-        "parallel_lines": 0 if parallel is None else len(parallel.vectors[parallel.pivot]),
-        "common": common,
-        "strength": strength,
-        "settings_from": f"chosen on {dev.name}" if dev is not None else "those of the shipped adapter",
-        "trials": [[common, strength, round(score, 2)] for score, common, strength, _ in trials],
-        "sets": [item.summary() for item in reports],
-    }
-    del score
-    return dataclasses.replace(adapter, report=report), reports
+                steps = (attention, pooled_map(attention, [(sums, 1.0)], strength=strength))
+            adapter = Adapter(encoder=encoder, dim=plain.dim, steps=steps)
+            score = _score(adapter, dev) if dev is not None else 0.0
+            yield AttentionTrial(score, common, strength, adapter)
 
 
 def _spreads(plain: PrototypeAttention, texts: Mapping[str, Matrix]) -> Matrix:
-    """Return the spreads of languages in sorted order of their tags; few texts say little of their language's."""
-    found = fit_spreads(plain, texts)
-    usual = float(np.mean(list(found.values())))
+    """Return the spreads of languages in sorted order of their tags, shrunk where texts are few."""
+    spreads = fit_spreads(plain, texts)
+    usual = float(np.mean(list(spreads.values())))
     shrunk = [
         (len(texts[tag]) * spread + SPREAD_TEXTS * usual) / (len(texts[tag]) + SPREAD_TEXTS)
-        for tag, spread in sorted(found.items())
+        for tag, spread in sorted(spreads.items())
     ]
     return np.array(shrunk, dtype=np.float32)
 
 
-def _check(item: ParallelVectors, adapter: Adapter) -> None:
-    """Refuse what pairs of the pivot with each other language are refused for."""
-    pivot = item.vectors[item.pivot]
-    lines = list(item.lines) or list(range(1, len(pivot) + 1))
+def _check(parallel: ParallelVectors, adapter: Adapter) -> None:
+    """Check the pairs of the pivot with each other language (``check_pairs``)."""
+    pivot = parallel.vectors[parallel.pivot]
+    lines = list(parallel.lines) or list(range(1, len(pivot) + 1))
     blank = [""] * len(pivot)
-    for tag, X in item.vectors.items():
-        if tag != item.pivot:
-            check_pairs(
-                PairVectors(Pairs(item.name, tag, item.pivot, blank, blank, lines), X, pivot), adapter
-            )
+    for tag, X in parallel.vectors.items():
+        if tag != parallel.pivot:
+            pairs = Pairs(parallel.name, tag, parallel.pivot, blank, blank, lines)
+            check_pairs(PairVectors(pairs, X, pivot), adapter)
 
 
 def _score(adapter: Adapter, dev: ParallelVectors) -> float:
-    transform = transform_of(adapter)
-    found = measure({tag: transform(X, tag) for tag, X in dev.vectors.items()}, pivot=dev.pivot)
-    figures = list(itertools.chain.from_iterable(by_language.values() for by_language in found.values()))
+    by_measure = measure(transformed(dev.vectors, transform_of(adapter)), pivot=dev.pivot)
+    figures = [figure for by_language in by_measure.values() for figure in by_language.values()]
     return sum(figures) / len(figures)

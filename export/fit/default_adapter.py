@@ -1,9 +1,7 @@
 """Fit the language-free default adapter: vectors of texts by language in, an adapter with its report out."""
 
-import os
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -11,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
-from alignstream.export.data.texts import Parallel, Texts
-from alignstream.export.data.vector_sets import DevTexts, LabelledTexts
-from alignstream.export.evaluate.set_report import SetReport, judge, measure, transform_of
-from alignstream.models.adapter.adapter import Adapter, from_bytes
+from alignstream.export.data.parallel import Parallel
+from alignstream.export.data.texts import Texts
+from alignstream.export.data.vector_sets import DevTexts
+from alignstream.export.evaluate.measures import transform_of, transformed
+from alignstream.export.evaluate.set_report import SetReport, aligned_labels, judge, measure
+from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.arrays import Matrix
-from alignstream.models.errors import AdapterError, FitError
-from alignstream.models.files import replace_file
+from alignstream.models.errors import AdapterError
 from alignstream.models.fit.projection import fit_default, language_means
 
 #: Without development texts: as many directions as served 27 languages best when the method was measured,
@@ -32,7 +31,7 @@ USED_TO_CHOOSE: Final = "used to choose settings"
 NOT_USED: Final = "not used to fit or to choose"
 
 
-class Trial(msgspec.Struct, frozen=True):
+class RankTrial(msgspec.Struct, frozen=True):
     """One rank on the development texts: the adapter's figures, averaged over languages, in points."""
 
     rank: int
@@ -41,7 +40,13 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 def default_rank(n_languages: int) -> int:
-    """Return the rank without development texts: 15, or half the number of languages if that is less."""
+    """Return the rank without development texts: 15, or half the number of languages if that is less.
+
+    Examples
+    --------
+    >>> [default_rank(n) for n in (3, 27, 200)]
+    [1, 13, 15]
+    """
     return min(DEFAULT_RANK, n_languages // 2)
 
 
@@ -69,7 +74,7 @@ def fit_adapter(
     return Adapter(encoder=encoder, dim=means.shape[1], steps=steps, report=report or {})
 
 
-def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[Trial]]:
+def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[RankTrial]]:
     """Choose the rank on development texts.
 
     The score of a rank is the plain average of retrieval to the pivot, from the pivot, the mixed pool and,
@@ -78,7 +83,7 @@ def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[Tr
     Returns
     -------
     rank : int
-    trials : list of Trial
+    trials : list of RankTrial
         All that were tried, by rank.
     """
     trials = [try_rank(means, rank, dev) for rank in RANKS if rank < len(means)]
@@ -86,19 +91,15 @@ def choose_rank(means: NDArray[np.float64], dev: DevTexts) -> tuple[int, list[Tr
     return next(trial.rank for trial in trials if trial.score >= best - CLOSE_POINTS), trials
 
 
-def try_rank(means: NDArray[np.float64], rank: int, dev: DevTexts) -> Trial:
+def try_rank(means: NDArray[np.float64], rank: int, dev: DevTexts) -> RankTrial:
     """Measure one rank on development texts."""
     transform = transform_of(fit_adapter(means, rank=rank, encoder=""))
-    found = measure(
-        {language: transform(X, language) for language, X in dev.parallel.items()}, pivot=dev.pivot
-    )
+    figures = measure(transformed(dev.parallel, transform), pivot=dev.pivot)
     if dev.labelled is not None:
-        labelled = LabelledTexts(prototypes=transform(dev.labelled.prototypes, None), gold=dev.labelled.gold)
-        found |= measure(
-            {language: transform(X, language) for language, X in dev.topical.items()}, labelled=labelled
-        )
-    measures = {name: statistics.fmean(by_language.values()) for name, by_language in found.items()}
-    return Trial(rank=rank, score=statistics.fmean(measures.values()), measures=measures)
+        labelled = aligned_labels(dev.labelled, transform)
+        figures |= measure(transformed(dev.topical, transform), labelled=labelled)
+    measures = {name: statistics.fmean(by_language.values()) for name, by_language in figures.items()}
+    return RankTrial(rank=rank, score=statistics.fmean(measures.values()), measures=measures)
 
 
 def fit_from_texts(
@@ -145,7 +146,7 @@ def fit_from_texts(
         raise AdapterError(
             f"--rank must lie between 0 and {len(languages) - 1} for {len(languages)} languages"
         )
-    trials: list[Trial] = []
+    trials: list[RankTrial] = []
     how = "given"
     raw_dev = _embed(cache, "dev", dev.by_language) if dev else {}
     if rank is None and dev is not None:
@@ -162,55 +163,15 @@ def fit_from_texts(
     if test is not None:
         raw_test = _embed(cache, "test", test.by_language)
         reports.append(judge(test.name, raw_test, transform, use=NOT_USED, pivot=test.pivot))
-    report = {
+    own_report = {
         "method": "centre and low-rank projection",
         "texts": {language: len(vectors[language]) for language in languages},
         "rank": rank,
         "rank_from": how,
         "trials": [[trial.rank, round(trial.score, 2)] for trial in trials],
-        "sets": [item.summary() for item in reports],
+        "sets": [report.summary() for report in reports],
     }
-    return fit_adapter(means, rank=rank, encoder=encoder, report=report), reports
-
-
-def write_adapter(adapter: Adapter, output: Path, *, overwrite: bool) -> None:
-    """Write an adapter's file, whole or not at all, after reading it back as the service will.
-
-    Raises
-    ------
-    FitError
-        The file is there already and is to be kept, or the disk refuses.
-    AdapterCorrupt
-        It would not be read back, for instance because its report is too large.
-    """
-    check_output(output, overwrite=overwrite)
-    from_bytes(adapter.blob, encoder=adapter.encoder)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(output, adapter.blob)
-    except OSError as error:
-        raise FitError(f"cannot write {output}: {error.strerror or error}") from error
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse a place where an adapter must not be written, before any work is done.
-
-    Raises
-    ------
-    FitError
-        It is a folder, or a file that is to be kept, or its folder cannot be made or written to.
-    """
-    try:
-        if output.is_dir():
-            raise FitError(f"{output} is a folder; name a file, such as {output / 'adapter.safetensors'}")
-        if output.exists() and not overwrite:
-            raise FitError(f"{output} is there already; add --overwrite to replace it")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(output.parent, os.W_OK)
-    except OSError as error:
-        raise FitError(f"cannot write {str(output)[:200]}: {error.strerror or error}") from error
-    if not is_writable:
-        raise FitError(f"cannot write {output}: its folder does not allow it; name another")
+    return fit_adapter(means, rank=rank, encoder=encoder, report=own_report), reports
 
 
 def _embed(cache: EmbeddingCache, part: str, by_language: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:

@@ -1,33 +1,26 @@
-"""Fit a label set to people's own texts: what is read, what is refused, what is kept and what it gains.
+"""Fit a label set to people's own texts: what is kept, and what it gains.
 
-The fit itself is ``models/tasks/label_fit``; here are files, the choice between plain and refined labels, and the
-report. Nothing is fitted to the examples but temperature, margin and thresholds.
+The fit itself is in ``models.labels``; here are the choice between plain and refined labels, and the report. Nothing is
+fitted to the examples but temperature, margin and thresholds.
 """
 
 import dataclasses
-import difflib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.export.data.texts import JSON_SUFFIXES, check_language, normalised, read_lines
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Matrix, Vector64
 from alignstream.models.checks.gate import worse_p_value
-from alignstream.models.errors import TextError
 from alignstream.models.labels import calibration, refinement
 from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
 
-#: A file with one column more: language and text.
-TABLE_SUFFIXES: Final = frozenset({".tsv"})
 #: Examples speak against refined labels where a loss as large comes by chance less often than this.
 MAX_P_VALUE: Final = 0.1
 #: Digits of the numbers that are stored: far finer than what examples can tell.
@@ -35,37 +28,7 @@ _DIGITS: Final = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """Texts, each once, with their languages where they are known.
-
-    Parameters
-    ----------
-    texts : tuple of str
-    languages : tuple of str or None
-    n_repeated : int
-        Texts that stood there before and were left out.
-    gold : ndarray of shape (n, n_labels), bool, optional
-        Of examples: True where a label is right.
-    """
-
-    texts: tuple[str, ...]
-    languages: tuple[str | None, ...]
-    n_repeated: int = 0
-    gold: NDArray[np.bool_] | None = None
-
-    def without(self, others: "Sample") -> "Sample":
-        """Return the same without the texts of others, whatever their case, width or spacing."""
-        known = set(map(normalised, others.texts))
-        keep = [row for row, text in enumerate(self.texts) if normalised(text) not in known]
-        return dataclasses.replace(
-            self,
-            texts=tuple(self.texts[row] for row in keep),
-            languages=tuple(self.languages[row] for row in keep),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class LabelFitOutcome:
     """What a fit led to.
 
     Parameters
@@ -83,82 +46,11 @@ class Outcome:
     warnings: list[str]
 
 
-def read_sample(path: Path, *, language: str | None = None) -> Sample:
-    """Read texts without labels.
-
-    Parameters
-    ----------
-    path : Path
-        A text a line; ``.tsv``: lines of ``language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with ``text`` and,
-        where it is known, ``language``.
-    language : str, optional
-        Tag of the texts that say none.
-
-    Raises
-    ------
-    TextError
-        The file is missing, not UTF-8, malformed or empty, or a tag is unknown.
-    """
-    found: dict[str, str | None] = {}
-    n_lines = 0
-    for text, tag in _texts(path):
-        n_lines += 1
-        found.setdefault(text, tag or language)
-    if not found:
-        raise TextError(f"{path} holds no text; a text a line is needed")
-    return Sample(tuple(found), tuple(found.values()), n_repeated=n_lines - len(found))
-
-
-def read_examples(path: Path, label_set: LabelSet, *, language: str | None = None) -> Sample:
-    """Read texts with labels.
-
-    Parameters
-    ----------
-    path : Path
-        Lines of ``label<TAB>text`` or ``label<TAB>language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with
-        ``label``, ``text`` and, where it is known, ``language``. A text with several labels stands there several
-        times, where the set allows it.
-    label_set : LabelSet
-        Whose labels they are.
-    language : str, optional
-        Tag of the texts that say none.
-
-    Raises
-    ------
-    TextError
-        The file is missing, not UTF-8 or malformed, a label is not in the set, a text has two labels that exclude
-        each other, or there are too few texts; the message names the line.
-    """
-    positions = {label: position for position, label in enumerate(label_set.labels)}
-    found: dict[str, tuple[str | None, set[int], int]] = {}
-    for number, label, text, tag in _labelled(path):
-        if label not in positions:
-            near = difflib.get_close_matches(label, positions, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(label_set.labels)[:200]}"
-            raise TextError(f"{path}, line {number}: no label {label[:50]!r} in this set; {hint}")
-        _, labels, first = found.setdefault(text, (tag or language, set(), number))
-        labels.add(positions[label])
-        if len(labels) > 1 and not label_set.multi_label:
-            raise TextError(
-                f"{path}, line {number}: this text has another label on line {first}, but the labels of this set "
-                "exclude each other; keep one, or push the set with --multi-label"
-            )
-    if len(found) < calibration.MIN_EXAMPLES:
-        raise TextError(
-            f"{path}: {len(found)} texts with labels are too few to calibrate on, {calibration.MIN_EXAMPLES} are "
-            "needed; add some, or leave --examples out"
-        )
-    gold = np.zeros((len(found), len(positions)), dtype=np.bool_)
-    for row, (_, labels, _) in enumerate(found.values()):
-        gold[row, list(labels)] = True
-    return Sample(tuple(found), tuple(tag for tag, _, _ in found.values()), gold=gold)
-
-
-def align(adapter: Adapter, X: Matrix, languages: Sequence[str | None]) -> Matrix:
+def align_tagged(adapter: Adapter, X: Matrix, languages: Sequence[str | None]) -> Matrix:
     """Align vectors of shape (n, dim), float32, each with the tag of its language."""
     aligned = np.empty_like(X)
     for tag in set(languages):
-        rows = np.array([item == tag for item in languages])
+        rows = np.array([language == tag for language in languages])
         aligned[rows] = adapter.transform_many(X[rows], Context(language=tag))
     return aligned
 
@@ -174,7 +66,7 @@ def fit_labels(
     gold: NDArray[np.bool_] | None = None,
     wrong_cost: float = 1.0,
     force: bool = False,
-) -> Outcome:
+) -> LabelFitOutcome:
     """Fit a label set.
 
     Parameters
@@ -198,7 +90,7 @@ def fit_labels(
 
     Returns
     -------
-    Outcome
+    LabelFitOutcome
         Labels are refined where nothing speaks against the sample and the examples do not get clearly worse. Else the
         plain labels stay, calibrated where there are examples.
 
@@ -225,9 +117,9 @@ def fit_labels(
             warnings.append(f"there is no example of {', '.join(map(repr, absent[:5]))}")
     report = fit.report(chosen, plain) | {"warnings": warnings, "forced": force}
     if gold is None and not chosen.is_refined:
-        return Outcome(msgspec.structs.replace(label_set, fitted=None), report, warnings)
+        return LabelFitOutcome(msgspec.structs.replace(label_set, fitted=None), report, warnings)
     stored = msgspec.structs.replace(fit.calibrated(chosen, plain), report=report)
-    return Outcome(msgspec.structs.replace(label_set, fitted=stored), report, warnings)
+    return LabelFitOutcome(msgspec.structs.replace(label_set, fitted=stored), report, warnings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -409,62 +301,3 @@ def _right(scores: NDArray[np.float64], gold: NDArray[np.bool_]) -> NDArray[np.b
 
 def _stored(values: Vector64) -> tuple[float, ...]:
     return tuple(round(float(value), _DIGITS) for value in values)
-
-
-def _texts(path: Path) -> Iterator[tuple[str, str | None]]:
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        if path.suffix.lower() in JSON_SUFFIXES:
-            text, tag, _ = _record(path, number, line)
-        elif path.suffix.lower() in TABLE_SUFFIXES:
-            first, tab, text = line.partition("\t")
-            if not tab:
-                raise TextError(f"{path}, line {number}: language<TAB>text is needed, but there is no tab")
-            tag, text = check_language(first, path, number), text.strip()
-        else:
-            text, tag = line.strip(), None
-        if text:
-            yield text, tag
-
-
-def _labelled(path: Path) -> Iterator[tuple[int, str, str, str | None]]:
-    """Yield line, label, text and tag."""
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        if path.suffix.lower() in JSON_SUFFIXES:
-            text, tag, label = _record(path, number, line, wanted="label")
-        else:
-            cells = [cell.strip() for cell in line.split("\t")]
-            if len(cells) not in {2, 3} or not all(cells):
-                raise TextError(
-                    f"{path}, line {number}: label<TAB>text or label<TAB>language<TAB>text is needed, none blank, but "
-                    f"there are {sum(map(bool, cells))} in {len(cells)} cells"
-                )
-            label, text = cells[0], cells[-1]
-            tag = check_language(cells[1], path, number) if len(cells) == 3 else None
-        if not text or not label:
-            raise TextError(f"{path}, line {number}: label and text are needed, none blank")
-        yield number, label, text, tag
-
-
-def _record(path: Path, number: int, line: str, *, wanted: str = "") -> tuple[str, str | None, str]:
-    """Return text, tag and label of an object."""
-    try:
-        record: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise TextError(f"{path}, line {number}: not JSON: {error}") from error
-    needed = ["text", *([wanted] if wanted else [])]
-    values = [record.get(key) if isinstance(record, dict) else None for key in needed]
-    strings = [value.strip() for value in values if isinstance(value, str)]
-    language = record.get("language") if isinstance(record, dict) else None
-    if len(strings) != len(needed) or not isinstance(language, str | None):
-        raise TextError(
-            f"{path}, line {number}: an object with strings {' and '.join(map(repr, needed))} is needed; 'language' "
-            "may stand beside them"
-        )
-    if any("\ud800" <= character <= "\udfff" for value in strings for character in value):
-        raise TextError(f"{path}, line {number}: the text holds a lone surrogate")
-    tag = None if language is None else check_language(language, path, number)
-    return strings[0], tag, strings[1] if wanted else ""

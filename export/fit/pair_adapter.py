@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from alignstream.export.data.pair_checks import PairVectors, check_dev, check_pairs
-from alignstream.export.evaluate.set_report import FROM_PIVOT, TO_PIVOT, retrieval
+from alignstream.export.evaluate.measures import FROM_PIVOT, TO_PIVOT, retrieval
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.languages import language_key
@@ -29,7 +29,7 @@ from alignstream.models.fit.self_learning import self_learn
 
 PairMethod = Literal["ridge", "procrustes", "memory"]
 
-#: What is tried on development pairs.
+#: Values of λ that are tried on development pairs.
 STRENGTHS: Final = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 #: Without development pairs: the strength that did no harm in another domain.
 DEFAULT_STRENGTH: Final = 3.0
@@ -78,7 +78,7 @@ def fit_pairs(
     blend : float
         Share of the orthogonal map.
     warn : callable
-        Told what a person should know.
+        Called with each warning.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def fit_pairs(
         check_dev(fit, dev, start)
     start = start if start.steps else centred(start, fit)
     X, Y = fit.aligned(start)
-    key = key_of(fit.pairs.source_language)
+    key = checked_key(fit.pairs.source_language)
     how = "given"
     if method == "memory":
         adapter = dataclasses.replace(
@@ -113,7 +113,7 @@ def fit_pairs(
             (value, with_correction(start, key, ridge(sums, strength=value), rank=start.dim))
             for value in candidates
         ]
-        strength, adapter = max(made, key=lambda item: sum(_accuracy(item[1], dev))) if dev else made[0]
+        strength, adapter = max(made, key=lambda trial: sum(_accuracy(trial[1], dev))) if dev else made[0]
     figures: dict[str, tuple[float, float]] = {}
     if dev is not None:
         raw = Adapter(encoder=start.encoder, dim=start.dim)
@@ -147,7 +147,7 @@ def with_correction(adapter: Adapter, key: str, W: Array64, *, rank: int) -> Ada
         From the space that the adapter leads to into itself: fitted behind everything that is there already, maps
         of this language included.
     rank : int
-        Of what is kept of ``W - I``.
+        Rank to which ``W - I`` is reduced.
     """
     left, right = low_rank_factors(W - np.eye(len(W)), rank)
     last = adapter.steps[-1] if adapter.steps else None
@@ -194,11 +194,11 @@ def fit_unpaired(
         "margin": round(learned.margin, 3),
         "pairs_by_round": list(learned.n_pairs),
     }
-    adapter = with_correction(start, key_of(languages[0]), learned.matrix, rank=start.dim)
+    adapter = with_correction(start, checked_key(languages[0]), learned.matrix, rank=start.dim)
     return dataclasses.replace(adapter, report=report)
 
 
-def key_of(tag: str) -> str:
+def checked_key(tag: str) -> str:
     """Return the key of a tag; raise ``AdapterError`` where it names no language."""
     key = language_key(tag)
     if key is None:
@@ -213,7 +213,7 @@ def centred(start: Adapter, fit: PairVectors) -> Adapter:
 
 
 def _centre(start: Adapter, source: Matrix, target: Matrix, tags: tuple[str, str]) -> Adapter:
-    keys = tuple(key_of(tag) for tag in tags)
+    keys = tuple(checked_key(tag) for tag in tags)
     means = np.stack([V.mean(axis=0, dtype=np.float64) for V in (source, target)]).astype(np.float32)
     centre = LanguageCentre(means=means, languages=keys, counts=(len(source), len(target)))
     return dataclasses.replace(start, steps=(centre,))
@@ -222,5 +222,5 @@ def _centre(start: Adapter, source: Matrix, target: Matrix, tags: tuple[str, str
 def _accuracy(adapter: Adapter, dev: PairVectors) -> tuple[float, float]:
     """Return the accuracy to the target and from it, in points."""
     X, Y = dev.aligned(adapter)
-    found = retrieval({"source": X, "target": Y}, "target")
-    return found[TO_PIVOT]["source"], found[FROM_PIVOT]["source"]
+    both_ways = retrieval({"source": X, "target": Y}, "target")
+    return both_ways[TO_PIVOT].figures["source"], both_ways[FROM_PIVOT].figures["source"]

@@ -15,7 +15,7 @@ from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.arrays import Array64, Matrix
-from alignstream.models.fit.closed_form import PairSums, ridge, total
+from alignstream.models.fit.closed_form import PairSums, ridge
 
 #: Share of the mean over languages in what texts are mapped to: chosen on development texts beside 0, 0.75 and 1.
 CONSENSUS: Final = 0.5
@@ -69,11 +69,12 @@ def pooled_map(
         ``(I - g gᵀ) W + g gᵀ`` with g the direction that all texts have in common: how much of it stays in a vector
         is not for the map to say.
     """
+    none = PairSums.zero(attention.dim)
     parts = [
-        total((item.scaled(1.0 / item.n) for item in sums.values()), attention.dim).scaled(weight / len(sums))
+        sum((pairs.scaled(1.0 / pairs.n) for pairs in sums.values()), none).scaled(weight / len(sums))
         for sums, weight in sets
     ]
-    W = ridge(total(parts, attention.dim), strength=strength)
+    W = ridge(sum(parts, none), strength=strength)
     return LinearMap(matrix=keep_direction(W, attention.centre).astype(np.float32))
 
 

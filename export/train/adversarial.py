@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from alignstream.export.data.texts import evenly_spaced
 from alignstream.export.train import judge, loop, losses
-from alignstream.export.train.loop import OnEpoch, Refined
+from alignstream.export.train.loop import OnPass, Refined
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import TrainingError
 from alignstream.models.fit.self_learning import N_NEIGHBOURS, mutual_neighbours
 
 #: Fewer texts of a side than this say nothing of where its language lies.
 MIN_TEXTS: Final = 20
-#: Texts of each side that the choice of the epoch looks at.
+#: Texts of each side that the choice of the pass looks at.
 _CHOICE_TEXTS: Final = 3000
 _LEAK: Final = 0.2
 CSLS: Final = "csls"
@@ -36,30 +36,30 @@ class AdversarialConfig:
 
     Parameters
     ----------
-    epochs : int
-        At most.
+    passes : int
+        Passes at most.
     batch_size : int
         Texts of either side in a step.
     lr : float
-        Step of the map's Adam.
+        Learning rate of the map's Adam.
     discriminator_lr : float
-        Step of the discriminator's.
+        Learning rate of the discriminator's.
     discriminator_steps : int
-        Of the discriminator for each of the map.
+        Steps of the discriminator for each step of the map.
     hidden : int
         Units of its two hidden layers.
     dropout : float
         Share of its inputs that are left out.
     smoothing : float
-        Of its labels.
+        Smoothing of its labels.
     beta : float
-        Of the step toward an orthogonal map after each step.
+        Size of the pull toward an orthogonal map after each step.
     patience : int
-        Epochs without improvement after which it stops.
+        Passes without improvement after which it stops.
     seed : int
     """
 
-    epochs: int = 20
+    passes: int = 20
     batch_size: int = 64
     lr: float = 1e-4
     discriminator_lr: float = 1e-3
@@ -73,11 +73,11 @@ class AdversarialConfig:
 
     def __post_init__(self) -> None:
         if not (
-            self.epochs >= 0
+            self.passes >= 0
             and min(self.batch_size, self.discriminator_steps, self.hidden, self.patience) >= 1
         ):
             raise TrainingError(
-                "epochs must be at least 0; the batch, the discriminator and the patience at least 1"
+                "passes must be at least 0; the batch, the discriminator and the patience at least 1"
             )
         if not (0 < self.lr < float("inf") and 0 < self.discriminator_lr < float("inf")):
             raise TrainingError("the steps (--lr) must be positive")
@@ -87,9 +87,9 @@ class AdversarialConfig:
             )
 
     def fixed(self) -> dict[str, Any]:
-        """Return what makes the run what it is: a stopped run may go on for more epochs."""
+        """Return the settings that define a run; ``passes`` is none of them, as a stopped run may go on for more."""
         settings = dataclasses.asdict(self)
-        del settings["epochs"]
+        del settings["passes"]
         return {"loss": "adversarial", **settings}
 
 
@@ -102,7 +102,7 @@ def refine_unpaired(
     config: AdversarialConfig = AdversarialConfig(),
     device: str | None = None,
     checkpoint: Path | None = None,
-    on_epoch: OnEpoch = lambda _: None,
+    on_pass: OnPass = lambda _: None,
 ) -> Refined:
     """Refine ``x W`` from the identity on two sets that nothing pairs.
 
@@ -111,14 +111,14 @@ def refine_unpaired(
     X, Y : ndarray of shape (n, dim) and (m, dim), float32
         Centred vectors of texts in either language, at least 20 of each.
     dev_X, dev_Y : ndarray of shape (k, dim), float32
-        Development pairs that the result is judged on. They do not choose the epoch: the mean CSLS similarity
+        Development pairs that the result is judged on. They do not choose the pass: the mean CSLS similarity
         of mutual neighbours does, without labels.
     device : str, optional
         Default: a GPU where there is one, else the CPU.
     checkpoint : Path, optional
         Folder that the run is kept in, and goes on from.
-    on_epoch : callable
-        Told of every epoch.
+    on_pass : callable
+        Told of every pass.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def refine_unpaired(
 
     Notes
     -----
-    Conneau et al. 2018, "Word Translation Without Parallel Data": the map is kept close to orthogonal. An
-    epoch is as many steps as batches of the longer side.
+    Conneau et al. 2018, "Word Translation Without Parallel Data": the map is kept close to orthogonal. A
+    pass is as many steps as batches of the longer side.
     """
     dim = X.shape[-1]
     X = judge.check_vectors("source texts", X, dim=dim, least=MIN_TEXTS)
@@ -147,13 +147,13 @@ def refine_unpaired(
 
     with loop.deterministic():
         return loop.run(
-            _AdversarialTask(X, Y, start, config, chosen),
-            loop.Judge(dev_X, dev_Y, measure=measure, rank=lambda found: (found[CSLS],)),
+            _AdversarialRefiner(X, Y, start, config, chosen),
+            loop.Judge(dev_X, dev_Y, measure=measure, rank=lambda figures: (figures[CSLS],)),
             start,
-            epochs=config.epochs,
+            passes=config.passes,
             patience=config.patience,
             checkpoint=keeper,
-            on_epoch=on_epoch,
+            on_pass=on_pass,
         )
 
 
@@ -180,7 +180,7 @@ def mean_csls(X: Matrix, Y: Matrix) -> float:
     return float((2.0 * cosines - near_a - near_b).mean())
 
 
-class _AdversarialTask:
+class _AdversarialRefiner:
     """Adam on the discriminator and on the map, in turn."""
 
     def __init__(
@@ -203,7 +203,7 @@ class _AdversarialTask:
             [*self._weights, *self._biases], lr=config.discriminator_lr, betas=(0.5, 0.999)
         )
 
-    def epoch(self) -> dict[str, float]:
+    def run_pass(self) -> dict[str, float]:
         config = self._config
         steps = -(-max(len(self._X), len(self._Y)) // config.batch_size)
         of_map = of_discriminator = 0.0
@@ -211,27 +211,27 @@ class _AdversarialTask:
             for _ in range(config.discriminator_steps):
                 source, target = self._batch()
                 self._on_discriminator.zero_grad()
-                told = losses.discriminator_loss(
+                loss = losses.discriminator_loss(
                     self._says((source @ self._W).detach()), self._says(target), smoothing=config.smoothing
                 )
-                told.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]
                 self._on_discriminator.step()
-                of_discriminator += float(told.detach()) / config.discriminator_steps
+                of_discriminator += float(loss.detach()) / config.discriminator_steps
             source, target = self._batch()
             self._on_map.zero_grad()
-            value = losses.map_loss(
+            map_loss = losses.map_loss(
                 self._says(source @ self._W), self._says(target), smoothing=config.smoothing
             )
-            value.backward()  # type: ignore[no-untyped-call]
+            map_loss.backward()  # type: ignore[no-untyped-call]
             self._on_map.step()
             with torch.no_grad():
                 self._W.copy_(losses.orthogonalise(self._W, config.beta))
-            of_map += float(value.detach())
+            of_map += float(map_loss.detach())
         return {"loss": of_map / steps, "discriminator": of_discriminator / steps}
 
     def matrix(self) -> Matrix:
-        found: Matrix = self._W.detach().cpu().numpy().copy()
-        return found
+        W: Matrix = self._W.detach().cpu().numpy().copy()
+        return W
 
     def tensors(self) -> dict[str, Tensor]:
         named = {"map": self._W, "generator": self._generator.get_state()}

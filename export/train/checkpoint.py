@@ -1,7 +1,7 @@
-"""Keep a training run on disk after each epoch, so that it goes on as if it had never stopped.
+"""Keep a training run on disk after each pass, so that it goes on as if it had never stopped.
 
-A folder holds ``checkpoint.json`` (epoch, curves, what the run is) and the tensors it names, safetensors. The
-tensors are written first under a new name and JSON takes its place last: a crash leaves the epoch before.
+A folder holds ``checkpoint.json`` (pass, curves, what the run is) and the tensors it names, safetensors. The
+tensors are written first under a new name and JSON takes its place last: a crash leaves the pass before.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from alignstream.models.files import replace_file
 
 FORMAT: Final = "alignstream.training/1"
 _JSON: Final = "checkpoint.json"
-_TENSORS: Final = "epoch-{:06d}.safetensors"
+_TENSORS: Final = "pass-{:06d}.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Run:
     config : mapping
         The loss and its settings, less what may change between stops: JSON values only.
     data_sha256 : str
-        Of all vectors and the start (``data_sha256``).
+        Hash of all vectors and of the start (``data_sha256``).
     """
 
     config: Mapping[str, Any]
@@ -49,19 +49,19 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A run after an epoch.
+    """A run after a pass.
 
     Parameters
     ----------
     points : tuple of Point
-        Epoch 0 to the last.
-    best_epoch : int
+        Pass 0 to the last.
+    best_pass : int
     tensors : mapping of str to Tensor
         Weights, moments of the optimisers, the state of the random generator, the best map.
     """
 
     points: tuple[Point, ...]
-    best_epoch: int
+    best_pass: int
     tensors: Mapping[str, Tensor]
 
 
@@ -108,12 +108,12 @@ class Checkpoint:
             state = json.loads(text)
             if state["format"] != FORMAT:
                 raise TrainingError(f"{path} has format {state['format']!r}, not {FORMAT}")
-            found = state["config_sha256"], state["data_sha256"]
-            points, best = from_json(state["curves"]), int(state["best_epoch"])
+            sums = state["config_sha256"], state["data_sha256"]
+            points, best = from_json(state["curves"]), int(state["best_pass"])
             name, expected, config = state["tensors"], state["tensors_sha256"], dict(state["config"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._damaged(f"{_JSON}: {type(error).__name__}") from error
-        self._check_same(found, config)
+        self._check_same(sums, config)
         if name != _TENSORS.format(len(points) - 1) or not 0 <= best < len(points):
             raise self._damaged(f"{_JSON} contradicts itself")
         try:
@@ -140,8 +140,8 @@ class Checkpoint:
         blob: bytes = safetensors.torch.save(tensors)
         state = {
             "format": FORMAT,
-            "epoch": len(saved.points) - 1,
-            "best_epoch": saved.best_epoch,
+            "pass": len(saved.points) - 1,
+            "best_pass": saved.best_pass,
             "config": dict(self._run.config),
             "config_sha256": self._run.config_sha256,
             "data_sha256": self._run.data_sha256,
@@ -153,15 +153,15 @@ class Checkpoint:
             self._folder.mkdir(parents=True, exist_ok=True)
             replace_file(self._folder / name, blob)
             replace_file(self._folder / _JSON, (json.dumps(state, indent=1) + "\n").encode())
-            for epoch in range(len(saved.points) - 1):
-                (self._folder / _TENSORS.format(epoch)).unlink(missing_ok=True)
+            for earlier in range(len(saved.points) - 1):
+                (self._folder / _TENSORS.format(earlier)).unlink(missing_ok=True)
         except OSError as error:
             raise TrainingError(
                 f"cannot write the checkpoint {self._folder}: {error.strerror or error}"
             ) from error
 
-    def _check_same(self, found: tuple[str, str], config: Mapping[str, Any]) -> None:
-        if found[0] != self._run.config_sha256:
+    def _check_same(self, sums: tuple[str, str], config: Mapping[str, Any]) -> None:
+        if sums[0] != self._run.config_sha256:
             names = sorted(
                 name
                 for name in {*config, *self._run.config}
@@ -171,7 +171,7 @@ class Checkpoint:
                 f"the checkpoint {self._folder} is of a run with other settings ({', '.join(names)}); "
                 "name another folder, or delete this one"
             )
-        if found[1] != self._run.data_sha256:
+        if sums[1] != self._run.data_sha256:
             raise TrainingError(
                 f"the checkpoint {self._folder} is of a run on other texts, another encoder or another start; "
                 "name another folder, or delete this one"

@@ -25,8 +25,8 @@ Figures = Mapping[str, float]
 
 def unit(X: NDArray[np.floating]) -> Matrix:
     """Return rows divided by their lengths, float32, computed in float64."""
-    wide = X.astype(np.float64)
-    scaled: Matrix = (wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), _MIN_NORM)).astype(
+    X64 = X.astype(np.float64)
+    scaled: Matrix = (X64 / np.maximum(np.linalg.norm(X64, axis=1, keepdims=True), _MIN_NORM)).astype(
         np.float32
     )
     return scaled
@@ -52,9 +52,9 @@ def figures(X: Matrix, Y: Matrix) -> dict[str, float]:
     return {ACCURACY: 50.0 * (there[0] + back[0]), MARGIN: (there[1] + back[1]) / 2.0}
 
 
-def dev_rank(found: Figures) -> tuple[float, float]:
+def dev_rank(judged: Figures) -> tuple[float, float]:
     """Return what maps are compared by on development pairs: accuracy, then margin."""
-    return found[ACCURACY], found[MARGIN]
+    return judged[ACCURACY], judged[MARGIN]
 
 
 def nearest_wrong(X: Matrix, Y: Matrix, k: int) -> NDArray[np.int64]:
@@ -75,9 +75,9 @@ def nearest_wrong(X: Matrix, Y: Matrix, k: int) -> NDArray[np.int64]:
     """
     X, Y = unit(X), unit(Y)
     k = min(k, len(Y) - 1)
-    found = np.empty((len(X), k), dtype=np.int64)
+    wrong = np.empty((len(X), k), dtype=np.int64)
     if k == 0:
-        return found
+        return wrong
     for start in range(0, len(X), _BLOCK_ROWS):
         rows = np.arange(start, min(start + _BLOCK_ROWS, len(X)))
         cosines = X[rows] @ Y.T
@@ -85,8 +85,8 @@ def nearest_wrong(X: Matrix, Y: Matrix, k: int) -> NDArray[np.int64]:
         cosines[np.arange(len(rows)), rows] = -3.0
         some = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(cosines, some, axis=1), axis=1, kind="stable")
-        found[rows] = np.take_along_axis(some, order, axis=1)
-    return found
+        wrong[rows] = np.take_along_axis(some, order, axis=1)
+    return wrong
 
 
 def check_vectors(name: str, X: NDArray[np.floating], *, dim: int, least: int) -> Matrix:
@@ -112,7 +112,7 @@ def check_pairs(name: str, X: Matrix, Y: Matrix, *, dim: int) -> tuple[Matrix, M
     Raises
     ------
     TrainingError
-        Or the sides differ in length.
+        As ``check_vectors``, or the sides differ in length.
     """
     if len(X) != len(Y):
         raise TrainingError(f"{name}: {len(X)} sources and {len(Y)} targets are no pairs")

@@ -1,4 +1,7 @@
-"""The loop that every refiner runs in: epochs, early stopping, the best epoch, checkpoints, the verdict."""
+"""The loop that every refiner runs in: passes over the texts, early stopping, checkpoints, the verdict.
+
+A *pass* takes every text once: what machine learning calls an epoch, a word that names something else here.
+"""
 
 import contextlib
 import dataclasses
@@ -19,45 +22,45 @@ from alignstream.models.arrays import Matrix
 from alignstream.models.errors import TrainingError
 
 _BEST: Final = "best"
-OnEpoch = Callable[[Point], None]
+OnPass = Callable[[Point], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Refined:
-    """What training gave.
+    """Result of training.
 
     Parameters
     ----------
     matrix : ndarray of shape (dim, dim), float32
-        The best epoch's map if it was accepted, else the start.
+        The best pass's map if it was accepted, else the start.
     curves : tuple of Point
-        Epoch 0 (the start) to the last that ran.
+        Pass 0 (the start) to the last that ran.
     accepted : bool
         Whether development pairs improved.
     reason : str
         In a sentence, with its figures.
-    best_epoch : int
-        The epoch that was judged; 0 where none was better than the start.
+    best_pass : int
+        The pass that was judged; 0 where none was better than the start.
     """
 
     matrix: Matrix
     curves: tuple[Point, ...]
     accepted: bool
     reason: str
-    best_epoch: int
+    best_pass: int
 
 
-class Task(Protocol):
+class Refiner(Protocol):
     """One loss with its weights, its optimisers and its random generator."""
 
-    def epoch(self) -> dict[str, float]:
-        """Train for one epoch; return ``loss`` and what else it measured."""
+    def run_pass(self) -> dict[str, float]:
+        """Train on every text once; return ``loss`` and what else it measured."""
 
     def matrix(self) -> Matrix:
         """Return the map as it stands, a copy, shape (dim, dim)."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that the next epoch depends on."""
+        """Return all that the next pass depends on."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to what ``tensors`` returned."""
@@ -76,7 +79,7 @@ class Judge:
     measure : callable
         Further figures of a map, by name.
     rank : callable
-        Figures to what the best epoch has most of; on development pairs by default.
+        Figures to what the best pass has most of; on development pairs by default.
     """
 
     dev_X: Matrix  # noqa: N815 (a matrix)
@@ -92,29 +95,29 @@ class Judge:
 
 
 def run(
-    task: Task,
+    refiner: Refiner,
     judge: Judge,
     start: Matrix,
     *,
-    epochs: int,
+    passes: int,
     patience: int,
     checkpoint: Checkpoint | None = None,
-    on_epoch: OnEpoch = lambda _: None,
+    on_pass: OnPass = lambda _: None,
 ) -> Refined:
-    """Train until nothing improves any more, and say whether the best epoch beats the start.
+    """Train until nothing improves any more, and say whether the best pass beats the start.
 
     Parameters
     ----------
     start : ndarray of shape (dim, dim), float32
-        Epoch 0.
-    epochs : int
-        At most.
+        Pass 0.
+    passes : int
+        Passes at most.
     patience : int
-        Epochs without a better one after which it stops.
+        Passes without a better one after which it stops.
     checkpoint : Checkpoint, optional
-        Where it goes on from, and what it writes after each epoch.
-    on_epoch : callable
-        Told of every epoch, after it is on disk.
+        Where it goes on from, and what it writes after each pass.
+    on_pass : callable
+        Told of every pass, after it is on disk.
 
     Raises
     ------
@@ -123,26 +126,26 @@ def run(
     """
     saved = checkpoint.load() if checkpoint is not None else None
     points = list(saved.points) if saved is not None else [Point(0, judge.figures(start))]
-    best_epoch, best = 0, start
+    best_pass, best = 0, start
     if saved is not None:
-        best_epoch = saved.best_epoch
-        best = _restore(task, saved)
+        best_pass = saved.best_pass
+        best = _restore(refiner, saved)
     diverged = False
-    while len(points) <= epochs and len(points) - 1 - best_epoch < patience:
-        told = task.epoch()
-        W = task.matrix()
-        if not (all(map(math.isfinite, told.values())) and np.all(np.isfinite(W))):
+    while len(points) <= passes and len(points) - 1 - best_pass < patience:
+        measured = refiner.run_pass()
+        W = refiner.matrix()
+        if not (all(map(math.isfinite, measured.values())) and np.all(np.isfinite(W))):
             diverged = True
             break
-        point = Point(len(points), told | judge.figures(W))
-        if judge.rank(point.figures) > judge.rank(points[best_epoch].figures):
-            best_epoch, best = point.epoch, W
+        point = Point(len(points), measured | judge.figures(W))
+        if judge.rank(point.figures) > judge.rank(points[best_pass].figures):
+            best_pass, best = point.number, W
         points.append(point)
         if checkpoint is not None:
-            tensors = task.tensors() | {_BEST: torch.from_numpy(best)}
-            checkpoint.save(Saved(tuple(points), best_epoch, tensors))
-        on_epoch(point)
-    return _verdict(judge, points, best_epoch, best, start, diverged=diverged)
+            tensors = refiner.tensors() | {_BEST: torch.from_numpy(best)}
+            checkpoint.save(Saved(tuple(points), best_pass, tensors))
+        on_pass(point)
+    return _verdict(judge, points, best_pass, best, start, diverged=diverged)
 
 
 def open_checkpoint(
@@ -206,9 +209,9 @@ def restore_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: Ma
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def _restore(task: Task, saved: Saved) -> Matrix:
+def _restore(refiner: Refiner, saved: Saved) -> Matrix:
     try:
-        task.restore(saved.tensors)
+        refiner.restore(saved.tensors)
         best: Matrix = saved.tensors[_BEST].numpy()
     except (KeyError, ValueError, RuntimeError) as error:
         raise TrainingError(
@@ -218,25 +221,23 @@ def _restore(task: Task, saved: Saved) -> Matrix:
 
 
 def _verdict(
-    judge: Judge, points: list[Point], best_epoch: int, best: Matrix, start: Matrix, *, diverged: bool
+    judge: Judge, points: list[Point], best_pass: int, best: Matrix, start: Matrix, *, diverged: bool
 ) -> Refined:
-    before, after = points[0].figures, points[best_epoch].figures
+    before, after = points[0].figures, points[best_pass].figures
     n = f"{len(judge.dev_X)} development pairs"
-    accepted = best_epoch > 0 and dev_rank(after) > dev_rank(before)
+    accepted = best_pass > 0 and dev_rank(after) > dev_rank(before)
     if accepted:
-        reason = f"epoch {best_epoch}: on {n} {change(before, after)}"
-    elif best_epoch > 0:
-        reason = (
-            f"epoch {best_epoch} was chosen, but on {n} it does not beat epoch 0: {change(before, after)}"
-        )
+        reason = f"pass {best_pass}: on {n} {change(before, after)}"
+    elif best_pass > 0:
+        reason = f"pass {best_pass} was chosen, but on {n} it does not beat pass 0: {change(before, after)}"
     else:
         reason = (
-            f"none of {len(points) - 1} epochs beats epoch 0, judged with {n}: "
+            f"none of {len(points) - 1} passes beats pass 0, judged with {n}: "
             f"accuracy {before[ACCURACY]:.1f}, margin {before[MARGIN]:.4f}"
         )
     if diverged:
-        reason += f"; epoch {len(points)} diverged (its numbers are not finite)"
-    return Refined((best if accepted else start).copy(), tuple(points), accepted, reason, best_epoch)
+        reason += f"; pass {len(points)} diverged (its numbers are not finite)"
+    return Refined((best if accepted else start).copy(), tuple(points), accepted, reason, best_pass)
 
 
 def change(before: Figures, after: Figures) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alignstream.export.train import judge, loop, losses
-from alignstream.export.train.loop import OnEpoch, Refined
+from alignstream.export.train.loop import OnPass, Refined
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import TrainingError
 
@@ -22,8 +22,8 @@ class PairConfig:
 
     Parameters
     ----------
-    epochs : int
-        At most.
+    passes : int
+        Passes at most.
     batch_size : int
         Pairs of a step; all others of the batch are negatives.
     lr : float
@@ -35,13 +35,13 @@ class PairConfig:
     hard_negatives : int
         Nearest wrong targets of each source, found with the start; ranking only.
     patience : int
-        Epochs without improvement after which it stops.
+        Passes without improvement after which it stops.
     seed : int
     both_sides : bool
         Whether targets go through the map too, as they do in an adapter whose map is for all texts.
     """
 
-    epochs: int = 30
+    passes: int = 30
     batch_size: int = 256
     lr: float = 1e-4
     temperature: float = 0.05
@@ -53,10 +53,10 @@ class PairConfig:
 
     def __post_init__(self) -> None:
         if not (
-            self.epochs >= 0 and self.batch_size >= 2 and self.patience >= 1 and self.hard_negatives >= 0
+            self.passes >= 0 and self.batch_size >= 2 and self.patience >= 1 and self.hard_negatives >= 0
         ):
             raise TrainingError(
-                "epochs and hard negatives must be at least 0, the patience at least 1 and a batch at least 2 pairs"
+                "passes and hard negatives must be at least 0, the patience at least 1 and a batch at least 2 pairs"
             )
         if not (0 < self.lr < float("inf") and 0 < self.temperature < float("inf") and 0 <= self.margin <= 2):
             raise TrainingError(
@@ -64,9 +64,9 @@ class PairConfig:
             )
 
     def fixed(self, loss: str) -> dict[str, Any]:
-        """Return what makes the run what it is: a stopped run may go on for more epochs."""
+        """Return what makes the run what it is: a stopped run may go on for more passes."""
         settings = dataclasses.asdict(self)
-        del settings["epochs"]
+        del settings["passes"]
         return {"loss": loss, **settings}
 
 
@@ -81,7 +81,7 @@ def refine(
     config: PairConfig = PairConfig(),
     device: str | None = None,
     checkpoint: Path | None = None,
-    on_epoch: OnEpoch = lambda _: None,
+    on_pass: OnPass = lambda _: None,
 ) -> Refined:
     """Refine ``x W`` on pairs; the start is kept unless development pairs improve.
 
@@ -90,17 +90,17 @@ def refine(
     X, Y : ndarray of shape (n, dim), float32
         Centred vectors, row by row translations; n >= 2.
     dev_X, dev_Y : ndarray of shape (m, dim), float32
-        Others, to choose the best epoch and to judge on; m >= 2.
+        Others, to choose the best pass and to judge on; m >= 2.
     start : ndarray of shape (dim, dim)
-        W of epoch 0: a closed form.
+        W of pass 0: a closed form.
     loss : {"contrastive", "ranking"}
         Symmetric InfoNCE, or translation ranking with a margin and hard negatives.
     device : str, optional
         Default: a GPU where there is one, else the CPU.
     checkpoint : Path, optional
         Folder that the run is kept in, and goes on from.
-    on_epoch : callable
-        Told of every epoch.
+    on_pass : callable
+        Told of every pass.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def refine(
 
     Notes
     -----
-    O(n · (dim² + batch_size · dim)) an epoch. Same numbers, settings and device: same bytes.
+    O(n · (dim² + batch_size · dim)) a pass. Same numbers, settings and device: same bytes.
     """
     start = judge.check_vectors("start", start, dim=start.shape[-1], least=start.shape[-1])
     dim = len(start)
@@ -119,18 +119,18 @@ def refine(
     chosen = loop.pick_device(device)
     with loop.deterministic():
         return loop.run(
-            _PairTask(X, Y, start, loss, config, chosen),
+            _PairRefiner(X, Y, start, loss, config, chosen),
             loop.Judge(dev_X, dev_Y, both_sides=config.both_sides),
             start,
-            epochs=config.epochs,
+            passes=config.passes,
             patience=config.patience,
             checkpoint=keeper,
-            on_epoch=on_epoch,
+            on_pass=on_pass,
         )
 
 
-class _PairTask:
-    """Adam on the map; batches in an order of their own each epoch."""
+class _PairRefiner:
+    """Adam on the map; batches in an order of their own each pass."""
 
     def __init__(  # noqa: PLR0917 (private, called once)
         self, X: Matrix, Y: Matrix, start: Matrix, loss: PairLoss, config: PairConfig, device: torch.device
@@ -147,7 +147,7 @@ class _PairTask:
                 device
             )
 
-    def epoch(self) -> dict[str, float]:
+    def run_pass(self) -> dict[str, float]:
         order = torch.randperm(len(self._X), generator=self._generator).to(self._device)
         total, n = 0.0, 0
         for rows in torch.split(order, self._config.batch_size):
@@ -162,8 +162,8 @@ class _PairTask:
         return {"loss": total / n}
 
     def matrix(self) -> Matrix:
-        found: Matrix = self._W.detach().cpu().numpy().copy()
-        return found
+        W: Matrix = self._W.detach().cpu().numpy().copy()
+        return W
 
     def tensors(self) -> dict[str, Tensor]:
         return {

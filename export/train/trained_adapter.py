@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from alignstream.export.data.pair_checks import PairVectors, check_dev, check_pairs
-from alignstream.export.fit.pair_adapter import centred, key_of, with_correction
+from alignstream.export.fit.pair_adapter import centred, checked_key, with_correction
 from alignstream.export.train import judge
 from alignstream.export.train.adversarial import AdversarialConfig, refine_unpaired
-from alignstream.export.train.loop import OnEpoch, Refined
+from alignstream.export.train.loop import OnPass, Refined
 from alignstream.export.train.refine import PairConfig, PairLoss, refine
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
@@ -23,7 +23,7 @@ START_STRENGTH: Final = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class TrainedAdapter:
     """An adapter and how it came about.
 
     Parameters
@@ -54,8 +54,8 @@ def train_on_pairs(
     config: PairConfig,
     device: str | None = None,
     checkpoint: Path | None = None,
-    on_epoch: OnEpoch = lambda _: None,
-) -> Trained:
+    on_pass: OnPass = lambda _: None,
+) -> TrainedAdapter:
     """Refine a map of the source language on pairs.
 
     Parameters
@@ -77,7 +77,7 @@ def train_on_pairs(
     first = ridge(PairSums.of(X, Y), strength=START_STRENGTH).astype(np.float32)
     refined = refine(
         X, Y, *dev.aligned(start), start=first, loss=loss, config=config, device=device,
-        checkpoint=checkpoint, on_epoch=on_epoch,
+        checkpoint=checkpoint, on_pass=on_pass,
     )  # fmt: skip
     return _settle(start, refined, dev, config.fixed(loss), before="closed form")
 
@@ -91,8 +91,8 @@ def train_without_pairs(
     config: AdversarialConfig,
     device: str | None = None,
     checkpoint: Path | None = None,
-    on_epoch: OnEpoch = lambda _: None,
-) -> Trained:
+    on_pass: OnPass = lambda _: None,
+) -> TrainedAdapter:
     """Refine a map of the source language against a discriminator; ``dev`` only judges the result.
 
     Parameters
@@ -107,7 +107,7 @@ def train_without_pairs(
     """
     check_pairs(dev, start)
     languages = (dev.pairs.source_language, dev.pairs.target_language)
-    if key_of(languages[0]) == key_of(languages[1]):
+    if checked_key(languages[0]) == checked_key(languages[1]):
         raise AdapterError(f"{dev.pairs.name}: both sides are {languages[0]}; two languages are needed")
     start = start if start.steps else centred(start, dev)
     X, Y = (
@@ -115,26 +115,26 @@ def train_without_pairs(
         for V, tag in zip((source, target), languages, strict=True)
     )
     refined = refine_unpaired(
-        X, Y, *dev.aligned(start), config=config, device=device, checkpoint=checkpoint, on_epoch=on_epoch
+        X, Y, *dev.aligned(start), config=config, device=device, checkpoint=checkpoint, on_pass=on_pass
     )
     return _settle(start, refined, dev, config.fixed(), before="start")
 
 
 def _settle(
     start: Adapter, refined: Refined, dev: PairVectors, config: dict[str, Any], *, before: str
-) -> Trained:
+) -> TrainedAdapter:
     """Take the best on development pairs; where two are as good, the simpler one."""
     figures = {
         "start": judge.figures(*dev.aligned(start)),
         before: dict(refined.curves[0].figures),
-        "trained": dict(refined.curves[refined.best_epoch].figures),
+        "trained": dict(refined.curves[refined.best_pass].figures),
     }
     kept = "trained" if refined.accepted else before
     if judge.dev_rank(figures["start"]) >= judge.dev_rank(figures[kept]):
         kept = "start"
     adapter = start
     if kept != "start":
-        key = key_of(dev.pairs.source_language)
+        key = checked_key(dev.pairs.source_language)
         adapter = with_correction(start, key, refined.matrix.astype(np.float64), rank=start.dim)
     report = {
         "method": "trained",
@@ -143,10 +143,10 @@ def _settle(
         "languages": [dev.pairs.source_language, dev.pairs.target_language],
         "kept": kept,
         "reason": refined.reason,
-        "best_epoch": refined.best_epoch,
+        "best_pass": refined.best_pass,
         "dev": {
-            name: {measure: round(value, 4) for measure, value in found.items()}
-            for name, found in figures.items()
+            name: {measure: round(value, 4) for measure, value in judged.items()}
+            for name, judged in figures.items()
         },
     }
-    return Trained(dataclasses.replace(adapter, report=report), refined, figures, kept)
+    return TrainedAdapter(dataclasses.replace(adapter, report=report), refined, figures, kept)

@@ -21,7 +21,8 @@ MANY_PAIRS: Final = 200
 MAX_LOSS_POINTS: Final = 0.5
 #: Points by which Spearman's correlation with human judgements may fall within a language.
 MAX_SIMILARITY_LOSS: Final = 0.5
-#: Share of the ten nearest neighbours within a language that must stay.
+#: Share of the ten nearest neighbours within a language that must stay. What keeps less loses search or similarity, and
+#: what keeps more has hardly lost any (docs/pages/measurements/neighbours.md).
 MIN_NEIGHBOURS_KEPT: Final = 0.6
 #: Nearest distractors that a margin is measured against.
 N_DISTRACTORS: Final = 10

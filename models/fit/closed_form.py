@@ -5,7 +5,6 @@ over batches, languages and time. Pure numpy, in float64.
 """
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -71,21 +70,9 @@ class PairSums:
         """Add the sums of more pairs."""
         return PairSums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy, self.n + other.n)
 
-    def __sub__(self, other: "PairSums") -> "PairSums":
-        """Take pairs out again, for example to fit a map on all other languages."""
-        return PairSums(self.xx - other.xx, self.xy - other.xy, self.yy - other.yy, self.n - other.n)
-
     def scaled(self, weight: float) -> "PairSums":
         """Count every pair ``weight`` times."""
         return PairSums(self.xx * weight, self.xy * weight, self.yy * weight, self.n * weight)
-
-
-def total(sums: Iterable[PairSums], dim: int) -> PairSums:
-    """Add up sums, starting from those of no pairs."""
-    result = PairSums.zero(dim)
-    for part in sums:
-        result = result + part
-    return result
 
 
 def ridge(sums: PairSums, *, strength: float, prior: Array64 | None = None) -> Array64:

@@ -13,14 +13,15 @@ from typing import Final
 
 import numpy as np
 
+from alignstream.export.data.scored_pairs import read_scored
 from alignstream.export.data.vector_sets import ScoredVectors
-from alignstream.export.evaluate.formats import read_scored
-from alignstream.export.evaluate.set_report import neighbours_kept, similarity, transform_of
+from alignstream.export.evaluate.measures import similarity, transform_of
 from alignstream.models.adapter.adapter import Adapter, identity
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.languages import language_key
 from alignstream.models.arrays import Mask, Matrix
 from alignstream.models.checks import gate
+from alignstream.models.checks.neighbours import neighbours_kept
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AdapterError
 from alignstream.ops.admin.encoder_choice import artifact_folder, open_cache, open_encoder
@@ -157,7 +158,7 @@ def _judge(
         for tag, is_worse in zip(others, worse, strict=True)
         if is_worse
     }
-    kept = {tag: neighbours_kept(X, after[tag]) / 100.0 for tag, X in vectors.items()}
+    kept = {tag: neighbours_kept(X, after[tag]) for tag, X in vectors.items()}
     lowest = min(kept, key=lambda tag: kept[tag])
     meaning = gate.judge_meaning(kept[lowest])
     reasons = [
@@ -181,9 +182,8 @@ def _judge(
 
 def _similarity_changes(candidate: Adapter, scored: Mapping[str, ScoredVectors]) -> dict[str, float]:
     """Return by how many points the correlation with people's scores changes against raw vectors."""
-    raw = similarity(scored, transform_of(identity(candidate.encoder, candidate.dim)))
-    aligned = similarity(scored, transform_of(candidate))
-    return {tag: aligned[tag] - raw[tag] for tag in aligned}
+    raw, aligned = similarity(scored).figures, similarity(scored, transform_of(candidate)).figures
+    return {tag: aligned[tag] - raw[tag] for tag in scored}
 
 
 def _aligned(adapter: Adapter, vectors: Mapping[str, Matrix]) -> dict[str, Matrix]:

@@ -26,6 +26,7 @@ from alignstream.ops.cli import (
     onboard,
     produce,
     realign_command,
+    replay,
     service_commands,
     skip,
     stack_commands,
@@ -74,6 +75,7 @@ for _module in (
     onboard,
     train,
     evaluate,
+    replay,
     compare,
     export,
 ):

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from alignstream.ops.cli.console import AsJson, console, errors, print_json
-from alignstream.ops.cli.evaluate import check_outputs
+from alignstream.ops.cli.console import AsJson, print_json, warn
+from alignstream.ops.cli.inputs import Artifact, gives_means, open_adapter, open_encoder
+from alignstream.ops.cli.outputs import check_outputs, print_line
 
 if TYPE_CHECKING:
     from alignstream.models.adapter.adapter import Adapter
@@ -37,10 +37,7 @@ def compare(
             help="'shipped', 'identity', or an adapter file. Default: the one shipped for this encoder, if any.",
         ),
     ] = None,
-    artifact: Annotated[
-        Path | None,
-        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
-    ] = None,
+    artifact: Artifact = None,
     png: Annotated[
         Path | None, typer.Option("--png", help="Write a heat map of the attention, replacing the file.")
     ] = None,
@@ -58,7 +55,7 @@ def compare(
     _check_unicode(TEXT_A=text_a, TEXT_B=text_b)
     check_outputs(png=png)
     _warn_unknown(language_a, language_b)
-    encoder = _open_encoder(artifact)
+    encoder = open_encoder(artifact)
     used = _open_adapter(adapter, encoder)
     first, second = encoder.encode_tokens(texts)
     _warn_cut(A=first.dropped, B=second.dropped)
@@ -66,10 +63,10 @@ def compare(
     aligned_a, aligned_b = (
         used.transform_one(x, Context(language=tag)) for x, tag in zip((raw_a, raw_b), tags, strict=True)
     )
-    # Means of sentence vectors are means of tokens only where sentences are means of their tokens.
-    is_mean = encoder.manifest.pooling == "mean" and encoder.manifest.dense is None
     centres = (
-        token_attention.language_centres(used, first.vectors, second.vectors, *tags) if is_mean else None
+        token_attention.language_centres(used, first.vectors, second.vectors, *tags)
+        if gives_means(encoder)
+        else None
     )
     centre_a, centre_b = centres or (None, None)
     attention = token_attention.attend(first.vectors, second.vectors, centre_a=centre_a, centre_b=centre_b)
@@ -110,32 +107,20 @@ def compare(
     ]
     if png is not None:
         lines.append(f"heat map: {png}")
-    console.print(escape("\n".join(lines)), highlight=False, soft_wrap=True)
-
-
-def _open_encoder(artifact: Path | None) -> "OnnxEncoder":
-    from alignstream.export.encoders.embedded import cached_artifact
-    from alignstream.models.encoder.onnx import OnnxEncoder
-    from alignstream.streams import settings
-
-    values = settings.load()
-    with errors.status("loading the encoder"):
-        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
-        return OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
+    print_line("\n".join(lines))
 
 
 def _open_adapter(name: str | None, encoder: "OnnxEncoder") -> "Adapter":
     from alignstream.models.adapter.adapter import identity
     from alignstream.models.adapter.shipped import packaged_adapter
-    from alignstream.ops.cli.fit_pairs import open_start
 
     if name is not None:
-        return open_start(name, encoder=encoder.fingerprint, dim=encoder.dim)
-    found = packaged_adapter(encoder.fingerprint)
-    if found is None:
-        _warn("the package ships no adapter for this encoder, so nothing is aligned: give --adapter")
+        return open_adapter(name, encoder=encoder.fingerprint, dim=encoder.dim)
+    shipped = packaged_adapter(encoder.fingerprint)
+    if shipped is None:
+        warn("the package ships no adapter for this encoder, so nothing is aligned: give --adapter")
         return identity(encoder.fingerprint, encoder.dim)
-    return found
+    return shipped
 
 
 def _check_unicode(**texts: str) -> None:
@@ -150,21 +135,17 @@ def _warn_unknown(*tags: str | None) -> None:
 
     for tag in tags:
         if tag is not None and language_key(tag) is None:
-            _warn(f"{tag!r} names no language and does not count")
+            warn(f"{tag!r} names no language and is ignored")
 
 
 def _warn_cut(**dropped: int) -> None:
     for side, count in dropped.items():
         if count:
-            _warn(f"the last {count} tokens of {side} are behind the encoder's limit and do not count")
-
-
-def _warn(message: str) -> None:
-    errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+            warn(f"the last {count} tokens of {side} lie beyond the encoder's limit and are ignored")
 
 
 def _places(texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]]) -> dict[str, Any]:
     return {
-        side: [{"text": text[start:end], "start": start, "end": end} for start, end in found]
-        for side, text, found in zip("ab", texts, spans, strict=True)
+        side: [{"text": text[start:end], "start": start, "end": end} for start, end in places]
+        for side, text, places in zip("ab", texts, spans, strict=True)
     }

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignstream.ops.cli import fit_pairs
-from alignstream.ops.cli.console import AsJson, console, errors, print_json
+from alignstream.ops.cli.console import AsJson, console, warn
+from alignstream.ops.cli.fit_pairs import Output, Overwrite
+from alignstream.ops.cli.inputs import Artifact, open_cache
+from alignstream.ops.cli.outputs import print_fit, print_line
 
 if TYPE_CHECKING:
-    from alignstream.export.data.texts import Parallel, Texts
+    from alignstream.export.data.parallel import Parallel
+    from alignstream.export.data.texts import Texts
     from alignstream.export.evaluate.set_report import SetReport
-    from alignstream.models.adapter.adapter import Adapter
     from alignstream.models.arrays import Matrix
 
 app = typer.Typer(no_args_is_help=True)
@@ -34,16 +37,13 @@ def default(
             "a .jsonl with language and text, or lines of language<TAB>text.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")],
-    artifact: Annotated[
-        Path | None,
-        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
-    ] = None,
+    output: Output,
+    artifact: Artifact = None,
     rank: Annotated[
         int | None,
         typer.Option(
             "--rank",
-            help="Directions to remove. Default: chosen on --dev; without it 15, at most half the languages.",
+            help="Directions to remove. Default: chosen on --dev, or else 15, at most half the languages.",
         ),
     ] = None,
     dev: Annotated[
@@ -58,53 +58,49 @@ def default(
         Path | None,
         typer.Option("--test", help="Parallel texts to report on only, laid out as for --dev."),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
-    ] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit the default adapter (centre and low-rank projection) on monolingual texts; needs no pairs, no torch.
 
-    About a hundred texts a language are plenty. Best are translations of the same texts in every language:
-    otherwise differences of topic count as differences of language.
+    A hundred texts of each language are plenty. Translations of the same texts are best: otherwise differences in
+    topic count as differences between languages.
     """
     if rank is not None and dev is not None:
         raise typer.BadParameter("give --rank or --dev, not both: --dev is there to choose the rank")
-    from alignstream.export.data.embedding_cache import EmbeddingCache
-    from alignstream.export.data.texts import check_no_overlap, read_parallel, read_texts
-    from alignstream.export.encoders.embedded import cached_artifact
-    from alignstream.export.fit.default_adapter import (
-        check_output,
-        fit_from_texts,
-        write_adapter,
-    )
-    from alignstream.models.encoder.onnx import OnnxEncoder
-    from alignstream.streams import settings
+    from alignstream.export.data.parallel import check_no_overlap, read_parallel
+    from alignstream.export.data.texts import read_texts
+    from alignstream.export.fit.adapter_output import check_adapter_output, write_adapter
+    from alignstream.export.fit.default_adapter import fit_from_texts
 
-    check_output(output, overwrite=overwrite)
+    check_adapter_output(output, overwrite=overwrite)
     texts = read_texts(text)
     _warn_repeated(texts)
     dev_texts: Parallel | None = read_parallel(dev) if dev else None
     test_texts: Parallel | None = read_parallel(test) if test else None
     if dev_texts is not None and test_texts is not None:
         check_no_overlap(dev_texts, test_texts)
-    values = settings.load()
-    with errors.status("loading the encoder"):
-        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
-        encoder = OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
-    cache = EmbeddingCache(
-        values.cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=encoder.encode_texts
-    )
+    cache, encoder, _ = open_cache(artifact)
     adapter, reports = fit_from_texts(
-        texts, cache, encoder=encoder.fingerprint, rank=rank, dev=dev_texts, test=test_texts
+        texts, cache, encoder=encoder, rank=rank, dev=dev_texts, test=test_texts
     )
     write_adapter(adapter, output, overwrite=overwrite)
     if as_json:
-        print_json(
-            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
-        )
+        print_fit(adapter, output)
         return
-    _print(adapter, output, reports)
+    report: dict[str, Any] = dict(adapter.report)
+    sizes = report["texts"].values()
+    console.print(
+        f"[bold]{output}[/]  version {adapter.version}, {len(adapter.blob) / 1000:.0f} kB\n"
+        f"{len(sizes)} languages, {min(sizes)} to {max(sizes)} texts each; "
+        f"rank {report['rank']} ({report['rank_from']})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report["trials"]:
+        tried = ", ".join(f"{rank}: {score:.1f}" for rank, score in report["trials"])
+        print_line(f"score by rank: {tried}")
+    _print_sets(reports)
 
 
 @app.command()
@@ -114,7 +110,7 @@ def attention(
         list[Path],
         typer.Option("--text", "-t", help="Texts by language, laid out as for 'fit default'."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")],
+    output: Output,
     parallel: Annotated[
         Path | None,
         typer.Option(
@@ -130,30 +126,20 @@ def attention(
     test: Annotated[
         Path | None, typer.Option("--test", help="Parallel texts to report on only, laid out as --parallel.")
     ] = None,
-    artifact: Annotated[
-        Path | None,
-        typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
-    ] = False,
+    artifact: Artifact = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit attention over language prototypes, and a map pooled over translations: the method of the shipped adapter.
 
     Text alone gives the prototypes; translations, in any of the languages, give a map that serves all of them.
     """
-    from alignstream.export.data.texts import (
-        MAX_POOL_TEXTS,
-        check_no_overlap,
-        check_rows,
-        read_parallel,
-        read_texts,
-    )
+    from alignstream.export.data.parallel import MAX_POOL_TEXTS, check_no_overlap, check_rows, read_parallel
+    from alignstream.export.data.texts import read_texts
+    from alignstream.export.fit.adapter_output import check_adapter_output, write_adapter
     from alignstream.export.fit.attention_adapter import ParallelVectors, fit_attention
-    from alignstream.export.fit.default_adapter import check_output, write_adapter
 
-    check_output(output, overwrite=overwrite)
+    check_adapter_output(output, overwrite=overwrite)
     texts = read_texts(text)
     _warn_repeated(texts)
     # All rows are fitted on; those that are judged are compared all with all, and thinned where they are many.
@@ -161,34 +147,29 @@ def attention(
         read_parallel(path, limit=limit) if path is not None else None
         for path, limit in ((parallel, None), (dev, MAX_POOL_TEXTS), (test, MAX_POOL_TEXTS))
     ]
-    given = [item for item in read if item is not None]
-    for position, texts_of in enumerate(given):
-        check_rows(texts_of)
+    given = [texts_of_file for texts_of_file in read if texts_of_file is not None]
+    for position, texts_of_file in enumerate(given):
+        check_rows(texts_of_file)
         for earlier in given[:position]:
-            check_no_overlap(earlier, texts_of)
-    cache, encoder, _ = fit_pairs.open_cache(artifact)
+            check_no_overlap(earlier, texts_of_file)
+    cache, encoder, _ = open_cache(artifact)
 
     def embed(part: str, by_language: dict[str, list[str]]) -> "dict[str, Matrix]":
         named = {f"{part}.{tag}": lines for tag, lines in by_language.items()}
         vectors = cache.embed_with_progress(named, title=f"encoding {part} texts")
         return {tag: vectors[f"{part}.{tag}"] for tag in by_language}
 
-    sets = [
-        None
-        if item is None
-        else ParallelVectors(
-            item.name, item.pivot, embed(f"parallel.{item.name}", item.by_language), item.lines
-        )
-        for item in read
-    ]
+    def embed_parallel(lines: "Parallel") -> ParallelVectors:
+        vectors = embed(f"parallel.{lines.name}", lines.by_language)
+        return ParallelVectors(lines.name, lines.pivot, vectors, lines.lines)
+
+    sets = [None if lines is None else embed_parallel(lines) for lines in read]
     adapter, reports = fit_attention(
         embed("fit", texts.by_language), encoder=encoder, parallel=sets[0], dev=sets[1], test=sets[2]
     )
     write_adapter(adapter, output, overwrite=overwrite)
     if as_json:
-        print_json(
-            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
-        )
+        print_fit(adapter, output)
         return
     report: dict[str, Any] = dict(adapter.report)
     console.print(
@@ -199,38 +180,19 @@ def attention(
         highlight=False,
         soft_wrap=True,
     )
-    for found in reports:
-        _print_set(found)
-    if not reports:
-        console.print("no parallel texts, so nothing was measured: give --dev or --test", highlight=False)
+    _print_sets(reports)
 
 
 def _warn_repeated(texts: "Texts") -> None:
     if texts.n_repeated:
         total = sum(texts.n_repeated.values())
         where = ", ".join(f"{language} {count}" for language, count in sorted(texts.n_repeated.items()))
-        errors.print(
-            f"[yellow]warning:[/] {total} repeated texts counted once ({where})",
-            highlight=False,
-            soft_wrap=True,
-        )
+        warn(f"{total} repeated texts counted once ({where})")
 
 
-def _print(adapter: "Adapter", output: Path, reports: "list[SetReport]") -> None:
-    report: dict[str, Any] = dict(adapter.report)
-    sizes = report["texts"].values()
-    console.print(
-        f"[bold]{output}[/]  version {adapter.version}, {len(adapter.blob) / 1000:.0f} kB\n"
-        f"{len(sizes)} languages, {min(sizes)} to {max(sizes)} texts each; "
-        f"rank {report['rank']} ({report['rank_from']})",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if report["trials"]:
-        tried = ", ".join(f"{rank}: {score:.1f}" for rank, score in report["trials"])
-        console.print(f"score by rank: {tried}", highlight=False, soft_wrap=True)
-    for item in reports:
-        _print_set(item)
+def _print_sets(reports: "list[SetReport]") -> None:
+    for report in reports:
+        _print_set(report)
     if not reports:
         console.print("no parallel texts, so nothing was measured: give --dev or --test", highlight=False)
 
@@ -253,10 +215,8 @@ def _print_set(report: "SetReport") -> None:
         table.add_row(language, *cells, f"{report.kept[language]:.1f}")
     table.add_section()
     means = [report.mean(name) for name in report.measures]
-    kept = sum(report.kept.values()) / len(report.kept)
-    table.add_row(
-        "mean", *(f"{mean.raw:.1f} → {mean.adapter:.1f}" for mean in means), f"{kept:.1f}", style="bold"
-    )
+    mean_cells = [f"{mean.raw:.1f} → {mean.adapter:.1f}" for mean in means]
+    table.add_row("mean", *mean_cells, f"{report.mean_kept:.1f}", style="bold")
     counts = [f"{len(report.wins(name))} / {len(report.losses(name))}" for name in report.measures]
     table.add_row("wins / losses", *counts, "")
     console.print(table)

@@ -4,82 +4,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from alignstream.ops.cli.console import AsJson, console, errors, print_json
+from alignstream.ops.cli.console import AsJson, console, warn
+from alignstream.ops.cli.inputs import Artifact, open_adapter, open_cache
+from alignstream.ops.cli.outputs import print_fit
 
 if TYPE_CHECKING:
     from alignstream.export.data.embedding_cache import EmbeddingCache
     from alignstream.export.data.pair_checks import PairVectors
     from alignstream.export.data.pairs import Pairs
     from alignstream.export.fit.pair_adapter import FittedPairs, PairMethod
-    from alignstream.models.adapter.adapter import Adapter
 
 PAIRS_HELP = (
     "Translations: .tsv with a header of two language tags, .jsonl with source, target, source_language and "
-    "target_language, .tmx, or the common beginning of Moses' two plain files."
+    "target_language, .tmx, or the common prefix of two plain files (Moses)."
 )
 PairsFile = Annotated[Path, typer.Option("--pairs", "-p", help=PAIRS_HELP)]
 DevFile = Annotated[
-    Path | None, typer.Option("--dev", help="Pairs to choose and to report on, laid out as --pairs.")
+    Path | None,
+    typer.Option("--dev", help="Pairs to choose settings on and to report on, in the format of --pairs."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Adapter file to write (.safetensors).")]
 Start = Annotated[
     str,
-    typer.Option("--start", help="What it starts from: 'shipped', 'identity', or an adapter file."),
-]
-Artifact = Annotated[
-    Path | None,
-    typer.Option("--artifact", help="Encoder artifact. Default: as configured, else the embedded one."),
+    typer.Option("--start", help="Adapter to start from: 'shipped', 'identity', or a file."),
 ]
 Target = Annotated[str | None, typer.Option("--target", help="Which of the two languages is the target.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an adapter file that is there already.")
-]
-
-
-def open_start(start: str, *, encoder: str, dim: int) -> "Adapter":
-    """Return the adapter that a fit starts from.
-
-    Raises
-    ------
-    AdapterNotFound
-        The package ships none for this encoder, or there is no such file.
-    """
-    from alignstream.models.adapter.adapter import from_bytes, identity
-    from alignstream.models.adapter.shipped import packaged_adapter
-    from alignstream.models.errors import AdapterNotFound
-
-    if start == "identity":
-        return identity(encoder, dim)
-    if start == "shipped":
-        found = packaged_adapter(encoder)
-        if found is None:
-            raise AdapterNotFound(
-                "the package ships no adapter for this encoder; start from 'identity' or a file"
-            )
-        return found
-    try:
-        return from_bytes(Path(start).read_bytes(), encoder=encoder)
-    except OSError as error:
-        raise AdapterNotFound(f"cannot read the adapter {start}: {error.strerror}") from error
-
-
-def open_cache(artifact: Path | None) -> "tuple[EmbeddingCache, str, int]":
-    """Return the cache of vectors in front of the encoder, its fingerprint and its dimensions."""
-    from alignstream.export.data.embedding_cache import EmbeddingCache
-    from alignstream.export.encoders.embedded import cached_artifact
-    from alignstream.models.encoder.onnx import OnnxEncoder
-    from alignstream.streams import settings
-
-    values = settings.load()
-    with errors.status("loading the encoder"):
-        folder = artifact or values.artifact or cached_artifact(values.cache_dir)
-        encoder = OnnxEncoder(folder, threads=values.threads, max_batch_tokens=values.max_batch_tokens)
-    cache = EmbeddingCache(
-        values.cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=encoder.encode_texts
-    )
-    return cache, encoder.fingerprint, encoder.dim
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing adapter file.")]
 
 
 def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs") -> "PairVectors":
@@ -97,10 +48,6 @@ def embed_pairs(cache: "EmbeddingCache", pairs: "Pairs") -> "PairVectors":
     return PairVectors(pairs, vectors[source], vectors[target])
 
 
-def _warn(message: str) -> None:
-    errors.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
-
-
 def _fit(
     method: "PairMethod",
     *,
@@ -115,10 +62,10 @@ def _fit(
     **options: Any,  # noqa: ANN401 (strength or blend)
 ) -> None:
     from alignstream.export.data.pairs import check_overlap, read_pairs
-    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.fit.adapter_output import check_adapter_output, write_adapter
     from alignstream.export.fit.pair_adapter import fit_pairs
 
-    check_output(output, overwrite=overwrite)
+    check_adapter_output(output, overwrite=overwrite)
     fit = read_pairs(pairs, target=target)
     held_out = read_pairs(dev, target=fit.target_language) if dev is not None else None
     if held_out is not None:
@@ -126,16 +73,16 @@ def _fit(
     cache, encoder, dim = open_cache(artifact)
     if method == "memory":
         _check_memory(len(fit), dim)
-    found = fit_pairs(
+    fitted = fit_pairs(
         method,
-        open_start(start, encoder=encoder, dim=dim),
+        open_adapter(start, encoder=encoder, dim=dim),
         embed_pairs(cache, fit),
         dev=None if held_out is None else embed_pairs(cache, held_out),
-        warn=_warn,
+        warn=warn,
         **options,
     )
-    write_adapter(found.adapter, output, overwrite=overwrite)
-    _show(found, output, as_json=as_json)
+    write_adapter(fitted.adapter, output, overwrite=overwrite)
+    _show(fitted, output, as_json=as_json)
 
 
 def _check_memory(n_pairs: int, dim: int) -> None:
@@ -152,12 +99,10 @@ def _check_memory(n_pairs: int, dim: int) -> None:
         )
 
 
-def _show(found: "FittedPairs", output: Path, *, as_json: bool) -> None:
-    adapter = found.adapter
+def _show(fitted: "FittedPairs", output: Path, *, as_json: bool) -> None:
+    adapter = fitted.adapter
     if as_json:
-        print_json(
-            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
-        )
+        print_fit(adapter, output)
         return
     report = adapter.report
     console.print(
@@ -167,14 +112,14 @@ def _show(found: "FittedPairs", output: Path, *, as_json: bool) -> None:
     )  # fmt: skip
     if "strength" in report:
         console.print(f"strength {report['strength']:g} ({report['strength_from']})", highlight=False)
-    for name, (to_target, from_target) in found.figures.items():
+    for name, (to_target, from_target) in fitted.figures.items():
         console.print(
             f"  {name:8} to target {to_target:5.1f}  from target {from_target:5.1f}", highlight=False
         )
-    if not found.figures:
+    if not fitted.figures:
         console.print("no development pairs, so nothing was measured: give --dev", highlight=False)
-    elif sum(found.figures["adapter"]) < sum(found.figures["start"]):
-        _warn("on the development pairs it is worse than what it started from; keep the start")
+    elif sum(fitted.figures["adapter"]) < sum(fitted.figures["start"]):
+        warn("on the development pairs it is worse than what it started from; keep the start")
 
 
 def ridge(
@@ -185,14 +130,16 @@ def ridge(
     dev: DevFile = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", help="λ. Default: chosen on --dev; without it 3.", min=1e-6, max=1e6),
+        typer.Option(
+            "--strength", help="λ of the ridge. Default: chosen on --dev, or else 3.", min=1e-6, max=1e6
+        ),
     ] = None,
     target: Target = None,
     artifact: Artifact = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a map to translations, shrunk toward the map that it starts from; with few pairs it stays near it."""
+    """Fit a map to translations, shrunk toward the adapter that it starts from: few pairs change little."""
     _fit(
         "ridge", pairs=pairs, output=output, start=start, dev=dev, target=target, artifact=artifact,
         overwrite=overwrite, as_json=as_json, strength=strength,
@@ -260,12 +207,12 @@ def self_learning(
     It first estimates whether the texts are comparable at all, and refuses when they are not.
     """
     from alignstream.export.data.texts import read_texts
-    from alignstream.export.fit.default_adapter import check_output, write_adapter
+    from alignstream.export.fit.adapter_output import check_adapter_output, write_adapter
     from alignstream.export.fit.pair_adapter import fit_unpaired
     from alignstream.models.adapter.languages import same_language
     from alignstream.models.errors import TextError
 
-    check_output(output, overwrite=overwrite)
+    check_adapter_output(output, overwrite=overwrite)
     texts = read_texts(text).by_language
     targets = [language for language in texts if same_language(language, target)]
     if len(texts) != 2 or len(targets) != 1:
@@ -281,7 +228,7 @@ def self_learning(
         {f"fit.{name}": lines for name, lines in texts.items()}, title="encoding"
     )
     adapter = fit_unpaired(
-        open_start(start, encoder=encoder, dim=dim),
+        open_adapter(start, encoder=encoder, dim=dim),
         vectors[f"fit.{source}"],
         vectors[f"fit.{target}"],
         (source, target),
@@ -289,9 +236,7 @@ def self_learning(
     )
     write_adapter(adapter, output, overwrite=overwrite)
     if as_json:
-        print_json(
-            {"adapter": str(output), "version": adapter.version, "encoder": adapter.encoder, **adapter.report}
-        )
+        print_fit(adapter, output)
         return
     report = adapter.report
     console.print(

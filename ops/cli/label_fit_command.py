@@ -8,13 +8,14 @@ from rich.markup import escape
 
 from alignstream.models.errors import AdapterNotFound
 from alignstream.ops.cli.console import DONE_IN_PART, AsJson, console, print_json, warn
-from alignstream.ops.cli.fit_pairs import Artifact
+from alignstream.ops.cli.inputs import Artifact
 from alignstream.ops.cli.options import AdapterChoice, Note, settings_with
 from alignstream.ops.cli.registry_output import show_pointer
 
 if TYPE_CHECKING:
     from alignstream.export.data.embedding_cache import EmbeddingCache
-    from alignstream.export.fit.label_fit import Outcome, Sample
+    from alignstream.export.data.label_examples import LabelTexts
+    from alignstream.export.fit.label_fit import LabelFitOutcome
     from alignstream.models.arrays import Matrix
     from alignstream.models.labels.label_set import LabelSet
     from alignstream.models.registry.layout import Pointer
@@ -73,7 +74,7 @@ def fit(
     The result is a new version of the set; 'labels rollback' undoes it. It is bound to the adapter that serves now:
     under another adapter the plain labels serve, and 'doctor' says so.
     """
-    from alignstream.export.fit.label_fit import read_examples, read_sample
+    from alignstream.export.data.label_examples import read_examples, read_sample
     from alignstream.models.adapter.languages import is_known_tag
     from alignstream.ops.admin.output_file import write_output
     from alignstream.ops.admin.registry import push_label_set
@@ -125,19 +126,19 @@ def _label_set(settings: "Settings", name: str, file: Path | None) -> "tuple[Lab
 
 def _fit(
     label_set: "LabelSet",
-    sample: "Sample",
-    labelled: "Sample | None",
+    sample: "LabelTexts",
+    labelled: "LabelTexts | None",
     *,
     settings: "Settings",
     adapter: str | None,
     artifact: Path | None,
     wrong_cost: float,
     force: bool,
-) -> "Outcome":
-    from alignstream.export.fit.label_fit import align, fit_labels
+) -> "LabelFitOutcome":
+    from alignstream.export.fit.label_fit import align_tagged, fit_labels
     from alignstream.models.labels.label_set import render
     from alignstream.ops.admin.adapter_choice import catalogue, with_adapter
-    from alignstream.ops.cli.fit_pairs import open_cache
+    from alignstream.ops.cli.inputs import open_cache
 
     cache, encoder, dim = open_cache(artifact)
     served, _ = catalogue(settings, encoder=encoder, dim=dim)
@@ -148,8 +149,8 @@ def _fit(
     template = label_set.template or settings.template
     rendered = [render(template, label) for label in label_set.labels]
 
-    def embed(part: str, texts: "Sample") -> "Matrix":
-        return align(serving, _embed(cache, part, list(texts.texts)), texts.languages)
+    def embed(part: str, texts: "LabelTexts") -> "Matrix":
+        return align_tagged(serving, _embed(cache, part, list(texts.texts)), texts.languages)
 
     return fit_labels(
         label_set,
@@ -168,7 +169,9 @@ def _embed(cache: "EmbeddingCache", part: str, texts: list[str]) -> "Matrix":
     return cache.embed_with_progress({part: texts}, title=f"encoding {part.removeprefix('labels.')}")[part]
 
 
-def _show_fit(outcome: "Outcome", pointer: "Pointer | None", output: Path | None, *, as_json: bool) -> None:
+def _show_fit(
+    outcome: "LabelFitOutcome", pointer: "Pointer | None", output: Path | None, *, as_json: bool
+) -> None:
     import msgspec
 
     is_fitted = outcome.labels.fitted is not None

@@ -7,13 +7,15 @@ import typer
 from rich.markup import escape
 
 from alignstream.ops.cli.console import AsJson, console, print_json
-from alignstream.ops.cli.fit_pairs import PAIRS_HELP, Artifact, Overwrite, embed_pairs, open_cache, open_start
+from alignstream.ops.cli.fit_pairs import PAIRS_HELP, Overwrite, embed_pairs
+from alignstream.ops.cli.inputs import Artifact, open_adapter, open_cache, read_own_texts
 
 if TYPE_CHECKING:
     from alignstream.export.data.embedding_cache import EmbeddingCache
     from alignstream.export.data.pair_checks import PairVectors
     from alignstream.export.data.pairs import Pairs
-    from alignstream.export.fit.onboard import Examples, Onboarded
+    from alignstream.export.fit.language_examples import LanguageExamples
+    from alignstream.export.fit.onboarding import Onboarded
     from alignstream.models.adapter.adapter import Adapter
     from alignstream.models.arrays import Matrix
 
@@ -27,9 +29,7 @@ def onboard(
     pairs: Annotated[Path | None, typer.Option("--pairs", "-p", help=PAIRS_HELP)] = None,
     base: Annotated[
         str,
-        typer.Option(
-            "--base", help="The adapter that it joins: 'shipped', a file, or a name in the registry."
-        ),
+        typer.Option("--base", help="Adapter to add it to: 'shipped', a file, or a name in the registry."),
     ] = "shipped",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Adapter file to write.")] = None,
     push: Annotated[
@@ -46,8 +46,8 @@ def onboard(
     map. Nothing is written or published where no step helps.
     """
     from alignstream.export.data.pair_checks import check_pairs
-    from alignstream.export.fit.default_adapter import check_output, write_adapter
-    from alignstream.export.fit.onboard import onboard as run
+    from alignstream.export.fit.adapter_output import check_adapter_output, write_adapter
+    from alignstream.export.fit.onboarding import onboard as bring_in
     from alignstream.models.adapter.languages import is_known_tag
 
     if not is_known_tag(language):
@@ -56,9 +56,9 @@ def onboard(
             param_hint="LANGUAGE",
         )
     if output is not None:
-        check_output(output, overwrite=overwrite)
+        check_adapter_output(output, overwrite=overwrite)
     translations = _translations(pairs, language)
-    lines = _lines(text)
+    texts = [] if text is None else read_own_texts(text)
     cache, encoder, dim = open_cache(artifact)
     # Whoever published meanwhile is not overwritten.
     revision = _revision(base) if push is not None and push == base else None
@@ -66,28 +66,28 @@ def onboard(
     vectors = None if translations is None else embed_pairs(cache, translations)
     if vectors is not None:
         check_pairs(vectors, adapter)
-    examples = _examples(language, lines, vectors, cache, dim)
-    found = run(adapter, examples, force=force)
-    changed = found.adapter.version != adapter.version
+    examples = _examples(language, texts, vectors, cache, dim)
+    onboarded = bring_in(adapter, examples, force=force)
+    changed = onboarded.adapter.version != adapter.version
     pushed = None
     if changed and output is not None:
-        write_adapter(found.adapter, output, overwrite=overwrite)
+        write_adapter(onboarded.adapter, output, overwrite=overwrite)
     if changed and push is not None:
         from alignstream.ops.admin.publish import publish
         from alignstream.ops.cli.registry_output import show_fallen_back
         from alignstream.streams.settings import load
 
         published = publish(
-            load(), push, found.adapter.blob, note=f"onboarded {language}", force=force,
+            load(), push, onboarded.adapter.blob, note=f"onboarded {language}", force=force,
             expected_revision=revision,
         )  # fmt: skip
         show_fallen_back(published.fell_back)
         pushed = published.pointer
     if as_json:
-        _print_json(found, language, adapter, None if pushed is None else pushed.revision)
+        _print_json(onboarded, language, adapter, None if pushed is None else pushed.revision)
         return
-    _print(found, examples, adapter)
-    if found.adapter.version == adapter.version:
+    _print(onboarded, examples, adapter)
+    if onboarded.adapter.version == adapter.version:
         console.print("the adapter stays as it is: nothing was written", highlight=False)
     elif output is not None:
         console.print(f"[bold]{output}[/] written", highlight=False, soft_wrap=True)
@@ -95,37 +95,38 @@ def onboard(
         console.print(f"[bold]{pushed.name}[/] is at revision {pushed.revision}", highlight=False)
 
 
-def _print_json(found: "Onboarded", language: str, base: "Adapter", revision: int | None) -> None:
+def _print_json(onboarded: "Onboarded", language: str, base: "Adapter", revision: int | None) -> None:
     print_json(
         {
             "language": language,
-            "changed": found.adapter.version != base.version,
-            "version": found.adapter.version,
+            "changed": onboarded.adapter.version != base.version,
+            "version": onboarded.adapter.version,
             "base": base.version,
             "steps": [
-                {"name": step.name, "taken": step.is_taken, "reason": step.reason} for step in found.attempts
+                {"name": step.name, "taken": step.is_taken, "reason": step.reason}
+                for step in onboarded.attempts
             ],
-            "figures": found.figures,
-            "attention": {"before": found.attention[0], "after": found.attention[1]},
+            "figures": onboarded.figures,
+            "attention": {"before": onboarded.attention[0], "after": onboarded.attention[1]},
             "revision": revision,
         }
     )
 
 
-def _print(found: "Onboarded", examples: "Examples", base: "Adapter") -> None:
-    _show(examples, base.version, found.adapter.version)
-    for step in found.attempts:
+def _print(onboarded: "Onboarded", examples: "LanguageExamples", base: "Adapter") -> None:
+    _show(examples, base.version, onboarded.adapter.version)
+    for step in onboarded.attempts:
         mark = "[green]taken[/]  " if step.is_taken else "[yellow]not taken[/]"
         console.print(f"  {step.name:10} {mark} {escape(step.reason)}", highlight=False, soft_wrap=True)
-    for name, (before, after) in found.figures.items():
+    for name, (before, after) in onboarded.figures.items():
         console.print(
             f"  {name:12} {before:5.1f} -> {after:5.1f} (each pair with what the others gave)",
             highlight=False,
         )
-    for name, attended in zip(("before", "after"), found.attention, strict=True):
+    for name, attended in zip(("before", "after"), onboarded.attention, strict=True):
         if attended:
-            told = ", ".join(f"{tag} {weight:.0%}" for tag, weight in attended)
-            console.print(f"  {name:12} its texts attend to {told}", highlight=False, soft_wrap=True)
+            weights = ", ".join(f"{tag} {weight:.0%}" for tag, weight in attended)
+            console.print(f"  {name:12} its texts attend to {weights}", highlight=False, soft_wrap=True)
 
 
 def _translations(path: Path | None, language: str) -> "Pairs | None":
@@ -147,34 +148,24 @@ def _translations(path: Path | None, language: str) -> "Pairs | None":
     return pairs
 
 
-def _lines(path: Path | None) -> list[str]:
-    from alignstream.export.data.texts import read_lines
-    from alignstream.models.errors import TextError
-
-    if path is None:
-        return []
-    lines = [line.strip() for _, line in read_lines(path) if line.strip()]
-    if not lines:
-        raise TextError(f"{path} holds no text")
-    return lines
-
-
 def _examples(
-    language: str, lines: list[str], vectors: "PairVectors | None", cache: "EmbeddingCache", dim: int
-) -> "Examples":
+    language: str, own_texts: list[str], vectors: "PairVectors | None", cache: "EmbeddingCache", dim: int
+) -> "LanguageExamples":
     import numpy as np
 
-    from alignstream.export.fit.onboard import Examples
+    from alignstream.export.fit.language_examples import LanguageExamples
 
     empty = np.empty((0, dim), dtype=np.float32)
-    unique = list(dict.fromkeys([*lines, *([] if vectors is None else vectors.pairs.source)]))
+    unique = list(dict.fromkeys([*own_texts, *([] if vectors is None else vectors.pairs.source)]))
     part = f"onboard.{language}"
     texts = cache.embed_with_progress({part: unique}, title="encoding texts")[part] if unique else empty
     if vectors is None:
-        return Examples(language, texts, empty, empty, "en", empty)
+        return LanguageExamples(language, texts, empty, empty, "en", empty)
     pairs = vectors.pairs
     distractors = _distractors(cache, pairs.target_language, vectors.target)
-    return Examples(language, texts, vectors.source, vectors.target, pairs.target_language, distractors)
+    return LanguageExamples(
+        language, texts, vectors.source, vectors.target, pairs.target_language, distractors
+    )
 
 
 def _revision(name: str) -> int | None:
@@ -192,7 +183,7 @@ def _revision(name: str) -> int | None:
 
 def _base(base: str, *, encoder: str, dim: int) -> "Adapter":
     if base in {"shipped", "identity"} or Path(base).suffix == ".safetensors" or "/" in base:
-        return open_start(base, encoder=encoder, dim=dim)
+        return open_adapter(base, encoder=encoder, dim=dim)
     from alignstream.models.adapter.adapter import from_bytes
     from alignstream.ops.admin.registry import fetch
     from alignstream.streams.settings import load
@@ -208,14 +199,14 @@ def _distractors(cache: "EmbeddingCache", language: str, targets: "Matrix") -> "
     key = language_key(language)
     for tag in load_texts().languages:
         if language_key(tag) == key:
-            texts = [item.text[tag] for item in load_texts().texts]
+            texts = [translations.text[tag] for translations in load_texts().texts]
             return cache.embed_with_progress({f"distractors.{tag}": texts}, title="encoding")[
                 f"distractors.{tag}"
             ]
     return targets
 
 
-def _show(examples: "Examples", before: str, after: str) -> None:
+def _show(examples: "LanguageExamples", before: str, after: str) -> None:
     console.print(
         f"[bold]{examples.language}[/]: {len(examples.texts)} texts, {len(examples.source)} pairs; adapter {before} -> "
         f"{after}",

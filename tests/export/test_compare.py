@@ -116,7 +116,7 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(encoder: OnnxEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command with the encoder loaded already; it gives standard output."""
-    monkeypatch.setattr(command, "_open_encoder", lambda _artifact: encoder)
+    monkeypatch.setattr(command, "open_encoder", lambda _artifact: encoder)
 
     def call(*arguments: str) -> str:
         call_app(*arguments)
@@ -192,7 +192,7 @@ def test_compare_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_compare_warns_of_what_does_not_count(
+def test_compare_warns_of_what_it_ignores(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("alignstream.models.adapter.shipped.packaged_adapter", lambda _encoder: None)
@@ -200,7 +200,7 @@ def test_compare_warns_of_what_does_not_count(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["adapter_version"] is None
     assert "'!' names no language" in captured.err
-    assert "tokens of B are behind the encoder's limit" in captured.err
+    assert "tokens of B lie beyond the encoder's limit" in captured.err
     assert "ships no adapter for this encoder" in captured.err
 
 

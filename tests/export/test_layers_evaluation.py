@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from alignstream.export.data.texts import Parallel
-from alignstream.export.evaluate.set_report import TO_PIVOT, retrieval
+from alignstream.export.data.parallel import Parallel
+from alignstream.export.evaluate.measures import TO_PIVOT, retrieval
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import ExportError, ExtraMissing
 from alignstream.ops.cli import evaluate as command
@@ -83,13 +83,13 @@ def test_the_best_layer_is_what_the_printed_command_exports(models: dict[str, Pa
     encoder = OnnxEncoder(tmp_path / "out")
     vectors = {language: encoder.encode_texts(column) for language, column in TEXTS.by_language.items()}
     expected = retrieval(vectors, "en")[TO_PIVOT]
-    assert report.best.to_pivot == pytest.approx(np.mean(list(expected.values())))
+    assert report.best.to_pivot == pytest.approx(np.mean(list(expected.figures.values())))
 
 
 def test_of_equals_the_lowest_layer_is_best(models: dict[str, Path]) -> None:
     same = Parallel("same", "en", {"en": ["boats", "evening"], "de": ["boats", "evening"]})
     report = layers.compare_layers(str(models["bert-cased"]), same, poolings=("mean",))
-    assert {item.score for item in report.results} == {100.0}
+    assert {result.score for result in report.results} == {100.0}
     assert (report.best.layer, report.best.pooling) == (1, "mean")
 
 
@@ -147,7 +147,7 @@ def test_lines_that_repeat_cost_layers_nothing(models: dict[str, Path]) -> None:
             assert item.to_pivot == 100.0
     same = Parallel("same", "en", {"en": ["boats"] * 5 + ["evening"], "de": ["boats"] * 5 + ["evening"]})
     report = layers.compare_layers(str(models["bert-cased"]), same, poolings=("mean",))
-    assert {item.score for item in report.results} == {100.0}
+    assert {result.score for result in report.results} == {100.0}
 
 
 def invoke(*arguments: str | Path) -> Any:

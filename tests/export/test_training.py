@@ -26,7 +26,7 @@ pytestmark = pytest.mark.export
 
 DIM = 16
 IDENTITY = np.eye(DIM, dtype=np.float32)
-FAST = PairConfig(epochs=12, batch_size=64, lr=5e-3, patience=4)
+FAST = PairConfig(passes=12, batch_size=64, lr=5e-3, patience=4)
 
 
 @pytest.fixture(autouse=True)
@@ -111,22 +111,22 @@ def test_the_orthogonalising_step_leads_to_an_orthogonal_matrix() -> None:
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "ranking"])
-def test_pairs_improve_on_the_start_and_the_best_epoch_is_kept(loss: PairLoss, tmp_path: Path) -> None:
+def test_pairs_improve_on_the_start_and_the_best_pass_is_kept(loss: PairLoss, tmp_path: Path) -> None:
     found = trained(loss)
     assert found.accepted, found.reason
-    before, best = found.curves[0].figures, found.curves[found.best_epoch].figures
+    before, best = found.curves[0].figures, found.curves[found.best_pass].figures
     assert best["accuracy"] > before["accuracy"]
     assert best["accuracy"] == max(point.figures["accuracy"] for point in found.curves)
     X, Y = sides(150, seed=2)
     assert judge.figures(X @ found.matrix, Y)["accuracy"] == pytest.approx(best["accuracy"], abs=0.4)
-    data, picture = write_curves(found.curves, tmp_path, title=loss, best_epoch=found.best_epoch)
-    assert len(json.loads(data.read_text())["epochs"]) == len(found.curves)
+    data, picture = write_curves(found.curves, tmp_path, title=loss, best_pass=found.best_pass)
+    assert len(json.loads(data.read_text())["passes"]) == len(found.curves)
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_start_that_cannot_be_improved_is_kept() -> None:
     X, Y = sides(200, seed=1, turn=0.0)
-    config = PairConfig(epochs=4, batch_size=64, lr=0.5, patience=2)
+    config = PairConfig(passes=4, batch_size=64, lr=0.5, patience=2)
     found = refine(
         X, Y, *sides(150, seed=2, turn=0.0), start=IDENTITY, loss="contrastive", config=config, device="cpu"
     )
@@ -139,7 +139,7 @@ def test_without_pairs_a_mild_turn_gets_no_worse_and_the_map_stays_orthogonal() 
     X, _ = sides(300, seed=1, turn=0.1)
     _, Y = sides(300, seed=9, turn=0.1)
     dev = sides(150, seed=2, turn=0.1)
-    config = AdversarialConfig(epochs=3, batch_size=64, hidden=32)
+    config = AdversarialConfig(passes=3, batch_size=64, hidden=32)
     found = refine_unpaired(X, Y, *dev, config=config, device="cpu")
     after, before = (judge.figures(dev[0] @ W, dev[1])["accuracy"] for W in (found.matrix, IDENTITY))
     assert after >= before
@@ -147,15 +147,15 @@ def test_without_pairs_a_mild_turn_gets_no_worse_and_the_map_stays_orthogonal() 
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
-    config = PairConfig(epochs=3, batch_size=64, lr=5e-3)
+    config = PairConfig(passes=3, batch_size=64, lr=5e-3)
     first, second = trained("ranking", config=config), trained("ranking", config=config)
     assert first.matrix.tobytes() == second.matrix.tobytes()
-    other = trained("ranking", config=PairConfig(epochs=3, batch_size=64, lr=5e-3, seed=1))
+    other = trained("ranking", config=PairConfig(passes=3, batch_size=64, lr=5e-3, seed=1))
     assert other.matrix.tobytes() != first.matrix.tobytes()
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_never_had(tmp_path: Path) -> None:
-    long, short = (PairConfig(epochs=epochs, batch_size=64, lr=5e-3) for epochs in (6, 2))
+    long, short = (PairConfig(passes=passes, batch_size=64, lr=5e-3) for passes in (6, 2))
     whole = trained("contrastive", config=long)
     trained("contrastive", config=short, checkpoint=tmp_path / "run")
     resumed = trained("contrastive", config=long, checkpoint=tmp_path / "run")
@@ -164,13 +164,13 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_had(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
-    config = PairConfig(epochs=1, batch_size=64, lr=5e-3)
+    config = PairConfig(passes=1, batch_size=64, lr=5e-3)
     trained("contrastive", config=config, checkpoint=tmp_path / "run")
     with pytest.raises(TrainingError):
         trained("ranking", config=config, checkpoint=tmp_path / "run")
     with pytest.raises(TrainingError):
         trained(
-            "contrastive", config=PairConfig(epochs=1, batch_size=64, lr=1e-3), checkpoint=tmp_path / "run"
+            "contrastive", config=PairConfig(passes=1, batch_size=64, lr=1e-3), checkpoint=tmp_path / "run"
         )
 
 
@@ -205,7 +205,7 @@ def test_a_start_that_is_better_than_what_was_trained_is_what_is_written() -> No
     judged = pair_vectors(40, seed=2)
     good, _, _, _ = np.linalg.lstsq(judged.source, judged.target, rcond=None)
     start = with_correction(start_of(IDENTITY), "sw-Latn", good.astype(np.float64), rank=DIM)
-    config = PairConfig(epochs=2, batch_size=8, lr=0.3, patience=1)
+    config = PairConfig(passes=2, batch_size=8, lr=0.3, patience=1)
     found = train_on_pairs(
         "ranking",
         start,
@@ -222,7 +222,7 @@ def test_a_start_that_is_better_than_what_was_trained_is_what_is_written() -> No
 def test_without_pairs_only_development_pairs_are_paired_and_two_languages_are_needed() -> None:
     X, _ = sides(200, seed=1, turn=0.1)
     _, Y = sides(200, seed=9, turn=0.1)
-    config = AdversarialConfig(epochs=1, hidden=16)
+    config = AdversarialConfig(passes=1, hidden=16)
     dev = pair_vectors(100, seed=2, turn=0.1)
     found = train_without_pairs(start_of(IDENTITY), X, Y, dev, config=config, device="cpu")
     assert list(found.figures) == ["start", "trained"]

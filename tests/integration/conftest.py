@@ -19,8 +19,8 @@ from started_servers import start_worker as start_one_worker
 from tiny_encoder import write_artifact
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
-from alignstream.export.data.public_vectors import Sources
 from alignstream.export.encoders.embedded import embedded_fingerprint
+from alignstream.export.figures.sources import Sources
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import ProcessError

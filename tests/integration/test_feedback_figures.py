@@ -7,26 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignstream.export.data.public_vectors import Sources
 from alignstream.export.figures.feedback_figures import (
-    BEGIN,
-    END,
     EXAMPLE_SEEDS,
     N_PAIRS,
+    SECTION,
     SEEDS,
     label_table,
-    written,
 )
-from alignstream.export.figures.feedback_trials import (
+from alignstream.export.figures.feedback_labels import command_examples
+from alignstream.export.figures.feedback_memory import recalled, remembered
+from alignstream.export.figures.feedback_pairs import (
     LOW_RESOURCE,
     Searched,
-    commands,
-    recalled,
-    remembered,
-    search,
     search_after,
+    search_lines,
     tico,
 )
+from alignstream.export.figures.sources import Sources
 from alignstream.models.adapter.shipped import packaged_adapter
 
 PAGE = Path(__file__).parents[2] / "docs" / "following.md"
@@ -47,7 +44,7 @@ def rows(lines: Iterable[str]) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def page() -> dict[str, list[str]]:
     text = PAGE.read_text(encoding="utf-8")
-    return rows(text[text.index(BEGIN) : text.index(END)].splitlines())
+    return rows(text[text.index(SECTION.begin) : text.index(SECTION.end)].splitlines())
 
 
 def test_the_figures_of_pairs_are_those_of_the_page(
@@ -59,7 +56,7 @@ def test_the_figures_of_pairs_are_those_of_the_page(
     # One language tells whether the way is still the same; all take minutes.
     language = "om"
     told = [float(cell) for cell in page[language]]
-    plain = search(lines, language, None)
+    plain = search_lines(lines, language, None)
     made = [plain, *(Searched.mean(search_after(lines, language, n, seeds=SEEDS)) for n in N_PAIRS[:2])]
     n = 1 + len(N_PAIRS)
     for place, item in enumerate(made):
@@ -87,7 +84,7 @@ def test_the_figures_of_label_examples_are_those_of_the_page(
 ) -> None:
     adapter = packaged_adapter(cached_sources.encoder)
     assert adapter is not None
-    made = rows(label_table(commands(cached_sources, adapter), "Label examples, xSID", EXAMPLE_SEEDS))
+    made = rows(label_table(command_examples(cached_sources, adapter), "Label examples, xSID", EXAMPLE_SEEDS))
     examples = [name for name in made if re.fullmatch(r"\d+, en", name)]
     assert len(examples) == 3
     for name in examples:
@@ -96,5 +93,5 @@ def test_the_figures_of_label_examples_are_those_of_the_page(
 
 def test_the_page_takes_the_figures_again() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page.count(BEGIN) == 1
-    assert len(written(page, ["x"])) < len(page)
+    assert page.count(SECTION.begin) == 1
+    assert len(SECTION.written(page, ["x"])) < len(page)

@@ -14,10 +14,10 @@ from tiny_encoder import DIM, text_of
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
 from alignstream.export.data.public_sets import PublicSets
-from alignstream.export.data.public_vectors import Sources
 from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
 from alignstream.export.figures import label_figures
-from alignstream.export.fit.label_fit import Outcome, align, fit_labels
+from alignstream.export.figures.sources import Sources
+from alignstream.export.fit.label_fit import LabelFitOutcome, align_tagged, fit_labels
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.adapter.steps.centre import Centre
@@ -176,20 +176,20 @@ class Topics:
             {"sib-train.eng_Latn": english, "labels.eng": rendered}
             | {f"sib-dev.{language}": lines for language, lines in texts.items()}
         )
-        self.sample = align(found, X["sib-train.eng_Latn"], ["en"] * len(english))
+        self.sample = align_tagged(found, X["sib-train.eng_Latn"], ["en"] * len(english))
         self.prototypes = found.transform_many(X["labels.eng"])
         self.judged = {
-            language: align(found, X[f"sib-dev.{language}"], [language] * len(lines))
+            language: align_tagged(found, X[f"sib-dev.{language}"], [language] * len(lines))
             for language, lines in texts.items()
         }
 
-    def fit(self, sample: Matrix, **options: Any) -> Outcome:
+    def fit(self, sample: Matrix, **options: Any) -> LabelFitOutcome:
         return fit_labels(
             self.labels, adapter=self.adapter, template="This text is about {label}.",
             prototypes=self.prototypes, sample=sample, **options,
         )  # fmt: skip
 
-    def answers(self, outcome: Outcome, Y: Matrix) -> NDArray[np.int64]:
+    def answers(self, outcome: LabelFitOutcome, Y: Matrix) -> NDArray[np.int64]:
         fitted = outcome.labels.fitted
         prototypes = self.prototypes if fitted is None else fitted.matrix
         bias = 0.0 if fitted is None else np.array(fitted.bias)
@@ -198,7 +198,7 @@ class Topics:
         ).argmax(axis=1)
         return answers
 
-    def accuracy(self, outcome: Outcome) -> float:
+    def accuracy(self, outcome: LabelFitOutcome) -> float:
         """Return the mean over languages, in points."""
         return 100.0 * float(
             np.mean([(self.answers(outcome, Y) == self.gold).mean() for Y in self.judged.values()])

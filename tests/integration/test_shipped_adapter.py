@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
 from alignstream.export.data.public_sets import PublicSets
-from alignstream.export.data.public_vectors import Sources
 from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
-from alignstream.export.evaluate.set_report import mixed_pool
+from alignstream.export.evaluate.measures import mixed_pool
 from alignstream.export.figures import shipped_adapter as recipe
+from alignstream.export.figures.sources import Sources
 from alignstream.export.fit.default_adapter import USED_TO_CHOOSE
 from alignstream.models.adapter.adapter import Adapter, from_bytes
 from alignstream.models.adapter.context import Context
@@ -83,7 +83,7 @@ def test_a_wrong_tag_costs_next_to_nothing(adapter: Adapter, encoder: OnnxEncode
     right, wrong = (
         mixed_pool({
             language: adapter.transform_many(X, Context(language=tags[language])) for language, X in raw.items()
-        })
+        }).figures
         for tags in ({"en": "en", "de": "de", "hi": "hi"}, {"en": "sw", "de": "zu", "hi": "th"})
     )  # fmt: skip
     assert statistics.fmean(wrong.values()) > statistics.fmean(right.values()) - 3.0
@@ -121,8 +121,8 @@ def test_translations_come_closer_in_texts_that_nobody_fitted_on(
     raw = {
         language: encoder.encode_texts([text[language] for text in texts]) for language in list(texts[0])[::3]
     }
-    before = mixed_pool(raw)
-    after = mixed_pool({language: adapter.transform_many(X) for language, X in raw.items()})
+    before = mixed_pool(raw).figures
+    after = mixed_pool({language: adapter.transform_many(X) for language, X in raw.items()}).figures
     assert statistics.fmean(after.values()) > statistics.fmean(before.values()) + 3.0
 
 

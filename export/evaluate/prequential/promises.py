@@ -1,18 +1,18 @@
-"""What is promised of following a stream, and whether it holds. Pure."""
+"""What is promised of queries that adapt to a stream, and whether it holds. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from alignstream.export.evaluate.prequential.replay import EPOCHS, IDEAL, STATIC, WITH_HUBNESS
+from alignstream.export.evaluate.measures import LABELS
 from alignstream.export.evaluate.prequential.replay_report import (
-    CausalSegment,
-    CausalStream,
     Goal,
-    Hostile,
+    HostileDamage,
+    ReplayedSegment,
+    ReplayedStream,
 )
-from alignstream.export.evaluate.tasks import LABELS
+from alignstream.export.evaluate.prequential.stream_replay import EPOCHS, IDEAL, STATIC, WITH_HUBNESS
 
 #: Points of the ideal's gain below which a share of it says nothing.
 MIN_GAIN: Final = 0.5
@@ -24,63 +24,25 @@ HOSTILE_LOSS: Final = 0.5
 OTHERS_LOSS: Final = 0.1
 
 
-def goals(streams: Sequence[CausalStream], hostile: Sequence[Hostile]) -> list[Goal]:
-    """Say what holds of what is promised, each with its figures."""
-    found = []
-    for stream in streams:
-        for segment in stream.segments:
-            if segment.is_change and not segment.is_home:
-                found += _kept(stream, segment)
-    home = [
-        (
-            f"{stream.name}, {segment.name}",
-            measure.name,
-            measure.mean(EPOCHS.name) - measure.mean(STATIC.name),
-        )
+def goals(streams: Sequence[ReplayedStream], hostile: Sequence[HostileDamage]) -> list[Goal]:
+    """Return each promise, with its figures and whether it holds."""
+    changed = [
+        (stream, segment)
         for stream in streams
         for segment in stream.segments
-        if segment.is_home
-        for measure in segment.measures
+        if segment.is_change and not segment.is_home
     ]
-    if home:
-        worst = min(home, key=lambda item: item[2])
-        found.append(
-            Goal(
-                "search at home, before a change and after it",
-                f"at most {HOME_LOSS:g} points lost",
-                f"{np.mean([change for _, _, change in home]):+.2f} on average, at worst {worst[2]:+.2f} "
-                f"({worst[0]}, {worst[1]})",
-                worst[2] >= -HOME_LOSS,
-            )
-        )
-    for stream in streams:
-        for segment in stream.segments:
-            measures = [item for item in segment.measures if item.name != LABELS]
-            if any(item.name == LABELS for item in segment.measures):
-                changes = [item.mean(EPOCHS.name) - item.mean(STATIC.name) for item in measures]
-                cells = ", ".join(
-                    f"{item.name} {one:+.2f}" for item, one in zip(measures, changes, strict=True)
-                )
-                found.append(
-                    Goal(f"search, {stream.name.lower()}", f"at most {TOPIC_LOSS:g} point lost", cells,
-                         min(changes) >= -TOPIC_LOSS)
-                )  # fmt: skip
-    for item in hostile:
-        change = item.epochs - item.static
-        found.append(
-            Goal(f"search of the language attacked, {item.kind}", f"at most {HOSTILE_LOSS:g} points lost",
-                 f"{change:+.2f}", change >= -HOSTILE_LOSS)
-        )  # fmt: skip
-        found.append(
-            Goal(f"search of other languages, {item.kind}", f"at most {OTHERS_LOSS:g} points lost",
-                 f"{item.others:+.2f}", item.others >= -OTHERS_LOSS)
-        )  # fmt: skip
-    return found
+    return [
+        *(goal for stream, segment in changed for goal in _kept(stream, segment)),
+        *_at_home(streams),
+        *_of_topics(streams),
+        *(goal for damage in hostile for goal in _of_hostile(damage)),
+    ]
 
 
-def _kept(stream: CausalStream, segment: CausalSegment) -> list[Goal]:
+def _kept(stream: ReplayedStream, segment: ReplayedSegment) -> list[Goal]:
     """Judge how much of the ideal's gain over static epochs by doubling keep: the mean of the measures."""
-    found = []
+    kept = []
     for epochs, ideal, what in (
         (EPOCHS, IDEAL, "by cosine"),
         (WITH_HUBNESS[EPOCHS], WITH_HUBNESS[IDEAL], "with hubness"),
@@ -92,7 +54,7 @@ def _kept(stream: CausalStream, segment: CausalSegment) -> list[Goal]:
         gain, most = means[1] - means[0], means[2] - means[0]
         if most < MIN_GAIN:
             continue
-        found.append(
+        kept.append(
             Goal(
                 f"share of the ideal's gain that epochs keep, {stream.name.lower()}, {what}",
                 f"at least {KEPT_SHARE:.0%}",
@@ -100,4 +62,70 @@ def _kept(stream: CausalStream, segment: CausalSegment) -> list[Goal]:
                 gain >= KEPT_SHARE * most,
             )
         )
-    return found
+    return kept
+
+
+def _at_home(streams: Sequence[ReplayedStream]) -> list[Goal]:
+    home = [
+        (
+            measure.mean(EPOCHS.name) - measure.mean(STATIC.name),
+            f"{stream.name}, {segment.name}, {measure.name}",
+        )
+        for stream in streams
+        for segment in stream.segments
+        if segment.is_home
+        for measure in segment.measures
+    ]
+    if not home:
+        return []
+    worst, where = min(home, key=lambda change: change[0])
+    mean = np.mean([change for change, _ in home])
+    return [
+        Goal(
+            "search at home, before a change and after it",
+            f"at most {HOME_LOSS:g} points lost",
+            f"{mean:+.2f} on average, at worst {worst:+.2f} ({where})",
+            worst >= -HOME_LOSS,
+        )
+    ]
+
+
+def _of_topics(streams: Sequence[ReplayedStream]) -> list[Goal]:
+    """Judge search in streams whose topics are labelled."""
+    searched = []
+    for stream in streams:
+        for segment in stream.segments:
+            if all(measure.name != LABELS for measure in segment.measures):
+                continue
+            changes = {
+                measure.name: measure.mean(EPOCHS.name) - measure.mean(STATIC.name)
+                for measure in segment.measures
+                if measure.name != LABELS
+            }
+            searched.append(
+                Goal(
+                    f"search, {stream.name.lower()}",
+                    f"at most {TOPIC_LOSS:g} point lost",
+                    ", ".join(f"{name} {change:+.2f}" for name, change in changes.items()),
+                    min(changes.values()) >= -TOPIC_LOSS,
+                )
+            )
+    return searched
+
+
+def _of_hostile(damage: HostileDamage) -> list[Goal]:
+    change = damage.epochs - damage.static
+    return [
+        Goal(
+            f"search of the language attacked, {damage.kind}",
+            f"at most {HOSTILE_LOSS:g} points lost",
+            f"{change:+.2f}",
+            change >= -HOSTILE_LOSS,
+        ),
+        Goal(
+            f"search of other languages, {damage.kind}",
+            f"at most {OTHERS_LOSS:g} points lost",
+            f"{damage.others:+.2f}",
+            damage.others >= -OTHERS_LOSS,
+        ),
+    ]

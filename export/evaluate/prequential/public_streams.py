@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alignstream.export.data.public_sets import PublicSets
-from alignstream.export.data.public_vectors import STS_LANGUAGES, TICO_LANGUAGES, XSID_LANGUAGES
+from alignstream.export.data.named_sets import NamedSets
+from alignstream.export.data.public_sets import STS_LANGUAGES, TICO_LANGUAGES, XSID_LANGUAGES, PublicSets
+from alignstream.export.data.selection import TextSelection, find_language
 from alignstream.export.data.texts import evenly_spaced
-from alignstream.export.evaluate.formats import find_language
-from alignstream.export.evaluate.prequential.replay import Segment
-from alignstream.export.evaluate.prequential.stream_index import NO_GROUP, Messages, joined
-from alignstream.export.evaluate.public_tasks import Choice, NamedSets
+from alignstream.export.evaluate.prequential.stream_index import NO_GROUP, Messages, concatenated
+from alignstream.export.evaluate.prequential.stream_replay import Segment
 from alignstream.export.evaluate.session import Session
 from alignstream.models.adapter.languages import same_language
-from alignstream.models.arrays import Matrix
+from alignstream.models.arrays import Indices, Matrix
 from alignstream.models.labels.label_set import render
 
 Order = Literal["shuffled", "line by line"]
@@ -47,13 +45,13 @@ _TO_NTREX: Final = {
     "ckb": "ckb-Arab",
     "sr": "srp-Latn",
 }
-#: Columns of spam and random words: texts of each language that hostile ones are made of.
+#: Texts of a spammer, and words of a text of random words.
 _N_SPAM: Final = 10
 _WORDS_OF_NOISE: Final = 12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Stream:
+class NamedStream:
     """A stream to replay.
 
     Parameters
@@ -69,35 +67,35 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lines:
+class StreamLines:
     """Vectors of parallel lines by tag, each of shape (n_lines, dim), float32, and the pivot's tag."""
 
     pivot: str
     by_language: dict[str, Matrix]
     texts: dict[str, list[str]]
 
-    def part(self, start: int, stop: int) -> "Lines":
+    def part(self, start: int, stop: int) -> "StreamLines":
         """Return lines that stand together, of every language, as far as there are any."""
         return self.rows(range(start, min(stop, len(self))))
 
-    def rows(self, lines: Sequence[int]) -> "Lines":
+    def rows(self, lines: Sequence[int]) -> "StreamLines":
         """Return some lines of every language."""
-        return Lines(
+        return StreamLines(
             self.pivot,
             {name: X[list(lines)] for name, X in self.by_language.items()},
             {name: [texts[line] for line in lines] for name, texts in self.texts.items()},
         )
 
-    def only(self, languages: Sequence[str]) -> "Lines":
+    def only(self, languages: Sequence[str]) -> "StreamLines":
         """Return some languages."""
-        return Lines(
+        return StreamLines(
             self.pivot,
             {name: self.by_language[name] for name in languages},
             {name: self.texts[name] for name in languages},
         )
 
     def __len__(self) -> int:
-        """Count the lines."""
+        """Return the number of lines."""
         return len(self.by_language[self.pivot])
 
 
@@ -117,54 +115,54 @@ class Library:
         self.sets = PublicSets(root)
         self._named = NamedSets(root)
 
-    def news(self, tags: Sequence[str]) -> Lines:
+    def news(self, tags: Sequence[str]) -> StreamLines:
         """Return NTREX-128's 300 development lines in the languages of other sets' tags, as far as it has them."""
         known = self.sets.ntrex_languages()
         names = [name for tag in tags if (name := _ntrex_name(tag, known)) is not None]
-        found = self.sets.ntrex(list(dict.fromkeys(["eng", *names])), is_dev=True, n_lines=300)
-        return self.encoded(found.name, found.pivot, found.by_language)
+        texts = self.sets.ntrex(list(dict.fromkeys(["eng", *names])), is_dev=True, n_lines=300)
+        return self.encoded(texts.name, texts.pivot, texts.by_language)
 
-    def medicine(self) -> Lines:
+    def medicine(self) -> StreamLines:
         """Return 600 lines of TICO-19."""
-        found = self.sets.tico(TICO_LANGUAGES, n_lines=600)
-        return self.encoded(found.name, found.pivot, found.by_language)
+        texts = self.sets.tico(TICO_LANGUAGES, n_lines=600)
+        return self.encoded(texts.name, texts.pivot, texts.by_language)
 
-    def commands(self) -> Lines:
+    def commands(self) -> StreamLines:
         """Return xSID's validation commands, each once."""
         texts, _ = self.sets.xsid(XSID_LANGUAGES, n_texts=300)
         return self.encoded("xsid", "en", texts)
 
-    def reviews(self) -> Lines:
+    def reviews(self) -> StreamLines:
         """Return NusaX's 100 validation sentences, in 12 languages."""
-        found = self._named.parallel("nusax-valid", Choice())
-        return self.encoded("nusax-valid", found.pivot, found.by_language)
+        texts = self._named.parallel("nusax-valid", TextSelection())
+        return self.encoded("nusax-valid", texts.pivot, texts.by_language)
 
-    def captions(self) -> Lines:
+    def captions(self) -> StreamLines:
         """Return 300 captions of the STS benchmark, short everyday sentences, in 11 languages."""
-        found = self._named.scored(Choice(languages=list(STS_LANGUAGES)))
-        texts = {name: column[:_N_CAPTIONS] for name, column in found.first.items()}
+        pairs = self._named.scored(TextSelection(languages=list(STS_LANGUAGES)))
+        texts = {name: column[:_N_CAPTIONS] for name, column in pairs.first.items()}
         return self.encoded("sts-captions", "en", texts, n_lines=300)
 
-    def topics(self) -> tuple[dict[str, Lines], Matrix]:
+    def topics(self) -> tuple[dict[str, StreamLines], Matrix]:
         """Return lines of SIB-200's training part by topic, and vectors of label texts, in the same order."""
-        by_language = {name: self._named.sib_topics(name) for name in TOPIC_LANGUAGES}
+        by_language = {name: self.sets.sib_topics(name) for name in TOPIC_LANGUAGES}
         names = sorted(by_language[TOPIC_LANGUAGES[0]])
-        found = {}
+        lines = {}
         for topic in names:
             texts = {name: topics[topic][:N_TOPIC_TEXTS] for name, topics in by_language.items()}
-            found[topic] = self.encoded(f"sib-{topic}", TOPIC_LANGUAGES[0], texts)
+            lines[topic] = self.encoded(f"sib-{topic}", TOPIC_LANGUAGES[0], texts)
         words = [render(self._session.template, topic) for topic in names]
-        return found, self._session.embed("labels", {"eng": words})["eng"]
+        return lines, self._session.embed("labels", {"eng": words})["eng"]
 
     def encoded(
         self, part: str, pivot: str, texts: Mapping[str, Sequence[str]], *, n_lines: int | None = None
-    ) -> Lines:
+    ) -> StreamLines:
         """Return lines as vectors, those whose text in the pivot stands earlier left out."""
         lines = _distinct(texts, pivot)
         if n_lines is not None:
             keep = evenly_spaced(len(lines[pivot]), n_lines)
             lines = {name: [column[line] for line in keep] for name, column in lines.items()}
-        return Lines(pivot, self._session.embed(part, lines), lines)
+        return StreamLines(pivot, self._session.embed(part, lines), lines)
 
     def embed(self, part: str, texts: Sequence[str]) -> Matrix:
         """Return vectors of texts."""
@@ -184,7 +182,7 @@ def _ntrex_name(tag: str, known: Sequence[str]) -> str | None:
 
 
 def woven(
-    lines: Lines,
+    lines: StreamLines,
     *,
     seed: int,
     order: Order = "shuffled",
@@ -195,9 +193,9 @@ def woven(
 
     Parameters
     ----------
-    lines : Lines
+    lines : StreamLines
     seed : int
-        Of the order: all texts shuffled, or line by line with the languages of each line shuffled.
+        Seed of the order: all texts shuffled, or line by line with the languages of each line shuffled.
     order : str
     is_tagged : bool
         Whether messages name their language.
@@ -222,8 +220,8 @@ def woven(
 
 
 def there_and_back(
-    home: Lines,
-    away: Lines,
+    home: StreamLines,
+    away: StreamLines,
     names: tuple[str, str],
     *,
     seed: int,
@@ -232,7 +230,7 @@ def there_and_back(
 ) -> tuple[Segment, ...]:
     """Return a stream that changes its domain and comes back; of what is not in the stream a part is held out."""
 
-    def segment(name: str, lines: Lines, rest: Lines | None, number: int) -> Segment:
+    def segment(name: str, lines: StreamLines, rest: StreamLines | None, number: int) -> Segment:
         return Segment(
             name=name,
             pivot=lines.pivot,
@@ -267,7 +265,7 @@ def one_topic(library: Library, *, seed: int, is_own: bool) -> tuple[Segment, ..
     for number, topic in enumerate(topics):
         parts.append(woven(lines[topic], seed=seed, first_group=number * N_TOPIC_TEXTS))
         gold += [number] * len(parts[-1])
-    every = functools.reduce(joined, parts)
+    every = functools.reduce(concatenated, parts)
     is_asked = np.array(
         [own[name] == topics[number] for name, number in zip(every.languages, gold, strict=True)]
     )
@@ -277,10 +275,12 @@ def one_topic(library: Library, *, seed: int, is_own: bool) -> tuple[Segment, ..
     return (Segment("topics", TOPIC_LANGUAGES[0], asked, stored=rest, prototypes=labels),)
 
 
-def late(lines: Lines, home: Lines, languages: Sequence[str], *, seed: int) -> tuple[Segment, ...]:
+def late(
+    lines: StreamLines, home: StreamLines, languages: Sequence[str], *, seed: int
+) -> tuple[Segment, ...]:
     """Return a stream in a new domain that some languages join when the others were learned from."""
     others = [name for name in lines.by_language if name not in languages]
-    early = [name for name in home.by_language if not any(same_language(name, item) for item in languages)]
+    early = [name for name in home.by_language if not any(same_language(name, one) for one in languages)]
     return (
         Segment("before", home.pivot, woven(home.only(early).part(0, N_LINES), seed=seed)),
         Segment("without them", lines.pivot, woven(lines.only(others).part(0, N_LINES), seed=seed + 1)),
@@ -299,9 +299,9 @@ def with_hostile(messages: Messages, victim: str, vectors: Matrix, *, share: flo
     vectors : ndarray of shape (n, dim), float32
         What they hold; taken in turn.
     share : float
-        Of the victim's messages, from 0 to below 1.
+        Share of the victim's messages that are hostile, from 0 to below 1.
     seed : int
-        Of their places.
+        Seed of their positions.
     """
     n_clean = messages.languages.count(victim)
     n = round(n_clean * share / (1.0 - share))
@@ -324,7 +324,7 @@ HOSTILE: Final = ("texts of another language", "one subject again and again", "r
 
 
 def hostile_vectors(
-    library: Library, lines: Lines, spam: Lines, victim: str, kind: str, *, seed: int
+    library: Library, lines: StreamLines, spam: StreamLines, victim: str, kind: str, *, seed: int
 ) -> Matrix:
     """Return vectors of hostile texts, all of which name the victim's language.
 
@@ -332,10 +332,10 @@ def hostile_vectors(
     ----------
     library : Library
         Encodes random words.
-    lines : Lines
-        Of the stream's domain: another language's texts, and words.
-    spam : Lines
-        Of another domain: a text and those nearest to it.
+    lines : StreamLines
+        Lines of the stream's domain: texts of another language, and words.
+    spam : StreamLines
+        Lines of another domain: a text and those nearest to it.
     victim : str
         Tag in ``lines``.
     kind : str
@@ -356,7 +356,7 @@ def hostile_vectors(
     return library.embed(f"random-words.{victim}", texts)
 
 
-def _rows(messages: Messages, places: NDArray[np.int64]) -> Messages:
+def _rows(messages: Messages, places: Indices) -> Messages:
     rows = places.tolist()
     return Messages(
         messages.vectors[rows],

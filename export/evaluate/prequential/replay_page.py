@@ -1,29 +1,21 @@
-"""What replayed streams gave, as tables, as Markdown, and between the markers of a document."""
+"""Results of a replay, as tables and as Markdown. Pure."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
-from alignstream.export.evaluate.prequential.replay import EPOCHS, STATIC, WITH_HUBNESS
+from alignstream.export.evaluate.columns import RAW
 from alignstream.export.evaluate.prequential.replay_report import (
-    CausalEvaluation,
-    CausalSegment,
-    CausalStream,
     Goal,
-    Hostile,
-    Late,
+    HostileDamage,
+    LateLanguages,
+    PrequentialReport,
     Recovery,
+    ReplayedSegment,
+    ReplayedStream,
 )
+from alignstream.export.evaluate.prequential.stream_replay import EPOCHS, STATIC, WITH_HUBNESS
 from alignstream.export.evaluate.report import change_cells, markdown_table
-from alignstream.export.evaluate.tasks import RAW
-from alignstream.models.errors import AlignstreamError
-from alignstream.models.files import replace_file
 
-BEGIN: Final = (
-    "<!-- written by: python -m alignstream.export.figures.replay_figures "
-    "--document docs/pages/measurements/following.md -->"
-)
-END: Final = "<!-- end of what is written -->"
 #: What each column is, below the tables.
 LEGEND: Final[Mapping[str, str]] = {
     "raw": "vectors as encoded, on both sides",
@@ -37,7 +29,7 @@ LEGEND: Final[Mapping[str, str]] = {
 _NAMED: Final = 5
 #: The columns that are shown by language, and those whose changes are shown.
 SHOWN: Final = (RAW.name, STATIC.name, EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
-FOLLOWED: Final = (EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
+ADAPTED: Final = (EPOCHS.name, WITH_HUBNESS[EPOCHS].name)
 CHANGE_HEADINGS: Final = (
     "segment", "measure", "epochs: change from static (95 %)", "wins / losses", "worse beyond chance",
     "with hubness", "wins / losses", "worse beyond chance",
@@ -58,29 +50,29 @@ HOSTILE: Final = (
 )
 
 
-def to_markdown(found: CausalEvaluation, *, title: str = "Streams") -> str:
+def to_markdown(report: PrequentialReport, *, title: str = "Streams") -> str:
     """Return a page."""
-    return "\n".join([f"# {title}", "", *section(found, level="##"), ""])
+    return "\n".join([f"# {title}", "", *section(report, level="##"), ""])
 
 
-def section(found: CausalEvaluation, *, level: str = "####") -> list[str]:
+def section(report: PrequentialReport, *, level: str = "####") -> list[str]:
     """Return the lines of tables and their legend, without a title."""
-    lines = [found.headline(), ""]
+    lines = [report.headline(), ""]
     lines += [f"- **{name}**: {text}" for name, text in LEGEND.items()]
-    if found.goals:
-        lines += ["", f"{level} Goals", "", *markdown_table(GOAL_HEADINGS, goal_rows(found.goals))]
-    for stream in found.streams:
+    if report.goals:
+        lines += ["", f"{level} Goals", "", *markdown_table(GOAL_HEADINGS, goal_rows(report.goals))]
+    for stream in report.streams:
         lines += ["", f"{level} {stream.name}", "", stream.what, ""]
         lines += markdown_table(headings(stream), summary_rows(stream))
         lines += ["", *markdown_table(CHANGE_HEADINGS, change_rows(stream))]
         lines += ["", *(f"- {note}" for note in stream_notes(stream))]
-    if found.late:
+    if report.late:
         lines += ["", f"{level} A language that comes late", "", LATE, ""]
-        lines += markdown_table(*late_table(found.late))
-    if found.hostile:
+        lines += markdown_table(*late_table(report.late))
+    if report.hostile:
         lines += ["", f"{level} Hostile texts", "", HOSTILE, ""]
-        lines += markdown_table(HOSTILE_HEADINGS, hostile_rows(found.hostile))
-    for stream in found.streams:
+        lines += markdown_table(HOSTILE_HEADINGS, hostile_rows(report.hostile))
+    for stream in report.streams:
         for segment in stream.segments:
             if not segment.is_home:
                 lines += ["", f"{level} {stream.name}: {segment.name} by language", ""]
@@ -88,10 +80,13 @@ def section(found: CausalEvaluation, *, level: str = "####") -> list[str]:
     return lines
 
 
-def _columns(stream: CausalStream) -> list[str]:
+def _columns(stream: ReplayedStream) -> list[str]:
     return list(
         dict.fromkeys(
-            column.name for segment in stream.segments for item in segment.measures for column in item.columns
+            column.name
+            for segment in stream.segments
+            for measure in segment.measures
+            for column in measure.columns
         )
     )
 
@@ -101,12 +96,12 @@ def _short(name: str) -> str:
     return "+ hubness" if name.endswith(" + hubness") else name
 
 
-def headings(stream: CausalStream) -> list[str]:
+def headings(stream: ReplayedStream) -> list[str]:
     """Return the headings of a stream's table."""
     return ["segment", "measure", *map(_short, _columns(stream))]
 
 
-def summary_rows(stream: CausalStream) -> list[list[str]]:
+def summary_rows(stream: ReplayedStream) -> list[list[str]]:
     """Return a row a segment and measure, under ``headings``: means over languages, in points."""
     rows = []
     for segment in stream.segments:
@@ -117,31 +112,33 @@ def summary_rows(stream: CausalStream) -> list[list[str]]:
     return rows
 
 
-def change_rows(stream: CausalStream) -> list[list[str]]:
+def change_rows(stream: ReplayedStream) -> list[list[str]]:
     """Return a row a segment and measure, under ``CHANGE_HEADINGS``: what epochs change from static."""
     rows = []
     for segment in stream.segments:
         for position, measure in enumerate(segment.measures):
             cells = []
             for column in measure.columns:
-                if column.name in FOLLOWED:
+                if column.name in ADAPTED:
                     mean, interval = change_cells(column.change)
-                    cells += [f"{mean} ({interval})", f"{len(column.wins)} / {named(column.losses)}"]
-                    cells.append(named(column.significantly_worse))
+                    cells += [f"{mean} ({interval})", f"{len(column.wins)} / {counted(column.losses)}"]
+                    cells.append(counted(column.significantly_worse))
             rows.append(["" if position else segment.name, measure.name, *cells])
     return rows
 
 
-def named(languages: Sequence[str]) -> str:
+def counted(languages: Sequence[str] | None) -> str:
     """Count languages, and name them where they are few."""
+    if languages is None:
+        return "not tested"
     if not 0 < len(languages) <= _NAMED:
         return str(len(languages))
     return f"{len(languages)} ({', '.join(languages)})"
 
 
-def stream_notes(stream: CausalStream) -> list[str]:
+def stream_notes(stream: ReplayedStream) -> list[str]:
     """Return a sentence a segment on its epochs and on how soon it recovered."""
-    found = []
+    notes = []
     for segment in stream.segments:
         opened = ", ".join(f"{position} ({reason})" for position, reason in segment.openings) or "never"
         live = f"; {segment.n_live} epochs of live" if segment.n_live else ""
@@ -155,8 +152,8 @@ def stream_notes(stream: CausalStream) -> list[str]:
             )
         if segment.recovery is not None:
             note += f" {recovery_note(segment.recovery)}"
-        found.append(note)
-    return found
+        notes.append(note)
+    return notes
 
 
 def recovery_note(recovery: Recovery) -> str:
@@ -167,7 +164,7 @@ def recovery_note(recovery: Recovery) -> str:
     return f"90 % made good after {recovery.n_texts} messages ({recovery.seconds:.1f} s): {span}."
 
 
-def segment_table(segment: CausalSegment) -> tuple[list[str], list[list[str]]]:
+def segment_table(segment: ReplayedSegment) -> tuple[list[str], list[list[str]]]:
     """Return headings and a row a language: points by measure, without the columns that no service has."""
     columns = [
         (measure.name, column)
@@ -193,30 +190,30 @@ def segment_table(segment: CausalSegment) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def late_table(late: Sequence[Late]) -> tuple[list[str], list[list[str]]]:
+def late_table(late: Sequence[LateLanguages]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of languages that come late."""
     columns = list(next(iter(late[0].figures.values())))
     rows = [
         [
-            f"first {item.n_first} texts of each ({item.n_texts})",
+            f"first {first.n_first} texts of each ({first.n_texts})",
             measure,
-            *(f"{by[name]:.1f}" for name in columns),
+            *(f"{by_column[name]:.1f}" for name in columns),
         ]
-        for item in late
-        for measure, by in item.figures.items()
+        for first in late
+        for measure, by_column in first.figures.items()
     ]
     return ["texts", "measure", *columns], rows
 
 
-def hostile_rows(hostile: Sequence[Hostile]) -> list[list[str]]:
+def hostile_rows(hostile: Sequence[HostileDamage]) -> list[list[str]]:
     """Return a row a kind of hostile texts, under ``HOSTILE_HEADINGS``."""
     return [
         [
-            f"{item.kind} ({', '.join(item.victims)})", f"{item.static:.1f}", f"{item.without:.1f}",
-            f"{item.epochs:.1f}", f"{item.epochs - item.static:+.2f}", f"{item.without_hubness:.1f}",
-            f"{item.epochs_hubness:.1f}", f"{item.others:+.2f}", f"{item.worst_other:+.2f}",
+            f"{damage.kind} ({', '.join(damage.victims)})", f"{damage.static:.1f}", f"{damage.without:.1f}",
+            f"{damage.epochs:.1f}", f"{damage.epochs - damage.static:+.2f}", f"{damage.without_hubness:.1f}",
+            f"{damage.epochs_hubness:.1f}", f"{damage.others:+.2f}", f"{damage.worst_other:+.2f}",
         ]
-        for item in hostile
+        for damage in hostile
     ]  # fmt: skip
 
 
@@ -225,40 +222,3 @@ def goal_rows(goals: Sequence[Goal]) -> list[list[str]]:
     return [
         [goal.name, goal.bound, goal.found, "holds" if goal.holds else "**does not hold**"] for goal in goals
     ]
-
-
-def write_document(path: Path, found: CausalEvaluation) -> None:
-    """Replace what stands between the markers of a document.
-
-    Raises
-    ------
-    AlignstreamError
-        It cannot be read or written, or has no markers.
-    """
-    before, after = split_document(path)
-    text = "\n".join([f"{before}{BEGIN}", "", *section(found), "", f"{END}{after}"])
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise AlignstreamError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def split_document(path: Path) -> tuple[str, str]:
-    """Return what stands before and after the markers of a document.
-
-    Raises
-    ------
-    AlignstreamError
-        It cannot be read, or has no markers.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AlignstreamError(f"cannot read {path}: {error}") from error
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise AlignstreamError(
-            f"{path} has no markers to write between: a line {BEGIN!r}, and below it {END!r}"
-        )
-    return before, after

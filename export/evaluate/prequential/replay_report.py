@@ -1,61 +1,13 @@
-"""What replayed streams gave, as one structure. Changes are those from static vectors. Pure."""
+"""Results of a replay, as one structure. Changes are those from static vectors. Pure."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from alignstream.export.evaluate.prequential.replay import STATIC, Played
-from alignstream.export.evaluate.set_report import TIE_POINTS
-from alignstream.export.evaluate.statistics import (
-    Interval,
-    bootstrap_interval,
-    significantly_worse,
-)
-from alignstream.export.evaluate.tasks import Kind, Scores
+from alignstream.export.evaluate.compared import MeasureResult, column_result, rounded_json
+from alignstream.export.evaluate.prequential.stream_replay import STATIC, Played
 
-FORMAT: Final = "alignstream.causal/1"
-
-
-class CausalColumn(msgspec.Struct, frozen=True):
-    """One column of a measure, in points.
-
-    Parameters
-    ----------
-    name, kind : str
-    mean : float
-        Over languages, each counting the same.
-    by_language : dict of str to float
-    change : Interval, optional
-        From static, with its interval over languages; None for raw and static.
-    wins, losses, significantly_worse : list of str
-        Languages beyond ``TIE_POINTS`` points from static, most first; those that lose beyond chance.
-    """
-
-    name: str
-    kind: Kind
-    mean: float
-    by_language: dict[str, float]
-    change: Interval | None
-    wins: list[str]
-    losses: list[str]
-    significantly_worse: list[str]
-
-
-class CausalMeasure(msgspec.Struct, frozen=True):
-    """One measure: its columns."""
-
-    name: str
-    columns: list[CausalColumn]
-
-    def mean(self, column: str) -> float:
-        """Return a column's mean over languages, in points."""
-        return next(item.mean for item in self.columns if item.name == column)
-
-    def has(self, column: str) -> bool:
-        """Say whether there is such a column."""
-        return any(item.name == column for item in self.columns)
+FORMAT: Final = "alignstream.replay/1"
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -77,7 +29,7 @@ class Recovery(msgspec.Struct, frozen=True):
     seconds: float | None
 
 
-class CausalSegment(msgspec.Struct, frozen=True):
+class ReplayedSegment(msgspec.Struct, frozen=True):
     """One segment of a stream.
 
     Parameters
@@ -94,7 +46,8 @@ class CausalSegment(msgspec.Struct, frozen=True):
         Epochs of ``live`` in it.
     refusals : list of str
         Why epochs that were due did not open.
-    measures : list of CausalMeasure
+    measures : list of MeasureResult
+        Changes are those from static; raw is not compared.
     recovery : Recovery, optional
     """
 
@@ -107,19 +60,19 @@ class CausalSegment(msgspec.Struct, frozen=True):
     openings: list[tuple[int, str]]
     n_live: int
     refusals: list[str]
-    measures: list[CausalMeasure]
+    measures: list[MeasureResult]
     recovery: Recovery | None = None
 
 
-class CausalStream(msgspec.Struct, frozen=True):
+class ReplayedStream(msgspec.Struct, frozen=True):
     """A stream with what its segments gave."""
 
     name: str
     what: str
-    segments: list[CausalSegment]
+    segments: list[ReplayedSegment]
 
 
-class Late(msgspec.Struct, frozen=True):
+class LateLanguages(msgspec.Struct, frozen=True):
     """Languages that join late: their first texts of each, in points by column and measure."""
 
     n_first: int
@@ -127,7 +80,7 @@ class Late(msgspec.Struct, frozen=True):
     figures: dict[str, dict[str, float]]
 
 
-class Hostile(msgspec.Struct, frozen=True):
+class HostileDamage(msgspec.Struct, frozen=True):
     """What hostile texts did, in points over the clean texts of the stretch and after it.
 
     Parameters
@@ -166,8 +119,8 @@ class Goal(msgspec.Struct, frozen=True):
     holds: bool
 
 
-class CausalEvaluation(msgspec.Struct, frozen=True):
-    """All that a run found, and what it depends on.
+class PrequentialReport(msgspec.Struct, frozen=True):
+    """All that a replay found, and what it depends on.
 
     Parameters
     ----------
@@ -175,15 +128,15 @@ class CausalEvaluation(msgspec.Struct, frozen=True):
         Fingerprint.
     adapter, adapter_version : str
     seed : int
-        Of the order of messages, and of intervals.
+        Seed of the order of messages and of the intervals.
     rate : float
         Texts a second, to say how long something takes.
     live_texts : int
         Messages of two seconds at that rate.
     seconds : float
-    streams : list of CausalStream
-    late : list of Late
-    hostile : list of Hostile
+    streams : list of ReplayedStream
+    late : list of LateLanguages
+    hostile : list of HostileDamage
     goals : list of Goal
     """
 
@@ -194,15 +147,15 @@ class CausalEvaluation(msgspec.Struct, frozen=True):
     rate: float
     live_texts: int
     seconds: float
-    streams: list[CausalStream]
-    late: list[Late] = []
-    hostile: list[Hostile] = []
+    streams: list[ReplayedStream]
+    late: list[LateLanguages] = []
+    hostile: list[HostileDamage] = []
     goals: list[Goal] = []
     format: str = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value; figures rounded to a thousandth of a point."""
-        value: dict[str, Any] = _rounded(msgspec.to_builtins(self))
+        value: dict[str, Any] = rounded_json(msgspec.to_builtins(self))
         return value
 
     def headline(self) -> str:
@@ -213,67 +166,34 @@ class CausalEvaluation(msgspec.Struct, frozen=True):
         )
 
 
-def segment_of(played: Played, *, seed: int, recovery: Recovery | None = None) -> CausalSegment | None:
+def segment_of(played: Played, *, seed: int, recovery: Recovery | None = None) -> ReplayedSegment | None:
     """Return the figures of a segment; None where nothing was looked up in it."""
     results = played.results()
     if not results:
         return None
-    measures = []
-    for name, columns in results.items():
-        static = columns[STATIC]
-        measures.append(
-            CausalMeasure(
-                name,
-                [
-                    _column(
-                        column.name, column.kind, scores, None if column.kind == "inductive" else static, seed
-                    )
-                    for column, scores in columns.items()
-                ],
-            )
+    measures = [
+        MeasureResult(
+            name,
+            [
+                column_result(
+                    column, scores, None if column.kind == "inductive" else columns[STATIC], seed=seed
+                )
+                for column, scores in columns.items()
+            ],
         )
-    languages = {language for item in measures for language in item.columns[0].by_language}
-    return CausalSegment(
+        for name, columns in results.items()
+    ]
+    languages = {language for measure in measures for language in measure.columns[0].by_language}
+    return ReplayedSegment(
         name=played.segment.name,
         pivot=played.segment.pivot,
         n_messages=len(played.segment.messages),
         n_languages=len(languages),
         is_change=played.segment.is_change,
         is_home=played.segment.is_home,
-        openings=[(item.position, item.reason) for item in played.opened],
+        openings=[(epoch.position, epoch.reason) for epoch in played.opened],
         n_live=played.n_live,
         refusals=played.refusals,
         measures=measures,
         recovery=recovery,
     )
-
-
-def _column(name: str, kind: Kind, scores: Scores, static: Scores | None, seed: int) -> CausalColumn:
-    figures = scores.figures
-    mean = float(np.mean(list(figures.values())))
-    if static is None:
-        return CausalColumn(name, kind, mean, figures, None, [], [], [])
-    gains = {language: figure - static.figures[language] for language, figure in figures.items()}
-    return CausalColumn(
-        name=name,
-        kind=kind,
-        mean=mean,
-        by_language=figures,
-        change=bootstrap_interval(np.array(list(gains.values())), seed=seed),
-        wins=_beyond(gains, 1.0),
-        losses=_beyond(gains, -1.0),
-        significantly_worse=significantly_worse(static.per_text, scores.per_text, seed=seed),
-    )
-
-
-def _beyond(gains: Mapping[str, float], sign: float) -> list[str]:
-    found = [language for language, gain in gains.items() if sign * gain > TIE_POINTS]
-    return sorted(found, key=lambda language: (-sign * gains[language], language))
-
-
-def _rounded(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
-    if isinstance(value, float):
-        return round(value, 3)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value

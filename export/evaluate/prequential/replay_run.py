@@ -1,4 +1,4 @@
-"""Replay the streams that a service has to live with, and say what holds of what is promised."""
+"""Replay the streams that a service has to live with, and say which promises hold."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,16 +7,19 @@ from typing import Final
 
 import numpy as np
 
-from alignstream.export.data.public_vectors import TICO_LANGUAGES
-from alignstream.export.evaluate.prequential.own_stream import Document, own_segments
+from alignstream.export.data.public_sets import TICO_LANGUAGES
+from alignstream.export.data.stream_file import StreamText
+from alignstream.export.evaluate.columns import RAW, Column
+from alignstream.export.evaluate.measures import MIXED_POOL, TO_PIVOT
+from alignstream.export.evaluate.prequential.own_stream import own_segments
 from alignstream.export.evaluate.prequential.promises import goals
 from alignstream.export.evaluate.prequential.public_streams import (
     HOSTILE,
     N_LINES,
     Library,
-    Lines,
+    NamedStream,
     Order,
-    Stream,
+    StreamLines,
     hostile_vectors,
     late,
     one_topic,
@@ -24,7 +27,16 @@ from alignstream.export.evaluate.prequential.public_streams import (
     with_hostile,
     woven,
 )
-from alignstream.export.evaluate.prequential.replay import (
+from alignstream.export.evaluate.prequential.replay_report import (
+    HostileDamage,
+    LateLanguages,
+    PrequentialReport,
+    Recovery,
+    ReplayedStream,
+    segment_of,
+)
+from alignstream.export.evaluate.prequential.stream_index import Messages, quality
+from alignstream.export.evaluate.prequential.stream_replay import (
     EPOCHS,
     STATIC,
     WITH_HUBNESS,
@@ -32,17 +44,7 @@ from alignstream.export.evaluate.prequential.replay import (
     Replay,
     Segment,
 )
-from alignstream.export.evaluate.prequential.replay_report import (
-    CausalEvaluation,
-    CausalStream,
-    Hostile,
-    Late,
-    Recovery,
-    segment_of,
-)
-from alignstream.export.evaluate.prequential.stream_index import Messages, quality
 from alignstream.export.evaluate.session import Session
-from alignstream.export.evaluate.tasks import MIXED_POOL, RAW, TO_PIVOT, Column
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.languages import same_language
 
@@ -65,9 +67,9 @@ Status = Callable[[str], None]
 Searched = dict[str, dict[str, float]]
 
 
-def evaluate_causal(
+def replay_public_sets(
     session: Session, root: Path, *, rate: float = RATE, status: Status = lambda _: None
-) -> CausalEvaluation:
+) -> PrequentialReport:
     """Replay streams of the public sets.
 
     Parameters
@@ -89,16 +91,16 @@ def evaluate_causal(
     started = time.monotonic()
     library = Library(session, root)
     live_texts = max(1, round(LIVE_SECONDS * rate))
-    found = []
+    streams = []
     for name, what, make in _streams(library, session.seed):
         status(name)
-        stream = Stream(name, what, make())
-        found.append(play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed))
+        stream = NamedStream(name, what, make())
+        streams.append(play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed))
     status("a language that comes late")
-    late_found = _late(library, session)
+    late_languages = _late(library, session)
     status("hostile texts")
     hostile = _hostile(library, session)
-    return CausalEvaluation(
+    return PrequentialReport(
         encoder=session.adapter.encoder,
         adapter=session.adapter_name,
         adapter_version=session.adapter.version,
@@ -106,28 +108,28 @@ def evaluate_causal(
         rate=rate,
         live_texts=live_texts,
         seconds=time.monotonic() - started,
-        streams=found,
-        late=late_found,
+        streams=streams,
+        late=late_languages,
         hostile=hostile,
-        goals=goals(found, hostile),
+        goals=goals(streams, hostile),
     )
 
 
-def evaluate_own(
+def replay_own(
     session: Session,
-    documents: Sequence[Document],
+    texts: Sequence[StreamText],
     *,
     name: str,
     pivot: str | None = None,
     rate: float = RATE,
-) -> CausalEvaluation:
+) -> PrequentialReport:
     """Replay people's own stream.
 
     Parameters
     ----------
     session : Session
-        Whether it uses tags counts.
-    documents : sequence of Document
+        Its ``uses_tags`` says whether messages name their language.
+    texts : sequence of StreamText
         In the order of the log.
     name : str
         The file they came from.
@@ -144,14 +146,15 @@ def evaluate_own(
     started = time.monotonic()
     live_texts = max(1, round(LIVE_SECONDS * rate))
     segments = own_segments(
-        documents,
-        lambda texts: session.embed("stream", {"own": texts})["own"],
+        texts,
+        lambda own: session.embed("stream", {"own": own})["own"],
         pivot=pivot,
         uses_tags=session.uses_tags,
         where=name,
     )
-    stream = Stream(Path(name).name, "Given by the user, in the order of the file.", segments)
-    return CausalEvaluation(
+    stream = NamedStream(Path(name).name, "Given by the user, in the order of the file.", segments)
+    replayed = play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed)
+    return PrequentialReport(
         encoder=session.adapter.encoder,
         adapter=session.adapter_name,
         adapter_version=session.adapter.version,
@@ -159,20 +162,20 @@ def evaluate_own(
         rate=rate,
         live_texts=live_texts,
         seconds=time.monotonic() - started,
-        streams=[play(session.adapter, stream, live_texts=live_texts, rate=rate, seed=session.seed)],
+        streams=[replayed],
     )
 
 
-def play(adapter: Adapter, stream: Stream, *, live_texts: int, rate: float, seed: int) -> CausalStream:
+def play(adapter: Adapter, stream: NamedStream, *, live_texts: int, rate: float, seed: int) -> ReplayedStream:
     """Replay one stream in all columns."""
     replay = Replay(adapter, live_texts=live_texts)
     segments = []
     for segment in stream.segments:
         played = replay.play(segment)
-        found = segment_of(played, seed=seed, recovery=recovery(adapter, played, rate=rate))
-        if found is not None:
-            segments.append(found)
-    return CausalStream(stream.name, stream.what, segments)
+        replayed = segment_of(played, seed=seed, recovery=recovery(adapter, played, rate=rate))
+        if replayed is not None:
+            segments.append(replayed)
+    return ReplayedStream(stream.name, stream.what, segments)
 
 
 def recovery(adapter: Adapter, played: Played, *, rate: float) -> Recovery | None:
@@ -181,12 +184,14 @@ def recovery(adapter: Adapter, played: Played, *, rate: float) -> Recovery | Non
     if not segment.is_change or segment.held_out is None or not played.opened:
         return None
     before = quality(adapter, segment.held_out, segment.pivot, played.before)
-    each = [quality(adapter, segment.held_out, segment.pivot, item.following) for item in played.opened]
+    each = [quality(adapter, segment.held_out, segment.pivot, epoch.adaptation) for epoch in played.opened]
     after = each[-1]
     if after - before < _MIN_GAIN:
         return Recovery(before, after, None, None)
     wanted = before + _RECOVERED * (after - before)
-    n_texts = next(item.position for item, found in zip(played.opened, each, strict=True) if found >= wanted)
+    n_texts = next(
+        epoch.position for epoch, reached in zip(played.opened, each, strict=True) if reached >= wanted
+    )
     return Recovery(before, after, n_texts, n_texts / rate)
 
 
@@ -194,7 +199,7 @@ def _streams(library: Library, seed: int) -> list[tuple[str, str, Callable[[], t
     """Return name, description and maker of every stream; a maker reads and encodes."""
 
     def change(
-        read: Callable[[], Lines],
+        read: Callable[[], StreamLines],
         names: tuple[str, str],
         *,
         more: Sequence[str] = (),
@@ -226,7 +231,7 @@ def _streams(library: Library, seed: int) -> list[tuple[str, str, Callable[[], t
     ]  # fmt: skip
 
 
-def _late(library: Library, session: Session) -> list[Late]:
+def _late(library: Library, session: Session) -> list[LateLanguages]:
     lines = library.medicine()
     home = library.news(list(lines.by_language))
     names = [name for name in lines.by_language if name != lines.pivot]
@@ -241,10 +246,10 @@ def _late(library: Library, session: Session) -> list[Late]:
             for measure in (TO_PIVOT, MIXED_POOL):
                 for column in columns:
                     for language in languages:
-                        values = played.found[column][measure][language][:n]
+                        values = played.per_query[column][measure][language][:n]
                         first.setdefault((n, measure, column.name), []).extend(values)
     return [
-        Late(
+        LateLanguages(
             n,
             len(first[n, TO_PIVOT, RAW.name]),
             {
@@ -258,7 +263,7 @@ def _late(library: Library, session: Session) -> list[Late]:
     ]
 
 
-def _hostile(library: Library, session: Session) -> list[Hostile]:
+def _hostile(library: Library, session: Session) -> list[HostileDamage]:
     """Attack every victim in turn in a stream of news that is otherwise as usual, in every way."""
     spam = library.medicine()
     home = library.news(list(spam.by_language))
@@ -266,18 +271,18 @@ def _hostile(library: Library, session: Session) -> list[Hostile]:
     clean = [woven(part, seed=session.seed + number) for number, part in enumerate(parts)]
     without = _searched(session.adapter, clean, home.pivot)
     victims = [next(name for name in home.by_language if same_language(name, wanted)) for wanted in VICTIMS]
-    found = []
+    damages = []
     for kind in HOSTILE:
         attacked = {}
         for victim in victims:
             X = hostile_vectors(library, parts[1], spam, victim, kind, seed=session.seed)
             messages = with_hostile(clean[1], victim, X, share=HOSTILE_SHARE, seed=session.seed)
             attacked[victim] = _searched(session.adapter, [clean[0], messages, clean[2]], home.pivot)
-        found.append(_damage(kind, without, attacked))
-    return found
+        damages.append(_damage(kind, without, attacked))
+    return damages
 
 
-def _damage(kind: str, without: Searched, attacked: Mapping[str, Searched]) -> Hostile:
+def _damage(kind: str, without: Searched, attacked: Mapping[str, Searched]) -> HostileDamage:
     """Compare streams with hostile texts, by the language attacked, with the same stream without them."""
 
     def own(side: Callable[[str], Searched], column: Column) -> float:
@@ -285,11 +290,11 @@ def _damage(kind: str, without: Searched, attacked: Mapping[str, Searched]) -> H
 
     epochs, hubness = EPOCHS, WITH_HUBNESS[EPOCHS]
     changes: dict[str, list[float]] = {}
-    for victim, found in attacked.items():
-        for name, figure in found[epochs.name].items():
+    for victim, searched in attacked.items():
+        for name, figure in searched[epochs.name].items():
             if name != victim:
                 changes.setdefault(name, []).append(figure - without[epochs.name][name])
-    return Hostile(
+    return HostileDamage(
         kind=kind,
         victims=list(attacked),
         static=own(lambda _: without, STATIC),
@@ -305,13 +310,13 @@ def _damage(kind: str, without: Searched, attacked: Mapping[str, Searched]) -> H
 def _searched(adapter: Adapter, messages: Sequence[Messages], pivot: str) -> Searched:
     """Return search after the first of the segments: the mean of both measures, in points."""
     replay = Replay(adapter, live_texts=1, columns=(EPOCHS,))
-    played = [replay.play(Segment("", pivot, item)) for item in messages][1:]
-    found: Searched = {}
+    played = [replay.play(Segment("", pivot, part)) for part in messages][1:]
+    searched: Searched = {}
     for column in (STATIC, EPOCHS, WITH_HUBNESS[EPOCHS]):
         values: dict[str, list[float]] = {}
-        for item in played:
+        for segment in played:
             for measure in (TO_PIVOT, MIXED_POOL):
-                for language, scores in item.found[column][measure].items():
+                for language, scores in segment.per_query[column][measure].items():
                     values.setdefault(language, []).append(100.0 * float(np.mean(scores)))
-        found[column.name] = {language: float(np.mean(each)) for language, each in values.items()}
-    return found
+        searched[column.name] = {language: float(np.mean(each)) for language, each in values.items()}
+    return searched

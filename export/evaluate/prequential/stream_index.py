@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.export.evaluate.tasks import FROM_PIVOT, MIXED_POOL, TO_PIVOT
+from alignstream.export.evaluate.measures import FROM_PIVOT, MIXED_POOL, TO_PIVOT
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.languages import language_key
@@ -51,11 +51,11 @@ class Messages:
             raise ReplayError(f"messages have parts of {sorted(lengths)} rows")
 
     def __len__(self) -> int:
-        """Count the messages."""
+        """Return the number of messages."""
         return len(self.groups)
 
 
-class Index:
+class StreamIndex:
     """Stored vectors among which translations are looked up.
 
     Parameters
@@ -71,7 +71,7 @@ class Index:
         self.rows = np.flatnonzero(messages.groups != NO_GROUP)
         self.Y = Y[self.rows]
         self.languages = np.array(messages.languages, dtype=object)[self.rows]
-        self.keys = [key_of(messages.tags[row]) for row in self.rows]
+        self.keys = [tag_key(messages.tags[row]) for row in self.rows]
         self._groups = messages.groups[self.rows]
         self._pivot = pivot
         self._columns = {
@@ -84,12 +84,12 @@ class Index:
             zip(*map(np.ndarray.tolist, np.unique(self._groups, return_counts=True)), strict=True)
         )
 
-    def penalty(self, following: QueryAdaptation) -> Vector32 | None:
+    def penalty(self, adaptation: QueryAdaptation) -> Vector32 | None:
         """Return half the hubness of every stored vector, shape (n,); None where the epoch's bank is too small."""
-        found = [following.hubness(y, key) for y, key in zip(self.Y, self.keys, strict=True)]
-        if None in found:
+        hubness = [adaptation.hubness(y, key) for y, key in zip(self.Y, self.keys, strict=True)]
+        if None in hubness:
             return None
-        half: Vector32 = (np.array(found) / 2.0).astype(np.float32)
+        half: Vector32 = (np.array(hubness) / 2.0).astype(np.float32)
         return half
 
     def look_up(
@@ -133,7 +133,7 @@ class Index:
                 into.setdefault(MIXED_POOL, {}).setdefault(language, []).append(share)
 
 
-def align(adapter: Adapter, messages: Messages) -> Matrix:
+def stored_vectors(adapter: Adapter, messages: Messages) -> Matrix:
     """Return the stored vector of every message, shape (n, dim), float32: the adapter alone, with its tag."""
     Y = np.empty_like(messages.vectors)
     for row, (x, tag) in enumerate(zip(messages.vectors, messages.tags, strict=True)):
@@ -141,30 +141,32 @@ def align(adapter: Adapter, messages: Messages) -> Matrix:
     return Y
 
 
-def quality(adapter: Adapter, sample: Messages, pivot: str, following: QueryAdaptation | None) -> float:
+def quality(adapter: Adapter, sample: Messages, pivot: str, adaptation: QueryAdaptation | None) -> float:
     """Return the mean of the three measures, in points, over a sample looked up among itself by cosine."""
-    Y = align(adapter, sample)
-    index = Index(sample, Y, pivot)
+    Y = stored_vectors(adapter, sample)
+    index = StreamIndex(sample, Y, pivot)
     Q = Y
-    if following is not None:
+    if adaptation is not None:
         Q = np.stack([
-            following.query(x, Context(language=tag))
+            adaptation.query(x, Context(language=tag))
             for x, tag in zip(sample.vectors, sample.tags, strict=True)
         ])  # fmt: skip
-    found: PerQuery = {}
-    index.look_up(Q[index.rows], np.arange(len(index.rows)), None, found)
+    per_query: PerQuery = {}
+    index.look_up(Q[index.rows], np.arange(len(index.rows)), None, per_query)
     means = [
-        np.mean([np.mean(values) for values in found[name].values()]) for name in MEASURES if name in found
+        np.mean([np.mean(values) for values in per_query[name].values()])
+        for name in MEASURES
+        if name in per_query
     ]
     return 100.0 * float(np.mean(means))
 
 
-def key_of(tag: str | None) -> str | None:
+def tag_key(tag: str | None) -> str | None:
     """Return the key of a tag; None where there is none."""
     return None if tag is None else language_key(tag)
 
 
-def joined(one: Messages, other: Messages) -> Messages:
+def concatenated(one: Messages, other: Messages) -> Messages:
     """Return messages one after the other, without their labels."""
     return Messages(
         np.concatenate([one.vectors, other.vectors]),

@@ -38,9 +38,9 @@ class PrototypeAttention(Step):
 
     P removes what is left along G, and the share c of G, the same for every text, replaces it. Beside this constant,
     the length of the rest says how specific a text is; without it, similarities within one language lose their meaning
-    (``docs/pages/measurements/alignment.md``). The spread s_k is how far texts of language k lie from its prototype, s̄ the mean over
-    languages. Texts of a language that the encoder hardly knows are spread less, and would all seem unspecific beside
-    c G if they were not divided by their spread.
+    (``docs/pages/measurements/alignment.md``). The spread s_k is how far texts of language k lie from its prototype, s̄
+    the mean over languages. Texts of a language that the encoder hardly knows are spread less, and would all seem
+    unspecific beside c G if they were not divided by their spread.
 
     Parameters
     ----------

@@ -203,3 +203,58 @@ def test_memory_is_that_of_the_result(tmp_path: Path) -> None:
     assert peak(texts) < allowed
     assert peak(texts[::-1]) < allowed
     assert peak([*texts[: n // 2], *texts[: n // 2]]) < allowed
+
+
+def test_a_text_is_encoded_once_and_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    encode, texts = Encoder(), ["de:a", "de:b", "de:a"]
+    cache = opened(tmp_path, encode)
+    first = cache.embed({"set": texts})["set"]
+    assert len(encode.texts) == 2
+    again = opened(tmp_path, encode)
+    assert again.embed({"set": texts})["set"].tobytes() == first.tobytes()
+    assert first.tobytes() == vectors_of(texts).tobytes()
+    assert len(encode.texts) == 2
+    grown = again.embed({"set": ["de:c", *texts]})["set"]
+    assert len(encode.texts) == 3
+    assert grown[1:].tobytes() == first.tobytes()
+
+
+def test_another_encoder_shares_nothing(tmp_path: Path) -> None:
+    encode = Encoder()
+    opened(tmp_path, encode).embed({"set": ["de:a"]})
+    other = EmbeddingCache(tmp_path, fingerprint="f" * 64, dim=DIM, encode=encode)
+    other.embed({"set": ["de:a"]})
+    assert len(encode.texts) == 2
+
+
+def test_a_damaged_file_of_the_cache_is_encoded_again(tmp_path: Path) -> None:
+    encode = Encoder()
+    cache = opened(tmp_path, encode)
+    expected = cache.embed({"set": ["de:a", "de:b"]})["set"]
+    path = stored_file(tmp_path)
+    whole = path.read_bytes()
+    last_number = whole.rindex(expected[1].tobytes()) + DIM * 4 - 4
+    flipped = whole[:last_number] + bytes([whole[last_number] ^ 1]) + whole[last_number + 1 :]
+    damaged = [whole[: len(whole) // 2], b"", b"nothing of ours", flipped]
+    for n_times, blob in enumerate(damaged, start=1):
+        path.write_bytes(blob)
+        assert cache.embed({"set": ["de:a", "de:b"]})["set"].tobytes() == expected.tobytes()
+        assert len(encode.texts) == 2 + 2 * n_times
+
+
+def test_any_tag_is_a_safe_file_name_and_no_text_is_stored(tmp_path: Path) -> None:
+    names = ["../../evil", "zh-Hant", "a/b", "", ".hidden", "ñ", "x" * 300]
+    opened(tmp_path, Encoder()).embed({name: [f"de:secret {name}"] for name in names})
+    stored = list(tmp_path.rglob("*.npz"))
+    assert len(stored) == len(names)
+    assert {path.parent for path in stored} == {tmp_path / "embeddings" / ENCODER}
+    assert not any(b"secret" in path.read_bytes() for path in stored)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path not in stored] == []
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    cache = opened(blocked, Encoder())
+    with pytest.raises(CacheError, match="ALIGNSTREAM_CACHE_DIR"):
+        cache.embed({"set": ["de:a"]})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from alignstream.export.data.lines import MAX_LINE_BYTES
 from alignstream.export.data.pairs import Pairs, check_overlap, read_pairs
-from alignstream.export.data.texts import MAX_LINE_BYTES
 from alignstream.models.errors import TextError
 
 ROWS = [

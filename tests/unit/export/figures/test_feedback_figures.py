@@ -1,35 +1,19 @@
 """The figures of feedback: measured the way that the service goes, and told as they are."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
-from alignstream.export.figures import feedback_figures
-from alignstream.export.figures.feedback_figures import (
-    BEGIN,
-    END,
-    HEADING,
-    label_table,
-    memory_table,
-    pair_tables,
-    written,
-)
-from alignstream.export.figures.feedback_trials import (
-    Labelled,
-    Lines,
-    Remembered,
-    learn,
-    pairs_of,
-    shuffled,
-    without_words,
-)
+from alignstream.export.figures.feedback_figures import by_language, label_table, memory_table, pair_tables
+from alignstream.export.figures.feedback_labels import ExampleTask
+from alignstream.export.figures.feedback_learning import learn, pairs_of, shuffled
+from alignstream.export.figures.feedback_memory import Remembered, without_words
+from alignstream.export.figures.feedback_pairs import FeedbackLines
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
-from alignstream.models.errors import AlignstreamError
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.streams.learner.learning import Learning, Opened
 from alignstream.streams.wire.codec import half_vector_field
@@ -47,7 +31,7 @@ def unit(X: Matrix) -> Matrix:
     return found
 
 
-def lines(noise: float = 0.9) -> Lines:
+def lines(noise: float = 0.9) -> FeedbackLines:
     """Return English, and two languages that say the same with a bend that pairs can take out."""
     rng = np.random.default_rng(0)
     english = rng.standard_normal((N, DIM))
@@ -57,7 +41,7 @@ def lines(noise: float = 0.9) -> Lines:
             DIM
         )
         raw[language] = unit(english @ bend + noise * rng.standard_normal((N, DIM)))
-    return Lines(Adapter(ENCODER, DIM, (Centre(np.zeros(DIM, dtype=np.float32)),)), raw)
+    return FeedbackLines(Adapter(ENCODER, DIM, (Centre(np.zeros(DIM, dtype=np.float32)),)), raw)
 
 
 def rows(printed: Iterable[str]) -> dict[str, list[str]]:
@@ -91,12 +75,12 @@ def test_what_is_measured_is_what_the_learner_publishes() -> None:
     assert decision.epoch.tenant_map is not None
     assert learned.is_accepted
     assert len(decision.maps) == len(learned.judged) == 1
-    assert learned.following is not None
+    assert learned.adaptation is not None
     served = QueryAdaptation(parallel.adapter, decision.epoch)
     context = Context(language="so")
     for x in parallel.raw["so"][:20]:
         for name in ("vector", "query"):
-            one, other = getattr(served, name)(x, context), getattr(learned.following, name)(x, context)
+            one, other = getattr(served, name)(x, context), getattr(learned.adaptation, name)(x, context)
             np.testing.assert_allclose(one, other, atol=MAX_HALF_ERROR)
         assert not np.allclose(
             served.vector(x, context), parallel.adapter.transform_one(x, context), atol=0.01
@@ -170,7 +154,7 @@ def test_words_are_left_out_evenly_and_never_all() -> None:
     assert without_words("one") == "one"
 
 
-def labelled() -> Labelled:
+def labelled() -> ExampleTask:
     rng = np.random.default_rng(2)
     topics = unit(rng.standard_normal((3, DIM)))
     gold = np.arange(90) % 3
@@ -181,7 +165,7 @@ def labelled() -> Labelled:
 
     # Sentences about a topic lie off from the texts about it: examples say where these are.
     prototypes = unit(topics + 0.35 * rng.standard_normal((3, DIM)))
-    return Labelled(
+    return ExampleTask(
         adapter, ("a", "b", "c"), prototypes, {"eng_Latn": texts(90)}, gold, {"so": texts(90)}, gold
     )
 
@@ -202,57 +186,6 @@ def test_the_table_of_labels_shows_what_examples_gain() -> None:
 
 def test_gains_and_losses_by_language_are_both_told() -> None:
     task = labelled()
-    more, less = [
-        line for line in feedback_figures.by_language(task, 20, "eng_Latn", seeds=2) if line[:1] == "*"
-    ]
+    more, less = [line for line in by_language(task, 20, "eng_Latn", seeds=2) if line[:1] == "*"]
     assert more.startswith("* 1 languages find more: so ")
     assert less == "* 0 languages find less: none"
-
-
-def test_the_section_is_put_at_the_end_of_a_page_and_then_only_replaced() -> None:
-    page = written("# Page\n\nText.\n", ["| a |"])
-    assert page == f"# Page\n\nText.\n\n{HEADING}\n\n{BEGIN}\n\n| a |\n\n{END}\n"
-    later = page.replace("Text.", "Other text.") + "\n## After\n"
-    again = written(later, ["| b |"])
-    assert again == later.replace("| a |", "| b |")
-    assert written(f"{HEADING}\n", ["c"]).count(HEADING) == 1
-
-
-@pytest.mark.parametrize("page", [BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])
-def test_markers_that_do_not_pair_are_refused(page: str) -> None:
-    with pytest.raises(AlignstreamError, match="once each"):
-        written(page, [])
-
-
-def test_a_page_that_cannot_take_the_figures_is_told_before_anything_is_encoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the sets were opened")
-
-    monkeypatch.setattr(feedback_figures, "open_sources", refuse)
-    page = tmp_path / "page.md"
-    page.write_text(BEGIN, encoding="utf-8")
-    for document, told in ((page, "once each"), (tmp_path, "cannot write")):
-        with pytest.raises(SystemExit) as ended:
-            feedback_figures.main(["--data", str(tmp_path), "--document", str(document)])
-        assert ended.value.code == 1
-        assert told in capsys.readouterr().err
-    monkeypatch.delenv("ALIGNSTREAM_DATA", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        feedback_figures.main([])
-    assert ended.value.code == 2
-    assert "ALIGNSTREAM_DATA" in capsys.readouterr().err
-
-
-def test_the_command_prints_what_it_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made: Sequence[str] = ["| [bold] | 1 |", "", "a line that is " + "long " * 60]
-    monkeypatch.setattr(feedback_figures, "open_sources", lambda *_, **__: None)
-    monkeypatch.setattr(feedback_figures, "shipped_adapter", lambda _: None)
-    monkeypatch.setattr(feedback_figures, "tables", lambda *_: iter(made))
-    page = tmp_path / "page.md"
-    feedback_figures.main(["--data", str(tmp_path), "--document", str(page)])
-    assert capsys.readouterr().out.splitlines() == list(made)
-    assert page.read_text(encoding="utf-8") == written("", made)

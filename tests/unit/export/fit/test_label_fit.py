@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from alignstream.export.fit.label_fit import (
-    Outcome,
-    align,
-    fit_labels,
-    read_examples,
-    read_sample,
-)
+from alignstream.export.data.label_examples import read_examples, read_sample
+from alignstream.export.fit.label_fit import LabelFitOutcome, align_tagged, fit_labels
 from alignstream.models.adapter.adapter import Adapter, identity
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
@@ -268,7 +263,7 @@ def test_thresholds_without_examples_keep_the_share_of_texts_that_a_label_applie
 # -- the fit of a set -----------------------------------------------------------------------------------------
 
 
-def run(sample: Matrix, examples: int = 0, labels: LabelSet = LABELS, **options: Any) -> Outcome:
+def run(sample: Matrix, examples: int = 0, labels: LabelSet = LABELS, **options: Any) -> LabelFitOutcome:
     X, gold = mixed(examples or 1, seed=7)
     return fit_labels(
         labels, adapter=ADAPTER, template=TEMPLATE, prototypes=label_vectors(), sample=sample,
@@ -364,7 +359,7 @@ def test_an_earlier_fit_does_not_count() -> None:
 def test_texts_are_aligned_with_their_own_tags() -> None:
     adapter = Adapter("e" * 64, DIM, (Centre(np.full(DIM, 0.1, dtype=np.float32)),))
     X = mixed(4)[0]
-    assert align(adapter, X, ["de", None, "de", "en"]).tobytes() == adapter.transform_many(X).tobytes()
+    assert align_tagged(adapter, X, ["de", None, "de", "en"]).tobytes() == adapter.transform_many(X).tobytes()
 
 
 # -- files ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ import pytest
 
 from alignstream.export.data.pair_checks import PairVectors
 from alignstream.export.data.pairs import Pairs
+from alignstream.export.evaluate.measures import MIXED_POOL
 from alignstream.export.fit.attention_adapter import ParallelVectors, fit_attention
 from alignstream.export.fit.default_adapter import NOT_USED, USED_TO_CHOOSE
-from alignstream.export.fit.onboard import Examples, onboard
+from alignstream.export.fit.language_examples import LanguageExamples
+from alignstream.export.fit.onboarding import onboard
 from alignstream.export.fit.pair_adapter import fit_pairs, fit_unpaired
 from alignstream.models.adapter.adapter import Adapter, from_bytes, identity
 from alignstream.models.adapter.context import Context
@@ -170,9 +172,9 @@ def test_mutual_neighbours_of_a_shuffled_copy_are_the_shuffle() -> None:
     assert order[found.target].tolist() == list(range(60))
 
 
-def examples(n_texts: int, n_pairs: int, *, turn: float = 0.0, is_wrong: bool = False) -> Examples:
+def examples(n_texts: int, n_pairs: int, *, turn: float = 0.0, is_wrong: bool = False) -> LanguageExamples:
     target = world("en-Latn", n_pairs)
-    return Examples(
+    return LanguageExamples(
         language="sw",
         texts=world("sw-Latn", max(n_texts, n_pairs), turn=turn),
         source=world("sw-Latn", n_pairs, turn=turn),
@@ -283,7 +285,7 @@ def test_attention_is_fitted_to_text_and_a_pooled_map_to_translations() -> None:
     )
     assert [item.kind for item in adapter.steps] == ["prototype-attention", "linear-map"]
     assert [item.use for item in reports] == [USED_TO_CHOOSE, NOT_USED]
-    mixed = reports[1].mean("mixed pool")
+    mixed = reports[1].mean(MIXED_POOL)
     assert mixed.adapter > mixed.raw + 5.0
     assert adapter.report["settings_from"] == "chosen on dev"
     assert len(adapter.report["trials"]) == 12

@@ -65,6 +65,8 @@ def test_a_server_that_was_ready_is_restarted_however_often_it_is_killed_and_end
         environment={**os.environ, "ALIGNSTREAM_METRICS_PORT": str(port), "ALIGNSTREAM_GROUP": "g"},
     )
     with supervisor:
+        # The second answer is the one that the supervisor itself has asked for.
+        until(lambda: sum(log.read_text().count('" 200 -') for log in tmp_path.glob("*.log")) > 1)
         (child,) = psutil.Process(supervisor.pid).children()
         for _ in range(3):
             killed = child

@@ -1,7 +1,7 @@
 """Replay a stream as the service meets it: every query uses the epoch that is open when it comes, and nothing later.
 
-Epochs come from the functions that the service learns and serves with (``models.online``). Stored vectors are those of
-the adapter alone; only queries follow. Pure: arrays in, figures out; the same messages give the same figures.
+Epochs come from the functions that the service learns and serves with (``models.learner``, ``models.serving``). Stored
+vectors are those of the adapter alone; only queries adapt. Pure: the same messages give the same figures.
 """
 
 import dataclasses
@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from alignstream.export.evaluate.columns import RAW, Column, Results
+from alignstream.export.evaluate.measures import LABELS, mean_scores
 from alignstream.export.evaluate.prequential.stream_index import (
     MEASURES,
     NO_GROUP,
-    Index,
     Messages,
     PerQuery,
-    align,
-    joined,
-    key_of,
+    StreamIndex,
+    concatenated,
+    stored_vectors,
+    tag_key,
 )
-from alignstream.export.evaluate.tasks import LABELS, RAW, Column, Results, mean_scores
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
-from alignstream.models.arrays import Matrix, Vector32
+from alignstream.models.arrays import Indices, Matrix, Vector32
 from alignstream.models.errors import ReplayError
 from alignstream.models.labels.zero_shot import label_cosines
 from alignstream.models.learner.observed import Text
@@ -67,7 +67,7 @@ class Segment:
     is_change : bool
         The domain is another than that of what came before.
     is_home : bool
-        The domain is that of what adapters are fitted on: following has little to gain there, and nothing to lose.
+        The domain is that of what adapters are fitted on: adapting has little to gain there, and nothing to lose.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedEpoch:
     """An epoch that opened during a segment: after how many of its messages, why, and how to serve with it."""
 
     position: int
     reason: str
-    following: QueryAdaptation
+    adaptation: QueryAdaptation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,11 +96,11 @@ class Played:
     Parameters
     ----------
     segment : Segment
-    found : dict
+    per_query : dict
         By column, then as ``PerQuery``.
     before : QueryAdaptation, optional
         The epoch that was open when the segment began.
-    opened : list of Opened
+    opened : list of OpenedEpoch
         Those of ``EPOCHS`` that opened in it.
     n_live : int
         Epochs of ``LIVE`` that opened in it.
@@ -109,9 +109,9 @@ class Played:
     """
 
     segment: Segment
-    found: dict[Column, PerQuery]
+    per_query: dict[Column, PerQuery]
     before: QueryAdaptation | None
-    opened: list[Opened]
+    opened: list[OpenedEpoch]
     n_live: int
     refusals: list[str]
 
@@ -120,15 +120,15 @@ class Played:
         return {
             measure: {
                 column: mean_scores({name: np.array(values) for name, values in by_measure[measure].items()})
-                for column, by_measure in self.found.items()
+                for column, by_measure in self.per_query.items()
                 if by_measure.get(measure)
             }
             for measure in (*MEASURES, LABELS)
-            if self.found[STATIC].get(measure)
+            if self.per_query[STATIC].get(measure)
         }
 
 
-class _Learner:
+class _ReplayLearner:
     """The learner of one tenant with what is open: by doubling and on drift, or every so many messages too."""
 
     def __init__(self, adapter: Adapter, *, live_texts: int | None = None) -> None:
@@ -136,7 +136,7 @@ class _Learner:
         self._live_texts = live_texts
         self._n_ticks = 0
         self.state = TenantState(adapter.dim)
-        self.following: QueryAdaptation | None = None
+        self.adaptation: QueryAdaptation | None = None
         self.refusals: list[str] = []
         self.n_texts = 0
 
@@ -153,13 +153,13 @@ class _Learner:
         if reason is None:
             return None
         epoch = self.state.epoch(encoder=self._adapter.encoder, tenant="evaluation", reason=reason)
-        last = None if self.following is None else self.following.epoch
+        last = None if self.adaptation is None else self.adaptation.epoch
         refusal = None if self._adapter.is_identity else judge_epoch(epoch, last, self._adapter)
         self.state.opened()
         if refusal is not None:
             self.refusals.append(refusal)
             return None
-        self.following = QueryAdaptation(self._adapter, epoch)
+        self.adaptation = QueryAdaptation(self._adapter, epoch)
         return reason
 
     def ideal(self, *, with_bank: bool) -> QueryAdaptation:
@@ -193,9 +193,9 @@ class Replay:
         self, adapter: Adapter, *, live_texts: int, columns: Sequence[Column] = (EPOCHS, LIVE, IDEAL)
     ) -> None:
         self._adapter = adapter
-        self._learners = {EPOCHS: _Learner(adapter)}
+        self._learners = {EPOCHS: _ReplayLearner(adapter)}
         if LIVE in columns:
-            self._learners[LIVE] = _Learner(adapter, live_texts=live_texts)
+            self._learners[LIVE] = _ReplayLearner(adapter, live_texts=live_texts)
         self._is_ideal = IDEAL in columns
         self._ideal_bank: QueryAdaptation | None = None
         self._n_messages = 0
@@ -209,16 +209,16 @@ class Replay:
             Labels are asked for, but messages have none.
         """
         stage = _Stage(self._adapter, segment)
-        learner = self._learners[EPOCHS]
-        before, opened, n_live, n_refused = learner.following, [], 0, len(learner.refusals)
-        penalties = {column: stage.penalty(item.following) for column, item in self._learners.items()}
+        main = self._learners[EPOCHS]
+        before, opened, n_live, n_refused = main.adaptation, [], 0, len(main.refusals)
+        penalties = {column: stage.penalty(learner.adaptation) for column, learner in self._learners.items()}
         ideal_penalty = stage.penalty(self._ideal_bank)
         for start, stop in self._batches(len(segment.messages)):
             rows = np.arange(start, stop)
             stage.judge(RAW, segment.messages.vectors[rows], rows)
             stage.judge(STATIC, stage.aligned[rows], rows)
-            for column, item in self._learners.items():
-                Q = stage.queries(item.following, rows)
+            for column, learner in self._learners.items():
+                Q = stage.queries(learner.adaptation, rows)
                 stage.judge(column, Q, rows)
                 stage.judge(WITH_HUBNESS[column], Q, rows, penalties[column])
             if self._is_ideal:
@@ -231,17 +231,17 @@ class Replay:
             self._n_messages += len(rows)
             if self._n_messages % BATCH_TEXTS:
                 continue
-            for column, item in self._learners.items():
-                reason = item.open_if_due()
+            for column, learner in self._learners.items():
+                reason = learner.open_if_due()
                 if reason is not None:
-                    penalties[column] = stage.penalty(item.following)
+                    penalties[column] = stage.penalty(learner.adaptation)
                     n_live += column == LIVE
-                    if column == EPOCHS and item.following is not None:
-                        opened.append(Opened(stop, reason, item.following))
+                    if column == EPOCHS and learner.adaptation is not None:
+                        opened.append(OpenedEpoch(stop, reason, learner.adaptation))
             if self._is_ideal and self._n_messages % (BATCH_TEXTS * _IDEAL_BANK_BATCHES) == 0:
-                self._ideal_bank = learner.ideal(with_bank=True)
+                self._ideal_bank = main.ideal(with_bank=True)
                 ideal_penalty = stage.penalty(self._ideal_bank)
-        return Played(segment, stage.found, before, opened, n_live, learner.refusals[n_refused:])
+        return Played(segment, stage.per_query, before, opened, n_live, main.refusals[n_refused:])
 
     def _batches(self, n: int) -> Iterator[tuple[int, int]]:
         """Yield where batches begin and end in a segment of n messages: batches go on across segments."""
@@ -257,8 +257,8 @@ class Replay:
         if self._is_ideal and stage.is_looked_up[row]:
             query = stage.query(self._learners[EPOCHS].ideal(with_bank=False), row)
         text = stage.text(row)
-        for item in self._learners.values():
-            item.take(text)
+        for learner in self._learners.values():
+            learner.take(text)
         return query
 
 
@@ -268,15 +268,15 @@ class _Stage:
     def __init__(self, adapter: Adapter, segment: Segment) -> None:
         self._adapter = adapter
         self._messages = messages = segment.messages
-        self.aligned = align(adapter, messages)
+        self.aligned = stored_vectors(adapter, messages)
         self.is_looked_up = messages.groups != NO_GROUP
         everything, raw, Y = messages, messages.vectors, self.aligned
         if segment.stored is not None:
-            everything = joined(messages, segment.stored)
+            everything = concatenated(messages, segment.stored)
             raw = everything.vectors
-            Y = np.concatenate([Y, align(adapter, segment.stored)])
-        self._index = {RAW: Index(everything, raw, segment.pivot)}
-        self._stored = Index(everything, Y, segment.pivot)
+            Y = np.concatenate([Y, stored_vectors(adapter, segment.stored)])
+        self._index = {RAW: StreamIndex(everything, raw, segment.pivot)}
+        self._stored = StreamIndex(everything, Y, segment.pivot)
         #: Where in the index a message's own text stands.
         self._positions = np.cumsum(everything.groups != NO_GROUP) - 1
         self._labels: Matrix | None = None
@@ -285,40 +285,38 @@ class _Stage:
                 raise ReplayError(f"{segment.name}: labels are asked for, but messages have none")
             self._raw_labels = segment.prototypes
             self._labels = adapter.transform_many(segment.prototypes)
-        self.found: dict[Column, PerQuery] = {}
+        self.per_query: dict[Column, PerQuery] = {}
 
     def text(self, row: int) -> Text:
         """Return what the worker observes of a message; none has a key, so nothing caps what a sender contributes."""
         x, tag = self._messages.vectors[row], self._messages.tags[row]
         seen = self._adapter.evidence(x, tag)
-        return Text(x, key_of(tag), seen.seen, seen.is_doubtful, None)
+        return Text(x, tag_key(tag), seen.seen, seen.is_doubtful, None)
 
     def stored_vector(self, row: int) -> Vector32:
         aligned: Vector32 = self.aligned[row]
         return aligned
 
-    def query(self, following: QueryAdaptation | None, row: int) -> Vector32:
-        if following is None:
+    def query(self, adaptation: QueryAdaptation | None, row: int) -> Vector32:
+        if adaptation is None:
             return self.stored_vector(row)
-        return following.query(self._messages.vectors[row], Context(language=self._messages.tags[row]))
+        return adaptation.query(self._messages.vectors[row], Context(language=self._messages.tags[row]))
 
-    def queries(self, following: QueryAdaptation | None, rows: NDArray[np.int64]) -> Matrix:
-        return np.stack([self.query(following, row) for row in rows.tolist()])
+    def queries(self, adaptation: QueryAdaptation | None, rows: Indices) -> Matrix:
+        return np.stack([self.query(adaptation, row) for row in rows.tolist()])
 
-    def penalty(self, following: QueryAdaptation | None) -> Vector32 | None:
-        return None if following is None else self._stored.penalty(following)
+    def penalty(self, adaptation: QueryAdaptation | None) -> Vector32 | None:
+        return None if adaptation is None else self._stored.penalty(adaptation)
 
-    def judge(
-        self, column: Column, Q: Matrix, rows: NDArray[np.int64], penalty: Vector32 | None = None
-    ) -> None:
-        found = self.found.setdefault(column, {})
+    def judge(self, column: Column, Q: Matrix, rows: Indices, penalty: Vector32 | None = None) -> None:
+        per_query = self.per_query.setdefault(column, {})
         kept = self.is_looked_up[rows]
         index = self._index.get(column, self._stored)
-        index.look_up(Q[kept], self._positions[rows[kept]], penalty, found)
+        index.look_up(Q[kept], self._positions[rows[kept]], penalty, per_query)
         if self._labels is not None and column in {RAW, STATIC, EPOCHS}:
-            self._label(column, Q, rows, found)
+            self._label(column, Q, rows, per_query)
 
-    def _label(self, column: Column, Q: Matrix, rows: NDArray[np.int64], into: PerQuery) -> None:
+    def _label(self, column: Column, Q: Matrix, rows: Indices, into: PerQuery) -> None:
         gold = self._messages.gold
         if self._labels is None or gold is None:
             return

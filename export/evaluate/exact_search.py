@@ -29,15 +29,15 @@ _ROWS: Final = 4096
 _MIN_NORM: Final = 1e-9
 
 
-class Rows(Protocol):
+class VectorRows(Protocol):
     """Vectors that are read a block at a time: an array, or what makes its rows where they are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and numbers of each."""
+        """Number of rows, and embedding dimension."""
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
 
     def __getitem__(self, part: slice, /) -> Matrix:
         """Return some rows; not to be changed."""
@@ -59,18 +59,18 @@ class Stacked:
         self.shape: tuple[int, ...] = (sum(map(len, self._parts)), self._parts[0].shape[1])
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return self.shape[0]
 
     def __getitem__(self, part: slice, /) -> Matrix:
         """Return some rows: a view where they lie in one part, else a copy."""
         start, stop, _ = part.indices(len(self))
-        found = [
+        pieces = [
             X[max(0, start - first) : stop - first]
             for first, X in zip(self.starts, self._parts, strict=True)
             if first < stop and start < first + len(X)
         ]
-        return found[0] if len(found) == 1 else np.concatenate([self._parts[0][:0], *found])
+        return pieces[0] if len(pieces) == 1 else np.concatenate([self._parts[0][:0], *pieces])
 
 
 class Centred:
@@ -101,22 +101,22 @@ class Centred:
         self.shape: tuple[int, ...] = X.shape
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self._X)
 
     def __getitem__(self, part: slice, /) -> Matrix:
         """Return some rows, new."""
         rows, scale = self._X[part], self._scale[part]
-        found: Matrix = rows - self._mean
-        found *= scale[:, None]
+        centred: Matrix = rows - self._mean
+        centred *= scale[:, None]
         is_gone = scale == 0.0
-        found[is_gone] = rows[is_gone]
-        return found
+        centred[is_gone] = rows[is_gone]
+        return centred
 
 
 def search(
-    Q: Rows,
-    C: Rows,
+    Q: VectorRows,
+    C: VectorRows,
     k: int,
     *,
     block_bytes: int = BLOCK_BYTES,
@@ -127,9 +127,9 @@ def search(
 
     Parameters
     ----------
-    Q : Rows of shape (n_queries, dim), float32
+    Q : VectorRows of shape (n_queries, dim), float32
         Unit vectors: an array, or rows that are made where they are read, each once.
-    C : Rows of shape (n_candidates, dim), float32
+    C : VectorRows of shape (n_candidates, dim), float32
         Unit vectors; may be mapped from a file. Read once a block of queries.
     k : int
         At least 1, at most the candidates that a query may find.
@@ -154,6 +154,13 @@ def search(
     Notes
     -----
     O(n_queries · n_candidates · dim) time, O(n_queries · k + block_bytes) memory.
+
+    Examples
+    --------
+    >>> C = np.eye(3, dtype=np.float32)
+    >>> positions, scores = search(C[:1], C, 2)
+    >>> positions.tolist(), scores.tolist()
+    ([[0, 1]], [[1.0, 0.0]])
     """
     _check(Q, C, k, penalty, exclude)
     n_queries, n_candidates = len(Q), len(C)
@@ -164,7 +171,7 @@ def search(
         part = slice(start, min(start + rows, n_queries))
         queries = Q[part]
         best = np.empty((len(queries), 0), dtype=np.int64)
-        found = np.empty((len(queries), 0), dtype=np.float32)
+        best_scores = np.empty((len(queries), 0), dtype=np.float32)
         for low in range(0, n_candidates, columns):
             high = min(low + columns, n_candidates)
             block = _similarities(queries, C[low:high])
@@ -175,23 +182,31 @@ def search(
                 inside = np.flatnonzero((own >= low) & (own < high))
                 block[inside, own[inside] - low] = -np.inf
             chosen = _top(block, k)
-            # What was found before lies at lower positions, so a stable order keeps ties as they should be.
+            # What earlier blocks gave lies at lower positions, so a stable order keeps ties as they should be.
             best = np.concatenate([best, chosen + low], axis=1)
-            found = np.concatenate([found, np.take_along_axis(block, chosen, axis=1)], axis=1)
-            order = np.argsort(-found, axis=1, kind="stable")[:, :k]
-            best, found = np.take_along_axis(best, order, axis=1), np.take_along_axis(found, order, axis=1)
-        positions[part], scores[part] = best, found
+            best_scores = np.concatenate([best_scores, np.take_along_axis(block, chosen, axis=1)], axis=1)
+            order = np.argsort(-best_scores, axis=1, kind="stable")[:, :k]
+            best = np.take_along_axis(best, order, axis=1)
+            best_scores = np.take_along_axis(best_scores, order, axis=1)
+        positions[part], scores[part] = best, best_scores
     return positions, scores
 
 
-def hubness(X: Rows, bank: Rows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
+def nearest(
+    Q: VectorRows, C: VectorRows, *, block_bytes: int = BLOCK_BYTES, penalty: Vector32 | None = None
+) -> Indices:
+    """Return the position of the nearest candidate of every query, shape (n_queries,); as ``search`` otherwise."""
+    return search(Q, C, 1, block_bytes=block_bytes, penalty=penalty)[0][:, 0]
+
+
+def hubness(X: VectorRows, bank: VectorRows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
     """Measure how near each vector is to a bank of vectors of the other side.
 
     Parameters
     ----------
-    X : Rows of shape (n, dim), float32
+    X : VectorRows of shape (n, dim), float32
         Unit vectors.
-    bank : Rows of shape (n_bank, dim), float32
+    bank : VectorRows of shape (n_bank, dim), float32
         Unit vectors, at least one.
 
     Returns
@@ -204,7 +219,7 @@ def hubness(X: Rows, bank: Rows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
     return mean
 
 
-def csls_penalty(C: Rows, queries: Rows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
+def csls_penalty(C: VectorRows, queries: VectorRows, *, block_bytes: int = BLOCK_BYTES) -> Vector32:
     """Return what CSLS takes from the cosines with each candidate, given all queries: transductive.
 
     ``2 cos(q, c) - r(q) - r(c)`` orders the candidates of one query as ``cos(q, c) - r(c) / 2`` does.
@@ -213,17 +228,8 @@ def csls_penalty(C: Rows, queries: Rows, *, block_bytes: int = BLOCK_BYTES) -> V
     return half
 
 
-def centred(X: Matrix) -> Matrix:
-    """Return ``Centred`` whole: a new array."""
-    rows = Centred(X)
-    result = np.empty_like(X)
-    for start in range(0, len(X), _ROWS):
-        result[start : start + _ROWS] = rows[start : start + _ROWS]
-    return result
-
-
-def stream_queries(Q: Matrix, index: Matrix) -> Matrix:
-    """Return queries less what their stream's mean differs from the index, each seeing earlier queries alone.
+def stream_blocks(Q: Matrix, index: Matrix) -> Iterator[Matrix]:
+    """Yield queries less what their stream's mean differs from the index, each seeing earlier queries alone.
 
     ``q_t - n / (n + κ) (m_n - g)`` with n the queries before t, m_n their mean, g the mean of the index, which is
     known beforehand, and κ ``STREAM_PRIOR_TEXTS``: causal. The index stays as it is.
@@ -235,16 +241,11 @@ def stream_queries(Q: Matrix, index: Matrix) -> Matrix:
     index : ndarray of shape (n_candidates, dim), float32
         Unit vectors.
 
-    Returns
-    -------
-    ndarray of shape (n_queries, dim), float32
-        Unit vectors.
+    Yields
+    ------
+    ndarray of shape (n, dim), float32
+        Unit vectors in blocks, in order, so that no copy of all queries is needed.
     """
-    return np.concatenate([Q[:0], *stream_blocks(Q, index)])
-
-
-def stream_blocks(Q: Matrix, index: Matrix) -> Iterator[Matrix]:
-    """Yield ``stream_queries`` in blocks, in order, so that no copy of all queries is needed."""
     goal = _mean(index)
     total = np.zeros(Q.shape[1])
     for start in range(0, len(Q), _ROWS):
@@ -256,7 +257,7 @@ def stream_blocks(Q: Matrix, index: Matrix) -> Iterator[Matrix]:
         yield _unit(rows - shift, rows)
 
 
-def _check(Q: Rows, C: Rows, k: int, penalty: Vector32 | None, exclude: Indices | None) -> None:
+def _check(Q: VectorRows, C: VectorRows, k: int, penalty: Vector32 | None, exclude: Indices | None) -> None:
     if len(Q.shape) != 2 or len(C.shape) != 2 or Q.shape[1] != C.shape[1]:
         raise SearchError(f"queries of shape {Q.shape} and candidates of shape {C.shape} do not go together")
     n_allowed = len(C) - (exclude is not None)

@@ -3,7 +3,6 @@
 Every subsample is fixed, so that every run reads the same texts.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,11 +10,20 @@ from typing import Final
 import numpy as np
 
 from alignstream.export.data.embedding_cache import EmbeddingCache
-from alignstream.export.data.public_sets import PublicSets
-from alignstream.export.data.texts import evenly_spaced
+from alignstream.export.data.public_sets import (
+    DEV_LANGUAGES,
+    INTENTS,
+    STS_LANGUAGES,
+    TEMPLATE,
+    XSID_LANGUAGES,
+    PublicSets,
+    read_sts,
+)
 from alignstream.export.data.vector_sets import DevTexts, LabelledTexts, ScoredVectors
+from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
-from alignstream.models.errors import AlignstreamError, TextError
+from alignstream.models.errors import AlignstreamError
 from alignstream.models.labels.label_set import render
 
 #: Lines of each language of NTREX-128, and texts of each that only SIB-200 has: all there are.
@@ -28,43 +36,8 @@ N_TICO_LINES: Final = 120
 N_XSID_TEXTS: Final = 100
 N_STS_PAIRS: Final = 1500
 
-#: Languages of the development texts, by NTREX-128's names: 14 families, 16 scripts, many low-resource.
-DEV_LANGUAGES: Final = (
-    "eng", "deu", "fra", "rus", "pol", "ell", "arb", "heb", "fas", "hin", "ben", "tam", "kat", "hye", "tur",
-    "kaz", "fin", "hun", "jpn", "kor", "zho-CN", "vie", "tha", "ind", "swa", "yor", "hau", "amh", "som",
-    "zul", "wol", "mya", "uig", "eus",
-)  # fmt: skip
 #: Languages whose SIB-200 texts are encoded too, though NTREX-128 has them: they tell domain from language.
 BRIDGE_LANGUAGES: Final = DEV_LANGUAGES[:20]
-TICO_LANGUAGES: Final = (
-    "en", "am", "ar", "bn", "ckb", "es_LA", "fa", "fr", "ha", "hi", "id", "km", "ku", "lg", "ln", "my", "ne",
-    "om", "pt_BR", "ru", "so", "sw", "ta", "tl", "ur", "zh", "zu",
-)  # fmt: skip
-XSID_LANGUAGES: Final = (
-    "en", "ar", "da", "de", "de-st", "gsw", "id", "it", "kk", "lt", "nap", "nl", "sr", "tr", "zh",
-)  # fmt: skip
-
-STS_LANGUAGES: Final = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
-
-TEMPLATE: Final = "This text is about {label}."
-#: xSID names its intents as code does; these are the words for them.
-INTENTS: Final = {
-    "weather/find": "the weather",
-    "alarm/set_alarm": "setting an alarm",
-    "alarm/cancel_alarm": "cancelling an alarm",
-    "alarm/show_alarms": "showing the alarms",
-    "alarm/snooze_alarm": "snoozing an alarm",
-    "alarm/modify_alarm": "changing an alarm",
-    "reminder/set_reminder": "setting a reminder",
-    "reminder/cancel_reminder": "cancelling a reminder",
-    "reminder/show_reminders": "showing the reminders",
-    "AddToPlaylist": "adding a song to a playlist",
-    "BookRestaurant": "booking a restaurant",
-    "PlayMusic": "playing music",
-    "RateBook": "rating a book",
-    "SearchCreativeWork": "finding a film, a book or a song",
-    "SearchScreeningEvent": "film showings at the cinema",
-}
 
 
 class Sources:
@@ -84,12 +57,25 @@ class Sources:
         self.sets = PublicSets(root)
         self.root = root
         self.encoder = encoder
-        self._cache = cache
+        self.cache = cache
+
+    def shipped_adapter(self) -> Adapter:
+        """Return the adapter that the package ships for the encoder.
+
+        Raises
+        ------
+        AlignstreamError
+            There is none.
+        """
+        shipped = packaged_adapter(self.encoder)
+        if shipped is None:
+            raise AlignstreamError("the package ships no adapter for this encoder; fit it: make adapter")
+        return shipped
 
     def embed(self, part: str, by_language: Mapping[str, Sequence[str]]) -> dict[str, Matrix]:
         """Return vectors by language, encoded or from the cache."""
         named = {f"{part}.{language}": texts for language, texts in by_language.items()}
-        vectors = self._cache.embed_with_progress(named, title=part)
+        vectors = self.cache.embed_with_progress(named, title=part)
         return {language: vectors[f"{part}.{language}"] for language in by_language}
 
     def ntrex_fit(self) -> dict[str, Matrix]:
@@ -147,23 +133,9 @@ class Sources:
 
     def similarity(self) -> dict[str, ScoredVectors]:
         """Return development pairs of the STS benchmark by language: a guard, nothing is fitted on them."""
-        found = {}
-        for language in STS_LANGUAGES:
-            first, second, scores = _read_sts(
-                self.root / "stsb_multi_mt" / "data" / f"stsb-{language}-dev.csv"
-            )
-            vectors = [
-                self.embed(part, {language: texts}) for part, texts in (("sts-a", first), ("sts-b", second))
-            ]
-            found[language] = ScoredVectors(vectors[0][language], vectors[1][language], np.array(scores))
-        return found
-
-
-def _read_sts(path: Path) -> tuple[list[str], list[str], list[float]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        keep = [rows[position] for position in evenly_spaced(len(rows), N_STS_PAIRS)]
-        return [row[0] for row in keep], [row[1] for row in keep], [float(row[2]) for row in keep]
-    except (OSError, ValueError, IndexError) as error:
-        raise TextError(f"cannot read {path}: {error}") from error
+        pairs = read_sts(self.root, STS_LANGUAGES, n_pairs=N_STS_PAIRS)
+        first, second = self.embed("sts-a", pairs.first), self.embed("sts-b", pairs.second)
+        return {
+            language: ScoredVectors(first[language], second[language], np.array(scores))
+            for language, scores in pairs.scores.items()
+        }
