@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import pytest
 import redis
+from bounded import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -262,7 +263,7 @@ def test_revisions_go_on_rising_after_a_flush(place: Place) -> None:
     assert place.reader.pointer("adapter", "default") is None
     deadline = time.monotonic() + 5
     while int(time.time() * 1000) <= before:  # the clock that revisions start from ticks in milliseconds
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "the clock did not tick within 5 s"
         time.sleep(0.001)
     assert place.writer.publish("adapter", "default", BLOB).revision > before
 
@@ -613,8 +614,7 @@ def test_closing_ends_the_wait(place: Place) -> None:
     place.reader.wait_for_hint(0)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(place.reader.wait_for_hint, 30)
-        while not waiting.running():
-            time.sleep(0.01)
+        wait_until(waiting.running, "a thread waits for a hint", poll_seconds=0.01)
         assert seconds_of(place.reader.close) < BOUND_SECONDS
         assert waiting.result(BOUND_SECONDS) is False
 
@@ -849,7 +849,7 @@ def test_a_subscription_that_answers_no_ping_is_given_up(server: Server) -> None
         with server.frozen():
             deadline = time.monotonic() + 10
             while reader._subscription is not None:
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "the subscription was not given up within 10 s"
                 connection: Any = reader._subscription.connection
                 connection.next_health_check = 0.0  # as if 15 s had passed
                 reader.wait_for_hint(0.05)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from bounded import join
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -153,8 +154,7 @@ def test_threads_share_a_chain() -> None:
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads, "four threads transform 40 rows three times")
     assert found == [expected] * 4
 
 

@@ -70,7 +70,11 @@ def apache_kafka(folder: Path, overrides: Mapping[str, str] | None = None) -> It
         yield started
 
 
-@pytest.fixture(scope="session", params=["tansu", pytest.param("kafka", marks=pytest.mark.kafka)])
+#: In a test's id too: this is how tests on Apache Kafka come to share one process (``tests/conftest.py``).
+KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session", params=["tansu", KAFKA])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Yield a running broker: the embedded one, and Apache Kafka where ``KAFKA_HOME`` is set."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -78,14 +82,14 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(params=[KAFKA])
 def own_kafka(tmp_path: Path) -> Iterator[Broker]:
     """Yield an Apache Kafka for this test alone, its data in ``tmp_path / "kafka"``."""
     with apache_kafka(tmp_path / "kafka") as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=[KAFKA])
 def run_kafka() -> RunKafka:
     """Return what runs an Apache Kafka with settings of its own."""
     return apache_kafka

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import kafka
 import pytest
+from bounded import wait_until
 from oracle import (
     Header,
     Outputs,
@@ -25,7 +26,6 @@ from oracle import (
     numbered,
     open_producer,
     set_max_message_bytes,
-    wait_until,
 )
 from running_service import OpenService, Service, StartWorker, metric
 
@@ -338,7 +338,7 @@ def test_a_record_that_cannot_be_unpacked_ends_the_worker_which_says_what_to_do(
             for number, name in enumerate(["a", NotUtf8("b"), "c"])
         ]
         producer.flush()
-        poison = futures[1].get().offset
+        poison = futures[1].get(timeout=30).offset
     wait_until(lambda: not worker.is_running, "the worker ends rather than stands still", 60)
     assert worker.exit_code != 0
     assert f"at or after {topic} 0 {poison}. No worker can get past it" in worker.log()

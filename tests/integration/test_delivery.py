@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered, open_producer, wait_until
+from bounded import join, wait_until
+from oracle import DRAIN_SECONDS, Load, Outputs, Place, Verdict, judge, numbered, open_producer
 from running_service import RunKafka, StartWorker, metric, notes, state_dir, wait_for_batch
 from started_servers import environment_of
 from started_servers import start_worker as start_one_worker
@@ -105,8 +106,7 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
             threads = [threading.Thread(target=come_and_go, args=(own,)) for own in at_once]
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            join(threads, f"{n_stops} stops and starts", 60.0 * n_stops)
             assert not failures, failures
             wait_for_more(outputs, 1)
         verdict = judge(slow_settings, stream.confirmed, outputs)
@@ -121,7 +121,6 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.usefixtures("_unclosed_sockets")
-@pytest.mark.kafka
 def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
     own_kafka: Broker,
     redis_server: RedisServer,
@@ -167,7 +166,6 @@ def test_a_broker_killed_and_restarted_on_its_log_costs_no_record(
     assert verdict.n_duplicates <= MAX_DUPLICATES_PER_KILL, verdict
 
 
-@pytest.mark.kafka
 def test_a_worker_that_the_group_never_lets_in_ends_and_is_started_again(
     run_kafka: RunKafka, redis_server: RedisServer, slow_artifact: Path, tmp_path: Path
 ) -> None:

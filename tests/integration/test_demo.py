@@ -1,16 +1,17 @@
 """The demonstration as a person runs it: it ends by itself with a report, and leaves nothing behind on Ctrl-C."""
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from bounded import program, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -19,21 +20,18 @@ COMMAND = [sys.executable, "-c", "from alignstream.ops.cli import main; main()",
 PATIENCE_SECONDS = 400.0
 
 
-def start(output: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, "--output", str(output), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@contextlib.contextmanager
+def demo(output: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*COMMAND, "--output", str(output), *options]
+    with program(command, stderr=subprocess.STDOUT, start_new_session=True) as process:
+        yield process
 
 
 def test_the_demo_shows_that_alignment_and_following_help_and_writes_report_and_pictures(
     tmp_path: Path,
 ) -> None:
-    process = start(tmp_path, "--texts", "1")
-    printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    with demo(tmp_path, "--texts", "1") as process:
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, printed
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["n_languages"] >= 20
@@ -70,17 +68,18 @@ def check_second_act(report: dict[str, Any]) -> None:
 
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    watched = psutil.Process(process.pid)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    children: list[psutil.Process] = []
-    while len(children) < 4:  # broker, Redis, worker, learner
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        children = watched.children(recursive=True)
-    os.kill(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    with demo(tmp_path) as process:
+        watched = psutil.Process(process.pid)
+        children: list[psutil.Process] = []
+
+        def is_up() -> bool:
+            assert process.poll() is None, process.communicate(timeout=10)[0]
+            children[:] = watched.children(recursive=True)
+            return len(children) >= 4
+
+        wait_until(is_up, "broker, Redis, worker and learner run", PATIENCE_SECONDS)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
     assert "Traceback" not in printed
     _, alive = psutil.wait_procs(children, timeout=10)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from oracle import Place, Seen, wait_until
+from bounded import wait_until
+from oracle import Place, Seen
 from running_service import OpenService, Service
 from started_servers import environment_of
 from started_servers import start_worker as start_process

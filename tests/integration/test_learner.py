@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from oracle import Place, Seen, wait_until
+from bounded import wait_until
+from oracle import Place, Seen
 from running_learner import TENANT, Ledger, Topic, adapter_of, assert_equal_to_undisturbed, learners
 from running_service import OpenService, Service, Shell, StartWorker
 from started_servers import environment_of

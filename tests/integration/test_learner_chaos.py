@@ -11,7 +11,8 @@ from typing import Any
 import kafka
 import pytest
 import redis
-from oracle import DRAIN_SECONDS, Load, Outputs, wait_until
+from bounded import wait_until
+from oracle import DRAIN_SECONDS, Load, Outputs
 from running_learner import (
     ENCODER,
     PLACE,

@@ -10,7 +10,7 @@ from typing import Any
 
 import kafka
 import pytest
-from oracle import wait_until
+from bounded import wait_until
 from running_learner import (
     ENCODER,
     SETTLE_SECONDS,

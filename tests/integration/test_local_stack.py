@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import redis
+from bounded import ended, program, read_line
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from started_servers import start_kafka, start_redis
@@ -133,7 +134,6 @@ def test_a_frozen_broker_keeps_its_port_and_serves_again_when_thawed(
     assert produce(broker, topic_prefix, [b"after"]) == [0]
 
 
-@pytest.mark.kafka
 def test_kafka_keeps_what_it_acknowledged_when_killed_and_when_started_anew_on_its_folder(
     own_kafka: Broker,
 ) -> None:
@@ -152,7 +152,6 @@ def test_kafka_keeps_what_it_acknowledged_when_killed_and_when_started_anew_on_i
         assert consume(address, "t", 3) == [b"one", b"two", b"three"]
 
 
-@pytest.mark.kafka
 def test_kafka_opens_its_folder_on_other_ports_where_its_own_are_taken(own_kafka: Broker) -> None:
     create(own_kafka.address, "t")
     produce(own_kafka, "t", [b"one"])
@@ -227,7 +226,6 @@ def test_a_stack_gives_its_environment_and_ends_all_with_its_block(monkeypatch: 
     assert not stack.folder.exists()
 
 
-@pytest.mark.kafka
 def test_a_stack_runs_on_apache_kafka(own_kafka: Broker, tmp_path: Path) -> None:
     own_kafka.stop()  # it says that there is one
     with Stack(tmp_path / "stack", kafka_home=kafka_home()) as stack:
@@ -253,17 +251,11 @@ def test_a_stack_of_which_one_part_fails_leaves_nothing(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stack_leaves_nothing_when_its_program_is_ended(number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", RUNS_A_STACK],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as program:
-        assert program.stdout is not None
-        broker, server, folder = program.stdout.readline().split()
+    with program([sys.executable, "-P", "-c", RUNS_A_STACK], stderr=subprocess.DEVNULL) as process:
+        broker, server, folder = read_line(process, "the stack is up").split()
         assert psutil.pid_exists(int(broker))
-        program.send_signal(number)
-        program.wait(30)
+        process.send_signal(number)
+        ended(process, f"the program ends on {number.name}")
         assert gone([int(broker), int(server)])
         assert Path(folder).exists() is (number != signal.SIGINT)
         shutil.rmtree(folder, ignore_errors=True)
@@ -341,17 +333,12 @@ def test_up_that_fails_leaves_nothing_and_says_why(local: Settings) -> None:
 def test_up_that_is_ended_half_way_leaves_nothing_that_down_does_not_end(
     local: Settings, number: signal.Signals
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", IS_UP_HALF_WAY, str(local.state_dir)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as program:
-        assert program.stdout is not None
-        pids = [int(pid) for pid in program.stdout.readline().split()]
+    command = [sys.executable, "-P", "-c", IS_UP_HALF_WAY, str(local.state_dir)]
+    with program(command, stderr=subprocess.DEVNULL) as process:
+        pids = [int(pid) for pid in read_line(process, "broker and Redis are up").split()]
         assert len(pids) == 2
-        program.send_signal(number)
-        program.wait(30)
+        process.send_signal(number)
+        ended(process, f"'up' ends on {number.name}")
     if number == signal.SIGKILL:
         state = read_state(local.state_dir)
         assert state is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import wait_until
+from bounded import program, wait_until
 from running_service import ALIGNSTREAM, DONE, FAILED, IN_PART, MISUSED, OpenService, Service, Shell
 from started_servers import environment_of
 from tiny_encoder import DIM
@@ -76,17 +76,14 @@ def test_documents_are_produced_and_their_results_tailed(
         '{"id": "two", "text": " "}',
     ]
     file.write_text("\n".join(lines))
-    with subprocess.Popen(
-        [ALIGNSTREAM, "tail", VECTORS, "--follow", "--limit", "1", "--json"],
-        stdout=subprocess.PIPE,
-        env=shell.environment,
-    ) as following:
+    command = [ALIGNSTREAM, "tail", VECTORS, "--follow", "--limit", "1", "--json"]
+    with program(command, env=shell.environment) as following:
         # It follows from where it starts; until then nothing of this comes.
         sent = 0
         while following.poll() is None:
             shell("produce", "-", stdin=b"w7 w8\n")
             sent += 1
-            assert sent < 60
+            assert sent < 60, "'tail --follow --limit 1' did not end although 60 documents were sent"
             with contextlib.suppress(subprocess.TimeoutExpired):
                 following.wait(1)
         assert following.returncode == DONE

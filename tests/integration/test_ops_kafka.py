@@ -276,8 +276,8 @@ def poison(settings: Settings, *, before: int, after: int) -> None:
         for number, name in enumerate(names)
     ]
     producer.flush()
-    first = futures[0].get().offset
-    assert [future.get().offset - first for future in futures] == list(range(before + 1 + after))
+    first = futures[0].get(timeout=30).offset
+    assert [future.get(timeout=30).offset - first for future in futures] == list(range(before + 1 + after))
     producer.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle import wait_until
+from bounded import join, wait_until
 from running_service import FAILED, IN_PART, OpenService, Service, Shell
 from started_servers import environment_of
 from tiny_encoder import DIM
@@ -237,5 +237,5 @@ def test_reading_what_is_there_ends_although_the_topic_is_written_to_without_a_p
             values = [record.value for record in reader.records_so_far()]
     finally:
         is_over.set()
-        writer.join(60)
+        join([writer], "the endless writer ends when told to", 60)
     assert values.count(b"first") == 500

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 import redis
-from oracle import Load, Outputs, Place, judge, numbered, wait_until
+from bounded import wait_until
+from oracle import Load, Outputs, Place, judge, numbered
 from running_service import OpenService, Service, metric, ready
 from started_servers import environment_of, start_redis
 from tiny_encoder import DIM

@@ -16,8 +16,8 @@ import kafka
 import numpy as np
 import pytest
 import redis
+from bounded import wait_until
 from kafka.admin import UserScramCredentialUpsertion
-from oracle import wait_until
 from running_service import FAILED, SESSION_TIMEOUT_SECONDS, RunKafka, Shell, ready
 from started_servers import environment_of, start_redis, start_worker
 from tiny_encoder import DIM
@@ -66,7 +66,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
         command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
         files = ["-keyout", str(key), "-out", str(certificate), "-subj", f"/CN={name}"]
-        done = subprocess.run([*command, *files, *options], check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, *files, *options], check=False, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         return key, certificate
 
@@ -151,7 +153,7 @@ class _Pass(socketserver.BaseRequestHandler):
             back = threading.Thread(target=_copy, args=(far, near), daemon=True)
             back.start()
             _copy(near, far)
-            back.join()
+            back.join(60)
 
 
 def _copy(source: socket.socket, goal: socket.socket) -> None:

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Callable
 
-from oracle import DRAIN_SECONDS, Load, Outputs, committed, judge, wait_until
+from bounded import wait_until
+from oracle import DRAIN_SECONDS, Load, Outputs, committed, judge
 from running_service import StartWorker, metric, scrape, state_dir, wait_for_batch
 
 from alignstream.ops.local.supervised import Worker
