@@ -58,9 +58,9 @@ class BatchAgent:
         Notes the records in flight.
     metrics : Metrics
         Updated for every batch.
-    batch_records, linger_seconds
+    batch_records, batch_linger_seconds
         Largest batch, and how long to wait for it to fill.
-    crash_attempts : int
+    max_crashes_alone : int
         Times a record may kill the worker when processed alone.
     dead_letter_bytes : int
         Largest record that the dead-letter topic accepts.
@@ -77,8 +77,8 @@ class BatchAgent:
         journal: CrashJournal,
         metrics: Metrics,
         batch_records: int,
-        linger_seconds: float,
-        crash_attempts: int,
+        batch_linger_seconds: float,
+        max_crashes_alone: int,
         dead_letter_bytes: int,
     ) -> None:
         self._pipeline = pipeline
@@ -89,8 +89,8 @@ class BatchAgent:
         self._journal = journal
         self._metrics = metrics
         self._batch_records = batch_records
-        self._linger_seconds = linger_seconds
-        self._crash_attempts = crash_attempts
+        self._linger_seconds = batch_linger_seconds
+        self._crash_attempts = max_crashes_alone
         self._dead_letter_bytes = dead_letter_bytes
 
     async def run(self, stream: Stream) -> None:
