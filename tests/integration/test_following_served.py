@@ -172,7 +172,7 @@ def test_search_as_served_is_as_good_as_on_the_same_log_without_a_broker(
             found = observations.decode(record.value)
             assert not isinstance(found, str), found
             for text in found.texts:
-                item = served[text.source.partition, text.source.offset]
+                item = served[text.origin.partition, text.origin.offset]
                 if item.language == PIVOT:
                     continue
                 static.append(finds(item.stored, item))
