@@ -56,7 +56,7 @@
     │   └── PictureError               a picture cannot be drawn or written
     ├── CacheError                   the vector cache cannot be written
     ├── LocalError                   the local stack failed
-    │   ├── ProcessError               a child process was not found, did not start or did not get ready
+    │   ├── ProcessError               a child process did not start or get ready
     │   └── StackError                 the command does not apply to the stack's current state
     └── DemoFailed                   the demo did not finish
 

@@ -65,7 +65,8 @@ class Settings(BaseSettings):
     )
     broker_security: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = Field(
         "PLAINTEXT",
-        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in the clear and needs insecure=true.",
+        description="Kafka security protocol. SASL_PLAINTEXT sends passwords in the clear and needs "
+        "allow_plaintext_password=true.",
     )
     broker_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512", description="SASL mechanism, used when broker_security is SASL_*."
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     )
     broker_cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
     broker_key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
-    insecure: bool = Field(
+    allow_plaintext_password: bool = Field(
         default=False,
         description="Allow SASL passwords over an unencrypted connection to the broker. Off by default.",
     )
@@ -92,7 +93,7 @@ class Settings(BaseSettings):
         description="Read only records of committed transactions. Turn it on if upstream producers are "
         "transactional.",
     )
-    static_member: str | None = Field(
+    group_instance_id: str | None = Field(
         None,
         pattern=NAME_PATTERN,
         description="Static group membership id: a restart then causes no rebalance. Leave it unset where replicas "
@@ -127,7 +128,7 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="Redis password (or redis_password_file).")
     redis_password_file: Path | None = Field(None, description="File holding the Redis password.")
     redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for rediss://.")
-    redis_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = Field(
+    registry_poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = Field(
         5.0,
         description="Seconds between polls of the registry, plus or minus 20 %. Pub/sub hints make a swap faster.",
     )
@@ -200,7 +201,7 @@ class Settings(BaseSettings):
         description="Largest output record with key and headers, in bytes. Lowered at start-up to what the output "
         "topics accept.",
     )
-    max_depth: Annotated[int, Field(ge=4, le=500)] = Field(
+    max_nesting_depth: Annotated[int, Field(ge=4, le=500)] = Field(
         64, description="Deepest nesting of an input value; deeper ones are dead-lettered."
     )
     tenants: tuple[str, ...] | None = Field(
@@ -219,7 +220,7 @@ class Settings(BaseSettings):
     batch_records: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="Records per batch; bounds the duplicates after a crash."
     )
-    linger_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
+    batch_linger_seconds: Annotated[float, Field(gt=0, le=10)] = Field(
         0.05, description="Seconds to wait for a batch to fill; adds to the latency on a quiet stream."
     )
     buffer_records: Annotated[int, Field(ge=16, le=65_536)] = Field(
@@ -234,10 +235,10 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9464, description="Port of /livez, /readyz and /metrics; 0 takes a free one and logs it."
     )
-    stall_seconds: Seconds = Field(
+    stall_timeout_seconds: Seconds = Field(
         120.0, description="Seconds without progress, while records wait, before the worker exits."
     )
-    crash_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+    max_crashes_alone: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="Times a record may kill the worker when processed alone before it is dead-lettered."
     )
     cache_dir: Path = Field(
@@ -303,9 +304,9 @@ class Settings(BaseSettings):
     def _check_secrets(self) -> Self:
         if self.broker_security.startswith("SASL") and not self.broker_username:
             raise ValueError("broker_security is SASL_*: set broker_username and broker_password")
-        if self.broker_security == "SASL_PLAINTEXT" and not self.insecure:
+        if self.broker_security == "SASL_PLAINTEXT" and not self.allow_plaintext_password:
             raise ValueError(
-                "SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set insecure=true"
+                "SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set allow_plaintext_password=true"
             )
         has_password = self.broker_password is not None or self.broker_password_file is not None
         if self.broker_security.startswith("SASL") and not has_password:
@@ -353,11 +354,6 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path | None:
     return here if here.is_file() else None
 
 
-#: What to do when a TLS connection to the broker fails.
-TLS_REMEDY = (
-    "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
-    "ALIGNSTREAM_BROKER_KEY_FILE"
-)
 #: Replacements for pydantic messages that would not help.
 _MESSAGES = {"extra_forbidden": "unknown setting", "tuple_type": 'must be a JSON list, such as ["acme"]'}
 
@@ -390,16 +386,3 @@ def load(**overrides: Any) -> Settings:  # noqa: ANN401 (values of any setting)
         raise SettingsError("; ".join(lines)) from error
     except ValueError as error:  # not TOML, or not JSON where a list is expected
         raise SettingsError(f"{path or 'environment'}: {error}") from error
-
-
-def origins() -> dict[str, str]:
-    """Return where each setting's value comes from: ``environment``, the TOML file's path, or ``default``."""
-    path = config_file()
-    in_file = set(TomlConfigSettingsSource(Settings, toml_file=path)()) if path is not None else set()
-    environment = {key.upper() for key in os.environ}
-    return {
-        name: "environment"
-        if f"{PREFIX}{name.upper()}" in environment
-        else (str(path) if name in in_file else "default")
-        for name in Settings.model_fields
-    }

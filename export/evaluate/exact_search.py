@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.arrays import Indices, Matrix, Vector32
 from alignstream.models.errors import SearchError
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: Memory of one block of similarities with all that selecting from it takes.
 BLOCK_BYTES: Final = 64 * 1024 * 1024
@@ -26,7 +27,6 @@ _BLOCK_QUERIES: Final = 512
 #: Rows that are centred or summed at once.
 _ROWS: Final = 4096
 #: A direction shorter than this says nothing.
-_MIN_NORM: Final = 1e-9
 
 
 class VectorRows(Protocol):
@@ -95,7 +95,7 @@ class Centred:
         for start in range(0, len(X), _ROWS):
             norms[start : start + _ROWS] = np.linalg.norm(X[start : start + _ROWS] - mean, axis=1)
         self._mean = mean.astype(np.float32)
-        self._scale: Vector32 = np.where(norms < _MIN_NORM, 0.0, 1.0 / np.maximum(norms, _MIN_NORM)).astype(
+        self._scale: Vector32 = np.where(norms < MIN_NORM, 0.0, 1.0 / np.maximum(norms, MIN_NORM)).astype(
             np.float32
         )
         self.shape: tuple[int, ...] = X.shape
@@ -309,5 +309,5 @@ def _mean(X: Matrix) -> NDArray[np.float64]:
 def _unit(Y: NDArray[np.float64], fallback: NDArray[np.float64]) -> Matrix:
     """Return rows at unit length; a row with nothing left is taken from the fallback."""
     norms = np.linalg.norm(Y, axis=1, keepdims=True)
-    unit: Matrix = np.where(norms < _MIN_NORM, fallback, Y / np.maximum(norms, _MIN_NORM)).astype(np.float32)
+    unit: Matrix = np.where(norms < MIN_NORM, fallback, Y / np.maximum(norms, MIN_NORM)).astype(np.float32)
     return unit

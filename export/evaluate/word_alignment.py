@@ -15,10 +15,10 @@ from alignstream.export.evaluate.columns import ADAPTER, RAW, TOKEN_MEANS, Resul
 from alignstream.export.evaluate.measures import Scores
 from alignstream.models.arrays import Indices, Matrix, Vector64
 from alignstream.models.errors import WordsError
+from alignstream.models.unit_vectors import unit_rows
 
 #: The measure's name.
 WORDS = "word alignment F1"
-_MIN_NORM = 1e-9
 
 #: What is subtracted from the tokens of either side; each of shape (dim,).
 Means = tuple[Vector64, Vector64]
@@ -81,7 +81,7 @@ def word_tokens(words: Sequence[str], tokens: SpannedVectors) -> WordTokens:
             owners.append(int(shared.argmax()))
             keep.append(position)
     vectors = np.asarray(tokens.vectors, dtype=np.float64)[np.array(keep, dtype=np.int64)]
-    return WordTokens(_unit(vectors), np.array(owners, dtype=np.int64))
+    return WordTokens(unit_rows(vectors), np.array(owners, dtype=np.int64))
 
 
 def align_words(
@@ -104,7 +104,7 @@ def align_words(
     if len(source.words) == 0 or len(target.words) == 0:
         return frozenset()
     X, Y = (
-        _unit(side.vectors if mean is None else side.vectors - mean)
+        unit_rows(side.vectors if mean is None else side.vectors - mean)
         for side, mean in zip((source, target), means or (None, None), strict=True)
     )
     cosines = X @ Y.T
@@ -176,12 +176,7 @@ def judge_words(
 def _mean(sentences: Sequence[WordTokens]) -> Vector64:
     """Average the unit vectors of all tokens; a language's tokens count equally."""
     vectors = np.concatenate(
-        [_unit(sentence.vectors) for sentence in sentences if len(sentence.words)] or [np.zeros((1, 1))]
+        [unit_rows(sentence.vectors) for sentence in sentences if len(sentence.words)] or [np.zeros((1, 1))]
     )
     mean: Vector64 = vectors.mean(axis=0)
     return mean
-
-
-def _unit(X: Vector64) -> Vector64:
-    unit: Vector64 = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), _MIN_NORM)
-    return unit

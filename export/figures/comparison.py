@@ -49,6 +49,7 @@ from alignstream.models.files import replace_file
 from alignstream.models.fit.closed_form import PairSums, procrustes, ridge
 from alignstream.models.fit.projection import fit_default
 from alignstream.models.fit.self_learning import self_learn
+from alignstream.models.fit.whitening import fit_whitening
 
 PAGE: Final = Path("docs/pages/measurements/alignment.md")
 #: Pairs of each language in the translation memory.
@@ -190,14 +191,15 @@ def _whitened(comparison: Comparison) -> Iterator[MethodFigures]:
         chain(first).transform_many(X, Context(language=language)).astype(np.float64)
         for language, X in bank.news.items()
     ])  # fmt: skip
-    residue = (stack - stack.mean(axis=0)).reshape(-1, stack.shape[2])
-    for name, rows in (
-        ("of everything", stack.reshape(-1, stack.shape[2])),
-        ("within translations", residue),
-    ):
-        values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-        W = (vectors * (values + values.mean()) ** -0.5) @ vectors.T
-        adapter = chain(first, LinearMap(matrix=W.astype(np.float32)))
+    rows = stack.reshape(-1, stack.shape[2])
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    W = (vectors * (values + values.mean()) ** -0.5) @ vectors.T
+    steps = {
+        "of everything": LinearMap(matrix=W.astype(np.float32)),
+        "within translations": fit_whitening(stack),
+    }
+    for name, step in steps.items():
+        adapter = chain(first, step)
         yield comparison.judge(f"attention, whitening {name}", transform_of(adapter), needs="pairs")
 
 

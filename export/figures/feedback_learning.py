@@ -42,9 +42,9 @@ def epoch_of(adapter: Adapter, pairs: Iterable[Pair] = (), examples: Iterable[Ex
     """Return the epoch of a tenant's feedback, without maps and before any gate."""
     state = TenantState(adapter.dim)
     for pair in pairs:
-        state.take_pair(pair)
+        state.learn_pair(pair)
     for example in examples:
-        state.take_example(example)
+        state.learn_example(example)
     return state.epoch(encoder=adapter.encoder, tenant="default", reason="feedback")
 
 

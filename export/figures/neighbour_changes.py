@@ -18,7 +18,7 @@ from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.errors import AlignstreamError
-from alignstream.models.unit_vectors import MIN_NORM
+from alignstream.models.unit_vectors import unit_rows
 
 #: Dimensions that a collapse leaves, of 384.
 COLLAPSED_DIMS: Final = (128, 64, 32, 8)
@@ -119,5 +119,5 @@ def _swapped(aligned: Transform, rng: np.random.Generator, X: Matrix, language: 
 
 def as_unit(X: Array64) -> Matrix:
     """Return rows of shape (n, dim) at length 1."""
-    unit: Matrix = (X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), MIN_NORM)).astype(np.float32)
+    unit: Matrix = unit_rows(X).astype(np.float32)
     return unit

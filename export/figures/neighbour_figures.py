@@ -194,7 +194,7 @@ def tables(sources: Sources, adapter: Adapter) -> Iterator[str]:
     yield (
         f"Adapters and damage, against vectors as encoded: {len(health)} languages of TICO-19 "
         f"({lines.n_lines} texts each), {len(DEV_LANGUAGES)} of the development parts of NTREX-128 and SIB-200 "
-        f"(some {N_DEV_LINES}), and {N_FEW} texts of TICO-19, which is what the check before a push has"
+        f"(some {N_DEV_LINES}), and {N_FEW} texts of TICO-19, which is what the check before a push has."
     )
     yield ""
     languages = sorted({language for vectors in sets.values() for language in vectors})

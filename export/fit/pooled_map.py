@@ -16,10 +16,10 @@ from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.fit.closed_form import PairSums, ridge
+from alignstream.models.unit_vectors import MIN_NORM, unit_rows
 
 #: Share of the mean over languages in what texts are mapped to: chosen on development texts beside 0, 0.75 and 1.
 CONSENSUS: Final = 0.5
-_MIN_NORM: Final = 1e-9
 
 
 def pair_sums(
@@ -41,8 +41,8 @@ def pair_sums(
     aligned = {
         language: before.transform_many(X, Context(language=language)) for language, X in vectors.items()
     }
-    mean = _unit(np.mean([X.astype(np.float64) for X in aligned.values()], axis=0))
-    target = _unit((1.0 - CONSENSUS) * aligned[pivot] + CONSENSUS * mean)
+    mean = unit_rows(np.mean([X.astype(np.float64) for X in aligned.values()], axis=0))
+    target = unit_rows((1.0 - CONSENSUS) * aligned[pivot] + CONSENSUS * mean)
     return {language: PairSums.of(X, target) for language, X in aligned.items()}
 
 
@@ -80,11 +80,6 @@ def pooled_map(
 
 def keep_direction(W: Array64, direction: Array64) -> Array64:
     """Return a map that leaves a direction of shape (dim,) as it is, and maps the rest by W."""
-    unit = direction / max(float(np.linalg.norm(direction)), _MIN_NORM)
+    unit = direction / max(float(np.linalg.norm(direction)), MIN_NORM)
     kept: Array64 = W - np.outer(unit, unit @ W) + np.outer(unit, unit)
     return kept
-
-
-def _unit(X: Array64) -> Array64:
-    unit: Array64 = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), _MIN_NORM)
-    return unit

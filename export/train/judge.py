@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import TrainingError
+from alignstream.models.unit_vectors import unit_rows
 
 #: Wrong candidates that a margin is taken against.
 N_NEIGHBOURS: Final = 10
 #: Rows of similarities at a time: memory grows with the candidates, not with their square.
 _BLOCK_ROWS: Final = 1024
-_MIN_NORM: Final = 1e-9
 #: From this cosine on two targets are the same text, and neither is a wrong one for the other.
 _SAME: Final = 1.0 - 1e-6
 
@@ -25,10 +25,7 @@ Figures = Mapping[str, float]
 
 def unit(X: NDArray[np.floating]) -> Matrix:
     """Return rows divided by their lengths, float32, computed in float64."""
-    X64 = X.astype(np.float64)
-    scaled: Matrix = (X64 / np.maximum(np.linalg.norm(X64, axis=1, keepdims=True), _MIN_NORM)).astype(
-        np.float32
-    )
+    scaled: Matrix = unit_rows(X).astype(np.float32)
     return scaled
 
 

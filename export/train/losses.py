@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alignstream.models.unit_vectors import MIN_NORM
+
 #: Shorter than this, a vector has no direction.
-_MIN_NORM: Final = 1e-9
 #: From this cosine on two rows are the same text, whose translations are right for both.
 _SAME: Final = 1.0 - 1e-5
 
 
 def unit(A: Tensor) -> Tensor:
     """Return vectors along the last axis divided by their lengths."""
-    return functional.normalize(A, dim=-1, eps=_MIN_NORM)
+    return functional.normalize(A, dim=-1, eps=MIN_NORM)
 
 
 def info_nce(A: Tensor, B: Tensor, *, temperature: float = 0.05) -> Tensor:

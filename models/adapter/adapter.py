@@ -221,7 +221,7 @@ class Adapter:
         """Tell which language an encoded vector of shape (dim,) resembles, and whether its tag is credible."""
         nearest = next((means.nearest(x, language) for means in self.known_languages), None)
         if nearest is None:
-            return LanguageEvidence(None, is_doubtful=False)
+            return LanguageEvidence(None, contradicts_tag=False)
         return LanguageEvidence(nearest[0], nearest[1] > DOUBT)
 
     def nearest_languages(self, x: Vector32, n: int = 3) -> list[tuple[str, float]]:
@@ -249,14 +249,14 @@ class LanguageEvidence:
 
     Parameters
     ----------
-    seen : str or None
+    nearest_language : str or None
         Key of the language with the nearest mean; None if the adapter knows no languages.
-    is_doubtful : bool
+    contradicts_tag : bool
         That mean is so much nearer than the tagged language's that the tag is not believed.
     """
 
-    seen: str | None
-    is_doubtful: bool
+    nearest_language: str | None
+    contradicts_tag: bool
 
 
 def identity(encoder: str, dim: int) -> Adapter:

@@ -14,6 +14,7 @@ import numpy as np
 
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.arrays import AnyMatrix, Matrix64, Vector64
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: τ: cosines of centred tokens differ by tenths; a lead of 0.1 becomes a factor of 7. Not tuned.
 TEMPERATURE: Final = 0.05
@@ -21,7 +22,6 @@ TEMPERATURE: Final = 0.05
 MIN_CONFIDENCE: Final = 0.1
 #: Number of tokens in both texts at which half of their own mean is subtracted; see ``own_centre``. Not tuned.
 HALF_CENTRED_TOKENS: Final = 10.0
-_MIN_NORM: Final = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -229,9 +229,9 @@ def _directions(X: Matrix64, centre: Vector64) -> Matrix64:
     norms = np.linalg.norm(left, axis=1, keepdims=True)
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     # A token at the centre leaves nothing but rounding errors.
-    gone = norms <= _MIN_NORM * np.maximum(lengths, _MIN_NORM)
+    gone = norms <= MIN_NORM * np.maximum(lengths, MIN_NORM)
     kept = np.where(gone, X, left)
-    directions: Matrix64 = kept / np.maximum(np.where(gone, lengths, norms), _MIN_NORM)
+    directions: Matrix64 = kept / np.maximum(np.where(gone, lengths, norms), MIN_NORM)
     return directions
 
 

@@ -16,6 +16,7 @@ from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import NEUTRAL, Context
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import LabelsError
+from alignstream.models.unit_vectors import MIN_NORM
 
 #: Far above the encoders in use; limits what is allocated.
 MAX_DIM: Final = 4096
@@ -24,7 +25,6 @@ MAX_NORM_ERROR: Final = 0.01
 #: Decoded prototypes cached: one for each label set that a worker may serve.
 _DECODED: Final = 256
 _STORED: Final = np.dtype("<f2")
-_MIN_NORM: Final = 1e-9
 
 
 class FittedLabels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -139,6 +139,6 @@ def _decoded(text: str, dim: int) -> Matrix:
         raise LabelsError("a fitted prototype has a number that is not finite; fit the set again")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     if np.all(np.abs(norms - 1.0) <= MAX_NORM_ERROR):
-        rows /= np.maximum(norms, _MIN_NORM)
+        rows /= np.maximum(norms, MIN_NORM)
     rows.setflags(write=False)
     return rows

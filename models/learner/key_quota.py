@@ -79,7 +79,7 @@ class KeyQuota:
             self._young, self._old = set(), self._young
         return not known
 
-    def oddity(self, texts: Sequence[tuple[int | None, bool]]) -> str | None:
+    def anomaly(self, texts: Sequence[tuple[int | None, bool]]) -> str | None:
         """Tell what is unusual about the keys of texts, given as (key, is_new); None if nothing is."""
         sample, usual = _sample(texts), self._usual
         if self._n_samples < MIN_SAMPLES:

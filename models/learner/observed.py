@@ -15,9 +15,9 @@ class Text:
         Unit vector as encoded, before any adapter.
     language : str, optional
         Key of the language that the message is tagged with (``languages.language_key``).
-    seen : str, optional
+    nearest_language : str, optional
         Key of the language with the nearest prototype, by the worker's adapter.
-    is_doubtful : bool
+    contradicts_tag : bool
         The text lies so much nearer to another language's prototype that its tag is not believed.
     key : int, optional
         64-bit hash of the message's key; None if it had none.
@@ -25,8 +25,8 @@ class Text:
 
     vector: Vector32
     language: str | None = None
-    seen: str | None = None
-    is_doubtful: bool = False
+    nearest_language: str | None = None
+    contradicts_tag: bool = False
     key: int | None = None
 
 

@@ -18,7 +18,7 @@ from alignstream.models.learner.means import KEPT_TEXTS, MAX_LANGUAGES, RunningM
 from alignstream.models.learner.observed import Example, Pair, Text
 from alignstream.models.serving.epoch import Epoch, LabelExamples, MeanKey, Memory, TaggedVectors
 
-Reason = Literal["doubling", "drift", "feedback", "interval", "hand", "reset"]
+Reason = Literal["doubling", "drift", "feedback", "interval", "manual", "reset"]
 
 #: Texts before the first epoch; each later epoch comes when the texts have doubled.
 FIRST_EPOCH_TEXTS: Final = 32
@@ -133,25 +133,25 @@ class TenantState:
 
     def ask(self) -> None:
         """Note that a person has asked for an epoch."""
-        self.awaited = "hand"
+        self.awaited = "manual"
 
     # -- texts ---------------------------------------------------------------------------------------
 
-    def take_text(self, text: Text) -> None:
+    def learn_text(self, text: Text) -> None:
         """Count one text, and learn from it unless something speaks against that."""
         self.n_seen += 1
         is_new_key = self.key_quota.is_new(text.key)
         if not self.key_quota.admits(text.key):
             self.n_capped += 1
             return
-        if text.is_doubtful:
+        if text.contradicts_tag:
             # Counted by language for people to read, and capped like means: tags come from outside.
             name = text.language or ""
             is_room = name in self.doubtful or len(self.doubtful) < MAX_LANGUAGES
             self.doubtful[name if is_room else ""] += 1
             return
-        if text.language is None and text.seen is not None:
-            mean_key = MeanKey(text.seen, is_inferred=True)
+        if text.language is None and text.nearest_language is not None:
+            mean_key = MeanKey(text.nearest_language, is_inferred=True)
         else:
             mean_key = MeanKey(text.language or "")
         recent = Recent(mean_key, text.vector, text.key, is_new_key)
@@ -188,9 +188,9 @@ class TenantState:
             return False
         if not finding.is_confirmed:
             return False
-        oddity = self.key_quota.oddity([(text.key, text.is_new_key) for text in self.recent])
-        if oddity is not None:
-            self.suspended, self.n_calm = oddity, 0
+        anomaly = self.key_quota.anomaly([(text.key, text.is_new_key) for text in self.recent])
+        if anomaly is not None:
+            self.suspended, self.n_calm = anomaly, 0
             return True
         self._begin_again()
         return True
@@ -216,11 +216,11 @@ class TenantState:
 
     # -- feedback ------------------------------------------------------------------------------------
 
-    def take_pair(self, pair: Pair) -> None:
+    def learn_pair(self, pair: Pair) -> None:
         """Add one pair of translations."""
         self._keep(self.pairs, pair.id, pair, min(MAX_PAIRS, MAX_FEEDBACK_BYTES // (4 * self.dim)))
 
-    def take_example(self, example: Example) -> None:
+    def learn_example(self, example: Example) -> None:
         """Add one labelled text."""
         limit = min(MAX_EXAMPLES, MAX_FEEDBACK_BYTES // (2 * self.dim))
         self._keep(self.examples, example.id, example, limit)

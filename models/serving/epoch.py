@@ -103,7 +103,7 @@ class Epoch:
     dim : int
         Embedding dimension.
     reason : str
-        Why it was opened: ``doubling``, ``drift``, ``feedback``, ``interval``, ``hand`` or ``reset``.
+        Why it was opened: ``doubling``, ``drift``, ``feedback``, ``interval``, ``manual`` or ``reset``.
     languages : tuple of MeanKey
         Keys of the means.
     means : ndarray of shape (n_languages, dim), float32

@@ -151,7 +151,7 @@ class QueryAdaptation:
             The vector as encoded, for a text without a tag: texts that resemble the same language share a correction.
         """
         if language is None and x is not None:
-            seen = self.adapter.evidence(x).seen
+            seen = self.adapter.evidence(x).nearest_language
             return self.common if seen is None else self.correction_of(MeanKey(seen, is_inferred=True))
         position = self._table.find(language)
         return self.common if position is None else self.correction_of(MeanKey(self._table.keys[position]))

@@ -112,7 +112,7 @@ def serving_epoch(log: EpochLog, tenant_key: TenantKey) -> Epoch:
         There is none.
     """
     record = log.epochs.get(tenant_key)
-    blob = None if record is None else log.joined(record.current.parts)
+    blob = None if record is None else log.reassembled(record.current.parts)
     if blob is None:
         raise LearnerError(f"tenant {tenant_key.tenant!r} has no epoch yet: that takes 32 texts, or feedback")
     return epochs.from_bytes(blob)
@@ -142,7 +142,7 @@ def _adapter(settings: Settings, encoder: str) -> Adapter | None:
 
 
 def request(settings: Settings, control: Control, *, timeout_seconds: float = ANSWER_SECONDS) -> EpochLog:
-    """Send the learner a request, wait until it is carried out, and return the log of epochs after that.
+    """Send the learner a request, wait until it is carried out, and return the epoch log after that.
 
     Raises
     ------

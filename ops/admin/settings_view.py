@@ -1,11 +1,13 @@
 """The settings as people read them: value, origin and reason, never a secret."""
 
+import os
 from typing import Any
 
 from pydantic import SecretStr
+from pydantic_settings import TomlConfigSettingsSource
 
 from alignstream.models.registry.layout import address
-from alignstream.streams.settings import Settings, load, origins
+from alignstream.streams.settings import PREFIX, Settings, config_file, load
 
 MASK = "********"
 
@@ -41,3 +43,16 @@ def masked(name: str, value: Any) -> str:  # noqa: ANN401 (value of any setting)
         shown = address(text)
         return shown if shown == text else f"{shown} ({MASK})"
     return text
+
+
+def origins() -> dict[str, str]:
+    """Return where each setting's value comes from: ``environment``, the TOML file's path, or ``default``."""
+    path = config_file()
+    in_file = set(TomlConfigSettingsSource(Settings, toml_file=path)()) if path is not None else set()
+    environment = {key.upper() for key in os.environ}
+    return {
+        name: "environment"
+        if f"{PREFIX}{name.upper()}" in environment
+        else (str(path) if name in in_file else "default")
+        for name in Settings.model_fields
+    }

@@ -282,4 +282,4 @@ def forget_pair(
     encoder: Encoder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Forget one pair: it leaves the memory, and the tenant's map is fitted again without it."""
-    _request("forget-pair", tenant=tenant, encoder=encoder, as_json=as_json, pair=pair)
+    _request("forget-pair", tenant=tenant, encoder=encoder, as_json=as_json, pair_id=pair)

@@ -53,7 +53,7 @@ def create_topics(settings: Settings, *, partitions: int = 4, replication: int =
     """Create the topics that are missing, wait until all can be used, and return the names of the new ones.
 
     An existing topic that differs from what the service wants stays as it is, and a warning is logged
-    (:func:`ensure_topics` returns it).
+    (``ensure_topics`` returns it).
 
     Raises
     ------
@@ -67,7 +67,7 @@ def create_topics(settings: Settings, *, partitions: int = 4, replication: int =
 
 
 def ensure_topics(settings: Settings, *, partitions: int = 4, replication: int = 1) -> TopicsReport:
-    """Create the topics that are missing; see :func:`create_topics`.
+    """Create the topics that are missing; see ``create_topics``.
 
     Raises
     ------

@@ -69,7 +69,7 @@ class Client:
             self.close()
 
     def close(self) -> None:
-        """Close every connection; call :meth:`flush` first, or documents in flight may be lost."""
+        """Close every connection; call ``flush`` first, or documents in flight may be lost."""
         for reader in self._readers:
             reader.close()
         self._readers.clear()
@@ -97,7 +97,7 @@ class Client:
         metadata: Any = None,  # noqa: ANN401 (any JSON value)
         key: bytes | str | None = None,
     ) -> str:
-        """Send one document and return its id; :meth:`flush` or the result confirms delivery.
+        """Send one document and return its id; ``flush`` or the result confirms delivery.
 
         The fields are those of ``documents.v1``. The id defaults to a new UUID and the key to the id. The output
         topics are opened at their ends before the first document is sent, so that no result is missed.
@@ -203,7 +203,7 @@ class Client:
         return (aligned_vector(record) for record in self._stream(VECTORS, from_beginning, follow))
 
     def labels(self, *, from_beginning: bool = False, follow: bool = True) -> Iterator[LabelsZeroShotV1]:
-        """Yield zero-shot labels; see :meth:`vectors`."""
+        """Yield zero-shot labels; see ``vectors``."""
         return (zero_shot_labels(record) for record in self._stream(LABELS, from_beginning, follow))
 
     def _stream(self, topic: str, from_beginning: bool, follow: bool) -> Iterator[Record]:

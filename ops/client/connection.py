@@ -16,9 +16,9 @@ import kafka
 import kafka.errors as kafka_errors
 
 from alignstream.models.errors import BrokerError, BrokerUnavailable, TopicMissing
-from alignstream.streams.kafka.connections import tls_context
+from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
 from alignstream.streams.observe.logs import Overheard, overheard
-from alignstream.streams.settings import TLS_REMEDY, Settings
+from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
 #: Seconds until we give up on a broker that does not answer: a person is waiting at a prompt.
@@ -143,7 +143,7 @@ def explain(
 
 @contextlib.contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
-    """Turn kafka-python's errors into :class:`BrokerError`."""
+    """Turn kafka-python's errors into ``BrokerError``."""
     with overheard("kafka.net.manager") as heard:
         try:
             yield

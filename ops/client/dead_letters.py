@@ -156,7 +156,7 @@ class ReasonCount:
 
 
 def count_by_reason(settings: Settings, selection: DeadLetterSelection) -> list[ReasonCount]:
-    """Count the selected dead letters by reason, the most frequent first; see :func:`dead_letters`."""
+    """Count the selected dead letters by reason, the most frequent first; see ``dead_letters``."""
     counts: dict[str, ReasonCount] = {}
     for letter in dead_letters(settings, selection):
         record = dataclasses.replace(letter.record, value=None)  # counting keeps no payloads

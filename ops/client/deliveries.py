@@ -78,7 +78,7 @@ class Deliveries:
             raise self._failure(id, error) from error
 
     def confirm_all(self) -> None:
-        """Wait until every document is confirmed; see :meth:`confirm`."""
+        """Wait until every document is confirmed; see ``confirm``."""
         for id in list(self._unconfirmed):  # noqa: A001 (the record's word)
             self.confirm(id)
 

@@ -89,7 +89,7 @@ def produce_documents(
     *,
     topic: str = DOCUMENTS,
 ) -> ProduceReport:
-    """Produce (key, value, headers) to one topic, in order; see :func:`produce`."""
+    """Produce (key, value, headers) to one topic, in order; see ``produce``."""
     name = resolve_topic(settings, topic)
     return produce(settings, (Outgoing(name, *record) for record in records), progress)
 

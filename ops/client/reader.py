@@ -173,7 +173,7 @@ class Reader:
     def records_so_far(self) -> Iterator[Record]:
         """Yield records up to the topics' present end, or a little further, and stop there.
 
-        Unlike :meth:`records` this also ends on a topic that never stops growing.
+        Unlike ``records`` this also ends on a topic that never stops growing.
 
         Raises
         ------
@@ -234,7 +234,7 @@ def read(
     follow: bool = False,
     idle_seconds: float = IDLE_SECONDS,
 ) -> Iterator[Record]:
-    """Yield the records of topics; see :class:`Reader` and :meth:`Reader.records`.
+    """Yield the records of topics; see ``Reader`` and ``Reader.records``.
 
     This call fixes the start, not the moment when the first record is taken.
 

@@ -9,7 +9,7 @@ from alignstream.models.arrays import Vector32
 from alignstream.models.errors import RecordError
 from alignstream.ops.client.record import Record
 from alignstream.ops.client.vector_fields import raw_vector_array, vector_array
-from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.codec import read_float16
 from alignstream.streams.wire.records import LabelsZeroShotV1, VectorAlignedV1
 from alignstream.streams.wire.topics import (
     HEADER_SOURCE_OFFSET,
@@ -55,7 +55,7 @@ class AlignedVector:
         It adapts to the tenant's recent texts; the stored vector itself where nothing has been learned.
         """
         field = self.fields.query_vector
-        return read_half_vector(field, self.fields.dim) if isinstance(field, str) else self.array
+        return read_float16(field, self.fields.dim) if isinstance(field, str) else self.array
 
     @property
     def hubness(self) -> float | None:

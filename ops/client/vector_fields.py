@@ -10,7 +10,7 @@ import numpy as np
 
 from alignstream.models.arrays import Vector32
 from alignstream.models.errors import RecordError
-from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.codec import read_float16
 
 
 def decode_vector(record_json: Mapping[str, Any]) -> Vector32:
@@ -29,7 +29,7 @@ def decode_vector(record_json: Mapping[str, Any]) -> Vector32:
 
 
 def vector_array(vector: object, encoding: str, dim: object) -> Vector32:
-    """Return the array of a record's ``vector``, ``encoding`` and ``dim``; see :func:`decode_vector`."""
+    """Return the array of a record's ``vector``, ``encoding`` and ``dim``; see ``decode_vector``."""
     try:
         if encoding == "base64-f32le" and isinstance(vector, str):
             array = np.frombuffer(base64.b64decode(vector, validate=True), dtype="<f4").astype(np.float32)
@@ -62,6 +62,6 @@ def raw_vector_array(raw_vector: object, dim: object) -> Vector32 | None:
     if not isinstance(raw_vector, str) or not isinstance(dim, int):
         raise RecordError("a raw vector must be base64 text, and dim a number")
     try:
-        return read_half_vector(raw_vector, dim)
+        return read_float16(raw_vector, dim)
     except ValueError as error:
         raise RecordError(f"a raw vector is damaged: {error}") from error

@@ -39,7 +39,7 @@ from alignstream.ops.demo.demo_documents import (
 from alignstream.ops.demo.translation_search import StoredIndex, StreamQuery, figures
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.codec import read_float16
 from alignstream.streams.wire.epoch_log import EpochLog, EpochV1, StateV1
 from alignstream.streams.wire.records import VectorAlignedV1
 from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS, VECTORS
@@ -226,7 +226,7 @@ class SecondAct:
         static = self._index.find(row, y)
         adapted = static
         if vector.query_vector is not UNSET:
-            adapted = self._index.find(row, read_half_vector(vector.query_vector, vector.dim))
+            adapted = self._index.find(row, read_float16(vector.query_vector, vector.dim))
         self._queries[row] = StreamQuery(row, message.domain, message.language, vector.epoch, static, adapted)
 
     def _take_observations(self, record: Record) -> None:

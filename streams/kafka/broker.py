@@ -13,9 +13,9 @@ from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthentic
 from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import BrokerNotReady
-from alignstream.streams.kafka.connections import tls_context
+from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
 from alignstream.streams.observe.logs import Overheard, overheard
-from alignstream.streams.settings import TLS_REMEDY, Settings
+from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import (
     DEAD_LETTER_EXTRA_BYTES,
     DEAD_LETTERS,

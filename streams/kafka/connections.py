@@ -6,6 +6,12 @@ from alignstream.models.errors import SettingsError
 from alignstream.models.registry.redis_store import RedisStore
 from alignstream.streams.settings import Settings
 
+#: What to do when a TLS connection to the broker fails.
+TLS_REMEDY = (
+    "check ALIGNSTREAM_BROKER_SECURITY, ALIGNSTREAM_BROKER_CA_FILE, ALIGNSTREAM_BROKER_CERT_FILE and "
+    "ALIGNSTREAM_BROKER_KEY_FILE"
+)
+
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """Return the TLS context for the broker, or None if the connection is not encrypted.

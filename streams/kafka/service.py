@@ -150,7 +150,7 @@ class FaustService(abc.ABC, Generic[Prepared]):
                 n_progress=n_progress,
                 metrics=self.metrics,
                 health=self.health,
-                stall_seconds=self._settings.stall_seconds,
+                stall_timeout_seconds=self._settings.stall_timeout_seconds,
             )
             await watchdog.run()
 
@@ -182,9 +182,11 @@ class FaustService(abc.ABC, Generic[Prepared]):
 
     def _watch_the_start(self) -> None:
         """End the process if the group never answers: Faust starts the watchdog only after the first join."""
-        if self._is_watched.wait(self._settings.stall_seconds) or self._stop.is_set():
+        if self._is_watched.wait(self._settings.stall_timeout_seconds) or self._stop.is_set():
             return
-        self.health.stalled = f"the consumer group did not answer for {self._settings.stall_seconds:.0f} s"
+        self.health.stalled = (
+            f"the consumer group did not answer for {self._settings.stall_timeout_seconds:.0f} s"
+        )
         logger.critical("stalled: %s; ending the process", self.health.stalled)
         logging.shutdown()
         os._exit(EXIT_STALLED)
@@ -217,13 +219,13 @@ def make_app(
         # aiokafka refuses less than the session timeout.
         broker_request_timeout=max(60.0, settings.session_timeout_seconds),
         # A full buffer stops polling. The watchdog must act long before the group removes this member.
-        broker_max_poll_interval=max(1000.0, 2 * settings.stall_seconds),
+        broker_max_poll_interval=max(1000.0, 2 * settings.stall_timeout_seconds),
         broker_commit_livelock_soft_timeout=NEVER_SECONDS,
         stream_processing_timeout=NEVER_SECONDS,
         stream_buffer_maxsize=settings.buffer_records,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=max(1024 * 1024, max_fetch_bytes),
-        consumer_group_instance_id=settings.static_member,
+        consumer_group_instance_id=settings.group_instance_id,
         producer_request_timeout=settings.produce_timeout_seconds,
         producer_linger=settings.producer_linger_seconds,
         producer_max_request_size=max_record_bytes + REQUEST_OVERHEAD_BYTES,

@@ -35,7 +35,7 @@ class Watchdog:
         Returns a count that rises while work is done, so that a long batch counts as progress.
     metrics, health
         Updated by every check.
-    stall_seconds : float
+    stall_timeout_seconds : float
         Seconds without progress, while records wait, after which the process ends.
     end : callable
         Ends the process; it does not return.
@@ -48,14 +48,14 @@ class Watchdog:
         n_progress: Callable[[], int],
         metrics: Metrics,
         health: Health,
-        stall_seconds: float,
+        stall_timeout_seconds: float,
         end: Callable[[int], None] = os._exit,
     ) -> None:
         self._positions = positions
         self._n_progress = n_progress
         self._metrics = metrics
         self._health = health
-        self._stall_seconds = stall_seconds
+        self._stall_seconds = stall_timeout_seconds
         self._end = end
         self._mark: object = None
         self._moved_at = time.monotonic()

@@ -123,7 +123,7 @@ class LearnerAgent:
 
     async def run(self, stream: Stream) -> None:
         """Process the observations until they end. Any exception ends the process."""
-        async for events in stream.noack_take(TAKE_RECORDS, within=self._settings.linger_seconds):
+        async for events in stream.noack_take(TAKE_RECORDS, within=self._settings.batch_linger_seconds):
             async with self._one_turn():
                 await self._take(stream, events)
 

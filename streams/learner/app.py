@@ -38,7 +38,7 @@ from alignstream.streams.wire.topics import OBSERVATIONS
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedLearner:
     """What a learner loads before it contacts the broker."""
 
     owner: str
@@ -47,7 +47,7 @@ class Prepared:
     store: Store
 
 
-class LearnerService(FaustService[Prepared]):
+class LearnerService(FaustService[PreparedLearner]):
     """One learner: its parts, and the order in which they start.
 
     Parameters
@@ -60,11 +60,11 @@ class LearnerService(FaustService[Prepared]):
         self._learner_metrics = LearnerMetrics(self.metrics.registry)
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learning")
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> PreparedLearner:
         owner, lock = claim_folder(self._settings.state_dir)
-        return Prepared(owner, lock, open_store(self._settings))
+        return PreparedLearner(owner, lock, open_store(self._settings))
 
-    def _app(self, prepared: Prepared, limits: dict[str, int]) -> App:
+    def _app(self, prepared: PreparedLearner, limits: dict[str, int]) -> App:
         settings = self._settings
         app = make_app(
             settings,

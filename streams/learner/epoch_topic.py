@@ -213,7 +213,7 @@ class EpochTopic:
         for key in sorted(self.log.spoiled):
             logger.warning("a former learner wrote after losing its claim; restoring the valid record")
             await self._make_sure()
-            await self._read_up_to(await self._write(key, self.log.mended(key, term=self.term)))
+            await self._read_up_to(await self._write(key, self.log.repaired(key, term=self.term)))
             self._stay_owner()
             self.log.spoiled.discard(key)
 

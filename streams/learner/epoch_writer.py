@@ -17,10 +17,10 @@ from alignstream.streams.learner.tenancy import sections_of, summary_of
 from alignstream.streams.wire.epoch_log import (
     PROGRESS_KEY,
     EpochV1,
+    EpochVersion,
     Progress,
     StateV1,
     TenantKey,
-    Version,
     encode,
     epoch_key,
     marks_to_store,
@@ -67,7 +67,7 @@ class EpochWriter:
         if before is not None and any(version.number >= epoch.number for version in before.versions):
             return before  # decided before a crash, and again after it
         parts = split(epoch.blob)
-        version = Version(
+        version = EpochVersion(
             number=epoch.number,
             reason=epoch.reason,
             position=decision.moment[1],
@@ -82,7 +82,7 @@ class EpochWriter:
             encoder=epoch.encoder,
             tenant=epoch.tenant,
             current=version,
-            moment=decision.moment,
+            decided_at=decision.moment,
             history=list(with_version(before, version)),
         )
         await self._announce(record)
@@ -104,7 +104,7 @@ class EpochWriter:
         """
         before = self._topic.log.epochs.get(decision.tenant_key)
         # Later requests may have been carried out already. Repeating this one would undo them.
-        if before is None or decision.moment < before.moment:
+        if before is None or decision.moment < before.decided_at:
             return None
         current = before.current
         if decision.number is not None:
@@ -121,7 +121,7 @@ class EpochWriter:
             tenant=before.tenant,
             current=current,
             is_frozen=decision.is_frozen,
-            moment=decision.moment,
+            decided_at=decision.moment,
             history=[version for version in before.versions if version.number != current.number],
         )
         await self._announce(record)
@@ -187,7 +187,7 @@ class EpochWriter:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _publish(self, tenant_key: TenantKey, record: EpochV1) -> None:
-        blob = self._topic.log.joined(record.current.parts)
+        blob = self._topic.log.reassembled(record.current.parts)
         if blob is None or hashlib.sha256(blob).hexdigest() != record.current.sha256:
             logger.error("parts of an epoch are missing or damaged in the epoch log; it cannot be published")
             return

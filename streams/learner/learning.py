@@ -175,8 +175,8 @@ class Learning:
         touched: dict[TenantKey, Tenancy] = {}
         items: tuple[Observed, ...] = (*record.texts, *record.pairs, *record.examples)
         for index, observed in enumerate(items):
-            source = SourcePartition(record.encoder, observed.source.topic, observed.source.partition)
-            if observed.source.offset <= self.marks.get(source, -1):
+            source = SourcePartition(record.encoder, observed.origin.topic, observed.origin.partition)
+            if observed.origin.offset <= self.marks.get(source, -1):
                 self.n_replayed += 1
                 continue
             tenant_key = TenantKey(record.encoder, observed.tenant)
@@ -194,8 +194,8 @@ class Learning:
                 touched[tenant_key] = tenancy
         # After the loop, because one record may hold several texts of one partition.
         for observed in items:
-            source = SourcePartition(record.encoder, observed.source.topic, observed.source.partition)
-            self.marks[source] = max(self.marks.get(source, -1), observed.source.offset)
+            source = SourcePartition(record.encoder, observed.origin.topic, observed.origin.partition)
+            self.marks[source] = max(self.marks.get(source, -1), observed.origin.offset)
         return self._close(touched, offset)
 
     def _dim_of(self, tenant_key: TenantKey, default: int) -> int:
@@ -304,7 +304,7 @@ class Learning:
                 tenancy.last = None
                 return [Frozen(tenant_key, moment, is_frozen=True, number=control.epoch)]
             case "forget-pair":
-                if state.delete_pair(control.pair or ""):
+                if state.delete_pair(control.pair_id or ""):
                     tenancy.map_of = None
         return []
 
@@ -327,9 +327,9 @@ def _taken(observed: Observed, dim: int) -> Text | Pair | Example | None:
 
 def _learn(tenancy: Tenancy, taken: Text | Pair | Example) -> None:
     if isinstance(taken, Text):
-        tenancy.state.take_text(taken)
+        tenancy.state.learn_text(taken)
     elif isinstance(taken, Pair):
-        tenancy.state.take_pair(taken)
+        tenancy.state.learn_pair(taken)
         tenancy.map_of = None
     else:
-        tenancy.state.take_example(taken)
+        tenancy.state.learn_example(taken)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from alignstream.models.learner.tenant_state import Reason
 from alignstream.streams.learner.learning import Learning
 
-FATES: Final = ("learned", "replayed", "unreadable", "crowded-out", "capped", "doubtful")
+OUTCOMES: Final = ("learned", "replayed", "unreadable", "crowded-out", "capped", "doubtful")
 
 
 class LearnerMetrics:
@@ -31,7 +31,7 @@ class LearnerMetrics:
             **common,
         )
         self._observations = Gauge(
-            "learner_observations", "Observations since the start, by fate", ["fate"], **common
+            "learner_observations", "Observations since the start, by outcome", ["outcome"], **common
         )
         self._tenants = Gauge("learner_tenants", "Tenants with a state", **common)
         self._suspended = Gauge(
@@ -62,7 +62,7 @@ class LearnerMetrics:
     def show(self, learning: Learning) -> None:
         """Set the gauges from the state of all tenants."""
         states = [tenancy.state for tenancy in learning.tenancies.values()]
-        fates = {
+        outcomes = {
             "learned": learning.n_learned,
             "replayed": learning.n_replayed,
             "unreadable": learning.n_unreadable,
@@ -70,8 +70,8 @@ class LearnerMetrics:
             "capped": sum(state.n_capped for state in states),
             "doubtful": sum(sum(state.doubtful.values()) for state in states),
         }
-        for fate in FATES:
-            self._observations.labels(fate=fate).set(fates[fate])
+        for outcome in OUTCOMES:
+            self._observations.labels(outcome=outcome).set(outcomes[outcome])
         self._tenants.set(len(states))
         self._suspended.set(sum(state.suspended is not None for state in states))
         self._frozen.set(sum(state.is_frozen for state in states))

@@ -92,7 +92,7 @@ def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
     """Restore a tenant from an epoch log. A damaged state starts empty; its epoch numbering continues."""
     serving = log.epochs.get(tenant_key)
     versions = [] if serving is None else serving.versions
-    blobs = {name: log.joined(parts) for name, parts in stored.sections.items()}
+    blobs = {name: log.reassembled(parts) for name, parts in stored.sections.items()}
     sections = {name: blob for name, blob in blobs.items() if blob is not None}
     try:
         tenancy = Tenancy(from_sections(sections), stored.position, refusal=stored.summary.refusal)
@@ -107,7 +107,7 @@ def restored(tenant_key: TenantKey, stored: StateV1, log: EpochLog) -> Tenancy:
         return tenancy
     # Not the current epoch: it may come from observations after this state, which are processed again.
     version = next((version for version in versions if version.number == number), None)
-    blob = None if version is None else log.joined(version.parts)
+    blob = None if version is None else log.reassembled(version.parts)
     if blob is not None:
         try:
             tenancy.last = dataclasses.replace(epochs.from_bytes(blob, encoder=tenant_key[0]))

@@ -77,26 +77,37 @@ _LABEL_COUNT = msgspec.json.Decoder(_LabelCount, strict=True)
 _ENCODER = msgspec.json.Encoder()
 
 
-def decode_document(record: SourceRecord, *, max_bytes: int, max_depth: int) -> DocumentV1 | Rejected:
+def decode_document(record: SourceRecord, *, max_bytes: int, max_nesting_depth: int) -> DocumentV1 | Rejected:
     """Decode one value of ``documents.v1``, strictly; see ``decode``."""
-    document = decode(record, _DOCUMENT, "documents", max_bytes=max_bytes, max_depth=max_depth)
+    document = decode(
+        record, _DOCUMENT, "documents", max_bytes=max_bytes, max_nesting_depth=max_nesting_depth
+    )
     if isinstance(document, Rejected) and document.reason == "bad-schema" and record.value is not None:
         return _too_many_labels(record.value) or document
     return document
 
 
-def decode_pair(record: SourceRecord, *, max_bytes: int, max_depth: int) -> PairV1 | Rejected:
+def decode_pair(record: SourceRecord, *, max_bytes: int, max_nesting_depth: int) -> PairV1 | Rejected:
     """Decode one value of ``pairs.v1``, strictly; see ``decode``."""
-    return decode(record, _PAIR, "pairs", max_bytes=max_bytes, max_depth=max_depth)
+    return decode(record, _PAIR, "pairs", max_bytes=max_bytes, max_nesting_depth=max_nesting_depth)
 
 
-def decode_feedback(record: SourceRecord, *, max_bytes: int, max_depth: int) -> LabelFeedbackV1 | Rejected:
+def decode_feedback(
+    record: SourceRecord, *, max_bytes: int, max_nesting_depth: int
+) -> LabelFeedbackV1 | Rejected:
     """Decode one value of ``label-feedback.v1``, strictly; see ``decode``."""
-    return decode(record, _FEEDBACK, "label-feedback", max_bytes=max_bytes, max_depth=max_depth)
+    return decode(
+        record, _FEEDBACK, "label-feedback", max_bytes=max_bytes, max_nesting_depth=max_nesting_depth
+    )
 
 
 def decode(
-    record: SourceRecord, decoder: msgspec.json.Decoder[T], schema: str, *, max_bytes: int, max_depth: int
+    record: SourceRecord,
+    decoder: msgspec.json.Decoder[T],
+    schema: str,
+    *,
+    max_bytes: int,
+    max_nesting_depth: int,
 ) -> T | Rejected:
     """Decode one input value, strictly.
 
@@ -110,7 +121,7 @@ def decode(
         Expected name in the schema header.
     max_bytes : int
         Largest value accepted.
-    max_depth : int
+    max_nesting_depth : int
         Deepest nesting of arrays and objects accepted.
 
     Notes
@@ -129,14 +140,14 @@ def decode(
         value.decode("utf-8", errors="strict")
     except UnicodeDecodeError as error:
         return Rejected("bad-utf8", "decode", f"byte {error.start} is not UTF-8: {error.reason}")
-    if is_deeper(value, max_depth):
-        return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
+    if is_deeper(value, max_nesting_depth):
+        return Rejected("too-deep", "decode", f"nested deeper than {max_nesting_depth} levels")
     try:
         return decoder.decode(value)
     except msgspec.ValidationError as error:
         return Rejected("bad-schema", "decode", str(error))
     except RecursionError:
-        return Rejected("too-deep", "decode", f"nested deeper than {max_depth} levels")
+        return Rejected("too-deep", "decode", f"nested deeper than {max_nesting_depth} levels")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejected("bad-json", "decode", str(error))
 
@@ -162,19 +173,19 @@ def _too_many_labels(value: bytes) -> Rejected | None:
     return None
 
 
-def is_deeper(value: bytes, max_depth: int) -> bool:
+def is_deeper(value: bytes, max_nesting_depth: int) -> bool:
     """Return whether JSON nests deeper than allowed, without parsing it.
 
     Brackets inside strings do not count. Values with few brackets are not scanned. O(bytes) for any input.
     """
-    if value.count(b"[") + value.count(b"{") <= max_depth:
+    if value.count(b"[") + value.count(b"{") <= max_nesting_depth:
         return False
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(value):
         first = token[0][0]
         if first in b"[{":
             depth += 1
-            if depth > max_depth:
+            if depth > max_nesting_depth:
                 return True
         elif first in b"]}":
             depth -= 1
@@ -188,13 +199,13 @@ def vector_field(y: NDArray[np.float32], encoding: Literal["base64-f32le", "json
     return encode_vector(y)
 
 
-def half_vector_field(x: NDArray[np.float32]) -> str:
+def float16_field(x: NDArray[np.float32]) -> str:
     """Encode a unit vector of shape (dim,) as base64 of little-endian float16."""
     return base64.b64encode(np.ascontiguousarray(x, dtype="<f2").tobytes()).decode("ascii")
 
 
-def read_half_vector(text: str, dim: int) -> NDArray[np.float32]:
-    """Decode a vector that ``half_vector_field`` encoded.
+def read_float16(text: str, dim: int) -> NDArray[np.float32]:
+    """Decode a vector that ``float16_field`` encoded.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ class StateV1(msgspec.Struct, frozen=True, kw_only=True):
         return TenantKey(self.encoder, self.tenant)
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
+class EpochVersion(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch and the parts that hold its bytes."""
 
     number: int
@@ -138,12 +138,12 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
     term: int
     encoder: str
     tenant: Name
-    current: Version
+    current: EpochVersion
     is_frozen: bool = False
     #: Position in the observations of the latest decision: highest timestamp up to there, and next offset.
-    moment: tuple[int, int] = (0, 0)
+    decided_at: tuple[int, int] = (0, 0)
     #: Former epochs, newest first, without the current one.
-    history: list[Version] = []
+    history: list[EpochVersion] = []
 
     @property
     def tenant_key(self) -> TenantKey:
@@ -151,7 +151,7 @@ class EpochV1(msgspec.Struct, frozen=True, kw_only=True):
         return TenantKey(self.encoder, self.tenant)
 
     @property
-    def versions(self) -> list[Version]:
+    def versions(self) -> list[EpochVersion]:
         """The current epoch and those kept for rollback."""
         return [self.current, *self.history]
 
@@ -271,7 +271,7 @@ class EpochLog:
             self.parts.pop(sha256, None)
         self.spoiled.discard(key)
 
-    def mended(self, key: bytes, *, term: int) -> bytes | None:
+    def repaired(self, key: bytes, *, term: int) -> bytes | None:
         """Return the value to write over a spoiled key, under the current term; None: a tombstone."""
         if key.startswith(PART_PREFIX):
             sha256 = key.removeprefix(PART_PREFIX).decode("ascii", "replace")
@@ -285,8 +285,8 @@ class EpochLog:
         record = next((record for name, record in valid if name == key), None)
         return None if record is None else encode(msgspec.structs.replace(record, term=term))
 
-    def joined(self, names: Iterable[str]) -> bytes | None:
-        """Return the joined bytes of parts, or None if one is missing or damaged."""
+    def reassembled(self, names: Iterable[str]) -> bytes | None:
+        """Return the bytes of parts, reassembled, or None if one is missing or damaged."""
         parts = []
         for name in names:
             part = self.parts.get(name)
@@ -343,7 +343,7 @@ def marks_to_store(marks: Mapping[SourcePartition, int]) -> dict[str, dict[str, 
     return stored
 
 
-def with_version(epoch: EpochV1 | None, version: Version) -> Sequence[Version]:
+def with_version(epoch: EpochV1 | None, version: EpochVersion) -> Sequence[EpochVersion]:
     """Return the history once ``version`` replaces the current epoch: newest first, at most ``HISTORY``."""
     if epoch is None:
         return []

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from alignstream.models.adapter.languages import language_key
 from alignstream.models.learner.observed import Example, Pair, Side, Text
-from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.codec import read_float16
 from alignstream.streams.wire.records import Identifier, Label, LanguageTag, Name
 from alignstream.streams.wire.topics import HEADER_CONTENT_TYPE, HEADER_SCHEMA, Headers
 
@@ -33,7 +33,7 @@ Vector = Annotated[
 Action = Literal["tick", "publish", "freeze", "thaw", "reset", "rollback", "forget-pair"]
 
 
-class Source(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True):
     """The position of the source record of an item."""
 
     topic: str
@@ -44,12 +44,14 @@ class Source(msgspec.Struct, frozen=True):
 class ObservedText(msgspec.Struct, frozen=True, omit_defaults=True):
     """The text of a document, as a vector."""
 
-    source: Source
+    origin: Origin
     tenant: Name
     vector: Vector
     language: LanguageTag | None = None
-    seen: Annotated[str, Meta(description="Language of the nearest prototype.")] | None = None
-    is_doubtful: Annotated[bool, Meta(description="Whether the vector contradicts the language tag.")] = False
+    nearest_language: Annotated[str, Meta(description="Language of the nearest prototype.")] | None = None
+    contradicts_tag: Annotated[bool, Meta(description="Whether the vector contradicts the language tag.")] = (
+        False
+    )
     key: (
         Annotated[
             str,
@@ -73,17 +75,17 @@ class ObservedSide(msgspec.Struct, frozen=True, omit_defaults=True):
 class ObservedPair(msgspec.Struct, frozen=True, omit_defaults=True):
     """A pair that its producer vouches for."""
 
-    source: Source
+    origin: Origin
     tenant: Name
     id: Identifier
-    one: ObservedSide
-    other: ObservedSide
+    source: ObservedSide
+    target: ObservedSide
 
 
 class ObservedExample(msgspec.Struct, frozen=True, omit_defaults=True):
     """A text with its correct label."""
 
-    source: Source
+    origin: Origin
     tenant: Name
     id: Identifier
     label_set: Name
@@ -105,7 +107,7 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
     language: LanguageTag | None = None
     #: Epoch to go back to (``rollback``), or the pair to forget (``forget-pair``).
     epoch: int | None = None
-    pair: Identifier | None = None
+    pair_id: Identifier | None = None
     is_live: bool = False
 
 
@@ -202,10 +204,10 @@ def text_of(observed: ObservedText, dim: int) -> Text:
         Its vector is damaged, or does not have ``dim`` numbers.
     """
     return Text(
-        vector=read_half_vector(observed.vector, dim),
+        vector=read_float16(observed.vector, dim),
         language=key_of(observed.language),
-        seen=observed.seen,
-        is_doubtful=observed.is_doubtful,
+        nearest_language=observed.nearest_language,
+        contradicts_tag=observed.contradicts_tag,
         key=None if observed.key is None else int(observed.key, 16),
     )
 
@@ -218,11 +220,11 @@ def pair_of(observed: ObservedPair, dim: int) -> Pair:
     ValueError
         A vector is damaged, or does not have ``dim`` numbers.
     """
-    return Pair(observed.id, _side(observed.one, dim), _side(observed.other, dim))
+    return Pair(observed.id, _side(observed.source, dim), _side(observed.target, dim))
 
 
 def _side(side: ObservedSide, dim: int) -> Side:
-    return Side(read_half_vector(side.vector, dim), key_of(side.language), side.text[:EXCERPT_CHARACTERS])
+    return Side(read_float16(side.vector, dim), key_of(side.language), side.text[:EXCERPT_CHARACTERS])
 
 
 def example_of(observed: ObservedExample, dim: int) -> Example:
@@ -237,7 +239,7 @@ def example_of(observed: ObservedExample, dim: int) -> Example:
         observed.id,
         observed.label_set,
         observed.label,
-        read_half_vector(observed.vector, dim),
+        read_float16(observed.vector, dim),
         key_of(observed.language),
     )
 

@@ -163,7 +163,7 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
 
     Notes
     -----
-    The vector equals, byte for byte, what the worker would write for the vector that ``codec.read_half_vector`` reads
+    The vector equals, byte for byte, what the worker would write for the vector that ``codec.read_float16`` reads
     from ``raw_vector``. It differs slightly from what the worker wrote for the float32 original. A record does not
     hold the overrides of its message: it is recognised by its ``space``, and refused.
     """
@@ -195,7 +195,7 @@ def realign(value: bytes, destination: Destination) -> Realigned | Unchanged | R
             "it has no raw_vector; set ALIGNSTREAM_RAW_VECTOR=true and encode the text again with 'alignstream encode'",
         )
     try:
-        x = codec.read_half_vector(record.raw_vector, record.dim)
+        x = codec.read_float16(record.raw_vector, record.dim)
     except ValueError as error:
         return Refused("damaged-vector", f"its raw_vector cannot be used: {error}")
     y = destination.align(x, record)

@@ -219,7 +219,7 @@ class PairScoredV1(msgspec.Struct, frozen=True):
     id: Identifier
     tenant: Name
     cosine: Annotated[float, Meta(ge=-1.0, le=1.0, description="Cosine of the two aligned vectors.")]
-    is_learned: Annotated[bool, Meta(description="Whether the pair was passed on to the learner.")]
+    is_sent_to_learner: Annotated[bool, Meta(description="Whether the pair was passed on to the learner.")]
     adapter: Name
     adapter_version: str
     space: str

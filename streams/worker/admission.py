@@ -27,7 +27,7 @@ class Policy:
     tenants: frozenset[str] | None
     max_document_bytes: int
     max_output_bytes: int
-    max_depth: int
+    max_nesting_depth: int
     vector_encoding: Literal["base64-f32le", "json"]
     raw_vector: bool = False
     #: Whether the worker publishes observations and query vectors.
@@ -43,7 +43,7 @@ def policy_of(settings: Settings, *, max_output_bytes: int) -> Policy:
         tenants=None if settings.tenants is None else frozenset(settings.tenants),
         max_document_bytes=settings.max_document_bytes,
         max_output_bytes=max_output_bytes,
-        max_depth=settings.max_depth,
+        max_nesting_depth=settings.max_nesting_depth,
         vector_encoding=settings.vector_encoding,
         raw_vector=settings.raw_vector,
         follows=settings.follow != "off",

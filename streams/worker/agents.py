@@ -58,9 +58,9 @@ class BatchAgent:
         Notes the records in flight.
     metrics : Metrics
         Updated for every batch.
-    batch_records, linger_seconds
+    batch_records, batch_linger_seconds
         Largest batch, and how long to wait for it to fill.
-    crash_attempts : int
+    max_crashes_alone : int
         Times a record may kill the worker when processed alone.
     dead_letter_bytes : int
         Largest record that the dead-letter topic accepts.
@@ -77,8 +77,8 @@ class BatchAgent:
         journal: CrashJournal,
         metrics: Metrics,
         batch_records: int,
-        linger_seconds: float,
-        crash_attempts: int,
+        batch_linger_seconds: float,
+        max_crashes_alone: int,
         dead_letter_bytes: int,
     ) -> None:
         self._pipeline = pipeline
@@ -89,13 +89,13 @@ class BatchAgent:
         self._journal = journal
         self._metrics = metrics
         self._batch_records = batch_records
-        self._linger_seconds = linger_seconds
-        self._crash_attempts = crash_attempts
+        self._batch_linger_seconds = batch_linger_seconds
+        self._max_crashes_alone = max_crashes_alone
         self._dead_letter_bytes = dead_letter_bytes
 
     async def run(self, stream: Stream) -> None:
         """Process a stream until it ends. Any exception ends the process: see ``app``."""
-        async for events in stream.noack_take(self._batch_records, within=self._linger_seconds):
+        async for events in stream.noack_take(self._batch_records, within=self._batch_linger_seconds):
             with self._metrics.batch(len(events)):
                 await self._take(stream, events)
 
@@ -121,7 +121,7 @@ class BatchAgent:
         records = [source_record(event) for event in events]
         offsets = [(record.topic, record.partition, record.offset) for record in records]
         attempts = self._journal.attempts(*offsets[0]) if alone else 0
-        if attempts >= self._crash_attempts:
+        if attempts >= self._max_crashes_alone:
             message = f"the worker died {attempts} times while processing this record alone"
             rejected = Rejected("inference-failed", "encode", message, attempts=attempts)
             outcomes: Sequence[Outcome] = [self._pipeline.reject(records[0], rejected)]

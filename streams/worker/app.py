@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedWorker:
     """What a worker loads before it contacts the broker."""
 
     encoder: OnnxEncoder
     follower: Follower
 
 
-class WorkerService(FaustService[Prepared]):
+class WorkerService(FaustService[PreparedWorker]):
     """One worker: its parts, and the order in which they start.
 
     Parameters
@@ -73,12 +73,12 @@ class WorkerService(FaustService[Prepared]):
 
     # -- the start -----------------------------------------------------------------------------------
 
-    def _prepare(self) -> Prepared:
+    def _prepare(self) -> PreparedWorker:
         encoder = self._load_encoder()
         follower = self._follow(encoder)
         self._before_scrape.append(functools.partial(self._show_age, follower))
         self._await_adapter(follower)
-        return Prepared(encoder, follower)
+        return PreparedWorker(encoder, follower)
 
     def _load_encoder(self) -> OnnxEncoder:
         started = time.monotonic()
@@ -118,7 +118,7 @@ class WorkerService(FaustService[Prepared]):
 
     def _run_follower(self, follower: Follower, store: Store) -> None:
         try:
-            follower.run(self._stop, poll_seconds=self._settings.redis_poll_seconds)
+            follower.run(self._stop, poll_seconds=self._settings.registry_poll_seconds)
         except BaseException:
             # Without its follower, a worker would look healthy but serve the same adapter forever.
             logger.critical("the registry follower failed; ending the process", exc_info=True)
@@ -156,7 +156,7 @@ class WorkerService(FaustService[Prepared]):
 
     # -- Faust ---------------------------------------------------------------------------------------
 
-    def _app(self, prepared: Prepared, limits: dict[str, int]) -> App:
+    def _app(self, prepared: PreparedWorker, limits: dict[str, int]) -> App:
         settings = self._settings
         if input_limit_exceeds_dead_letters(limits):
             logger.warning(
@@ -175,7 +175,7 @@ class WorkerService(FaustService[Prepared]):
         encoding = Encoding(prepared.encoder, **clocks)
         # Part of the folder's name: offsets mean nothing on another broker.
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
-        journal = CrashJournal(settings.state_dir / "in-hand" / f"{settings.group}-{broker}")
+        journal = CrashJournal(settings.state_dir / "in-flight" / f"{settings.group}-{broker}")
         pipelines: dict[str, Batches] = {
             DOCUMENTS: DocumentsPipeline(prepared.encoder, policy, now=time.time, **clocks),
             PAIRS: PairsPipeline(encoding, policy, now=time.time),
@@ -192,7 +192,12 @@ class WorkerService(FaustService[Prepared]):
         return app
 
     def _agent(
-        self, app: App, prepared: Prepared, pipeline: Batches, journal: CrashJournal, limits: dict[str, int]
+        self,
+        app: App,
+        prepared: PreparedWorker,
+        pipeline: Batches,
+        journal: CrashJournal,
+        limits: dict[str, int],
     ) -> BatchAgent:
         settings, encoder = self._settings, prepared.encoder
         return BatchAgent(
@@ -204,8 +209,8 @@ class WorkerService(FaustService[Prepared]):
             journal=journal,
             metrics=self.metrics,
             batch_records=settings.batch_records,
-            linger_seconds=settings.linger_seconds,
-            crash_attempts=settings.crash_attempts,
+            batch_linger_seconds=settings.batch_linger_seconds,
+            max_crashes_alone=settings.max_crashes_alone,
             dead_letter_bytes=limits[DEAD_LETTERS],
         )
 

@@ -27,7 +27,7 @@ class Note(msgspec.Struct):
     ``attempts`` counts, by offset, how often the worker started on the record alone and did not finish.
     """
 
-    in_hand: list[int] = msgspec.field(default_factory=list)
+    in_flight: list[int] = msgspec.field(default_factory=list)
     attempts: dict[int, int] = msgspec.field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ class CrashJournal:
     def is_suspect(self, topic: str, partition: int, offset: int) -> bool:
         """Return whether a record was in flight when a worker died."""
         note = self._note(topic, partition)
-        return offset in note.in_hand or offset in note.attempts
+        return offset in note.in_flight or offset in note.attempts
 
     def attempts(self, topic: str, partition: int, offset: int) -> int:
         """Return how often the worker started on a record alone and did not finish."""
@@ -84,8 +84,8 @@ class CrashJournal:
             note = self._note(topic, partition)
             if alone:
                 note.attempts[offset] = note.attempts.get(offset, 0) + 1
-            elif offset not in note.in_hand:
-                note.in_hand.append(offset)
+            elif offset not in note.in_flight:
+                note.in_flight.append(offset)
             touched[topic, partition] = note
         self._write(touched)
 
@@ -106,7 +106,7 @@ class CrashJournal:
             note = self._note(topic, partition)
             # Partitions are processed in order: lower offsets are finished too, and never come again.
             note.attempts = {later: n for later, n in note.attempts.items() if later > offset}
-            note.in_hand = [later for later in note.in_hand if later > offset]
+            note.in_flight = [later for later in note.in_flight if later > offset]
             touched[topic, partition] = note
         self._write(touched)
 
@@ -123,7 +123,7 @@ class CrashJournal:
             self._is_writable = True
 
     def _write_one(self, path: Path, note: Note) -> None:
-        if not note.in_hand and not note.attempts:
+        if not note.in_flight and not note.attempts:
             path.unlink(missing_ok=True)
             return
         self._folder.mkdir(parents=True, exist_ok=True)

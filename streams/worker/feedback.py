@@ -22,7 +22,7 @@ from alignstream.streams.wire.observations import (
     ObservedExample,
     ObservedPair,
     ObservedSide,
-    Source,
+    Origin,
 )
 from alignstream.streams.wire.outcome import Outcome, published
 from alignstream.streams.wire.records import LabelFeedbackV1, PairScoredV1, PairSide, PairV1
@@ -66,7 +66,9 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedPair | Rejected:
         policy = self._policy
-        pair = codec.decode_pair(record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth)
+        pair = codec.decode_pair(
+            record, max_bytes=policy.max_document_bytes, max_nesting_depth=policy.max_nesting_depth
+        )
         if isinstance(pair, Rejected):
             return pair
         refusal = (
@@ -110,12 +112,12 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
                 else adaptation.vector(x, context)
             )
         cosine = float(aligned[0].astype(np.float64) @ aligned[1].astype(np.float64))
-        is_learned = pair.record.learn and self._policy.follows
+        is_sent_to_learner = pair.record.learn and self._policy.follows
         scored = PairScoredV1(
             id=pair.id,
             tenant=pair.record.tenant,
             cosine=min(1.0, max(-1.0, round(cosine, 6))),
-            is_learned=is_learned,
+            is_sent_to_learner=is_sent_to_learner,
             adapter=self._policy.adapter,
             adapter_version=pair.adapter.version,
             space=space(
@@ -130,20 +132,20 @@ class PairsPipeline(BatchPipeline[AdmittedPair]):
             max_output_bytes=self._policy.max_output_bytes,
             now=self._now(),
             truncated=truncated,
-            observed=self._observed(pair, x_src, x_tgt) if is_learned else None,
+            observed=self._observed(pair, x_src, x_tgt) if is_sent_to_learner else None,
         )
 
     @staticmethod
     def _observed(pair: AdmittedPair, x_src: Vector32, x_tgt: Vector32) -> ObservedPair:
         def side(x: Vector32, given: PairSide) -> ObservedSide:
-            return ObservedSide(codec.half_vector_field(x), given.language, given.text[:EXCERPT_CHARACTERS])
+            return ObservedSide(codec.float16_field(x), given.language, given.text[:EXCERPT_CHARACTERS])
 
         return ObservedPair(
-            source=Source(pair.source.topic, pair.source.partition, pair.source.offset),
+            origin=Origin(pair.source.topic, pair.source.partition, pair.source.offset),
             tenant=pair.record.tenant,
             id=pair.id,
-            one=side(x_src, pair.record.source),
-            other=side(x_tgt, pair.record.target),
+            source=side(x_src, pair.record.source),
+            target=side(x_tgt, pair.record.target),
         )
 
 
@@ -173,7 +175,7 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> AdmittedFeedback | Rejected:
         policy = self._policy
         feedback = codec.decode_feedback(
-            record, max_bytes=policy.max_document_bytes, max_depth=policy.max_depth
+            record, max_bytes=policy.max_document_bytes, max_nesting_depth=policy.max_nesting_depth
         )
         if isinstance(feedback, Rejected):
             return feedback
@@ -215,11 +217,11 @@ class FeedbackPipeline(BatchPipeline[AdmittedFeedback]):
         record, source = feedback.record, feedback.source
         text_id = hashlib.sha256(f"{record.label_set}\0{record.text}".encode()).hexdigest()[:_ID_DIGITS]
         return ObservedExample(
-            source=Source(source.topic, source.partition, source.offset),
+            origin=Origin(source.topic, source.partition, source.offset),
             tenant=record.tenant,
             id=record.id or text_id,
             label_set=record.label_set,
             label=record.label,
-            vector=codec.half_vector_field(x),
+            vector=codec.float16_field(x),
             language=record.language,
         )

@@ -28,7 +28,7 @@ from alignstream.models.serving.tenant_labels import TenantLabelsCache
 from alignstream.streams.observe.stages import Observer
 from alignstream.streams.wire import codec
 from alignstream.streams.wire.codec import Rejected, SourceRecord
-from alignstream.streams.wire.observations import ObservedText, Source, key_hash
+from alignstream.streams.wire.observations import ObservedText, Origin, key_hash
 from alignstream.streams.wire.outcome import Outcome, published
 from alignstream.streams.wire.records import (
     Applied,
@@ -85,7 +85,9 @@ class DocumentsPipeline(BatchPipeline[Document]):
 
     def _admit(self, record: SourceRecord, catalogue: Catalogue) -> Document | Rejected:
         decoded = codec.decode_document(
-            record, max_bytes=self._policy.max_document_bytes, max_depth=self._policy.max_depth
+            record,
+            max_bytes=self._policy.max_document_bytes,
+            max_nesting_depth=self._policy.max_nesting_depth,
         )
         if isinstance(decoded, Rejected):
             return decoded
@@ -152,12 +154,12 @@ class DocumentsPipeline(BatchPipeline[Document]):
         evidence = document.adapter.evidence(x, document.record.language)
         source = document.source
         return ObservedText(
-            source=Source(source.topic, source.partition, source.offset),
+            origin=Origin(source.topic, source.partition, source.offset),
             tenant=document.record.tenant,
-            vector=codec.half_vector_field(x),
+            vector=codec.float16_field(x),
             language=document.record.language,
-            seen=evidence.seen,
-            is_doubtful=evidence.is_doubtful,
+            nearest_language=evidence.nearest_language,
+            contradicts_tag=evidence.contradicts_tag,
             key=key_hash(source.key),
         )
 
@@ -195,12 +197,12 @@ class DocumentsPipeline(BatchPipeline[Document]):
             epoch=0 if applied is None else applied.epoch.number,
             query_vector=UNSET
             if applied is None
-            else codec.half_vector_field(applied.query(x, document.context)),
+            else codec.float16_field(applied.query(x, document.context)),
             hubness=UNSET if hubness is None else round(hubness, HUBNESS_DECIMALS),
             language=UNSET if document.record.language is None else document.record.language,
             explain=UNSET if explain is None else explain,
             metadata=document.record.metadata,
-            raw_vector=codec.half_vector_field(x) if self._policy.raw_vector else UNSET,
+            raw_vector=codec.float16_field(x) if self._policy.raw_vector else UNSET,
         )
 
     @staticmethod

@@ -16,7 +16,7 @@ from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.ops.admin.gate_texts import load_texts
 from alignstream.streams.learner.learning import Learning, Opened
 from alignstream.streams.wire import codec
-from alignstream.streams.wire.observations import ObservedText, Source, key_hash, packed
+from alignstream.streams.wire.observations import ObservedText, Origin, key_hash, packed
 from tests.bench.report import Figure
 
 #: Texts that go through the learner: enough for seven epochs by doubling.
@@ -45,8 +45,9 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
         language, x = texts[row][0], X[row]
         found = adapter.evidence(x, language)
         return ObservedText(
-            source=Source("documents.v1", 0, number), tenant="bench", vector=codec.half_vector_field(x),
-            language=language, seen=found.seen, is_doubtful=found.is_doubtful, key=key_hash(f"{row}".encode()),
+            origin=Origin("documents.v1", 0, number), tenant="bench", vector=codec.float16_field(x),
+            language=language, nearest_language=found.nearest_language, contradicts_tag=found.contradicts_tag,
+            key=key_hash(f"{row}".encode()),
         )  # fmt: skip
 
     def observe() -> list[bytes]:
@@ -77,7 +78,7 @@ def figures(encoder: OnnxEncoder) -> list[Figure]:
 
     def serve() -> None:
         for x, y, (language, _) in zip(X, aligned, texts, strict=True):
-            codec.half_vector_field(following.query(x, Context(language=language)))
+            codec.float16_field(following.query(x, Context(language=language)))
             following.hubness(y, language)
 
     observing = _seconds(observe) / STREAM_TEXTS

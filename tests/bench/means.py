@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 
 from alignstream.streams.learner.learning import Learning
-from alignstream.streams.wire.codec import half_vector_field
-from alignstream.streams.wire.observations import ObservationsV1, ObservedText, Source, encode
+from alignstream.streams.wire.codec import float16_field
+from alignstream.streams.wire.observations import ObservationsV1, ObservedText, Origin, encode
 from tests.bench.report import Figure
 
 N_MEANS: Final = 10_000
@@ -58,9 +58,9 @@ def grown_mb(n_languages: int) -> float:
         texts = []
         for row, tag in enumerate(tags):
             x = rng.standard_normal(DIM)
-            vector = half_vector_field((x / np.linalg.norm(x)).astype(np.float32))
-            source = Source("documents.v1", 0, tenant * n_languages + row)
-            texts.append(ObservedText(source, f"t{tenant}", vector, tag, key=f"{row:016x}"))
+            vector = float16_field((x / np.linalg.norm(x)).astype(np.float32))
+            origin = Origin("documents.v1", 0, tenant * n_languages + row)
+            texts.append(ObservedText(origin, f"t{tenant}", vector, tag, key=f"{row:016x}"))
         learning.take(tenant, 0, encode(ObservationsV1(encoder="e" * 64, dim=DIM, texts=tuple(texts))))
 
     process = psutil.Process()

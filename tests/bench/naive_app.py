@@ -23,7 +23,7 @@ app = faust.App(
     "naive",
     broker=f"kafka://{os.environ['NAIVE_BROKER']}",
     value_serializer="json",
-    # The one setting that is no default: the embedded broker makes a join take half of it.
+    # The one setting that is no default: the local broker makes a join take half of it.
     broker_session_timeout=float(os.environ["NAIVE_SESSION_SECONDS"]),
 )
 documents = app.topic(SOURCE, value_type=Document)

@@ -26,7 +26,7 @@ from alignstream.streams.wire import topics
 from alignstream.streams.wire.codec import Rejected, SourceRecord, Stage, decode_document, encode_record
 from alignstream.streams.wire.contract import RECORDS, schemas
 from alignstream.streams.wire.dead_letter import replacement
-from alignstream.streams.wire.epoch_log import EpochV1, Version
+from alignstream.streams.wire.epoch_log import EpochV1, EpochVersion
 from alignstream.streams.wire.records import (
     Applied,
     DocumentV1,
@@ -54,7 +54,7 @@ POLICY = Policy(
     tenants=None,
     max_document_bytes=900_000,
     max_output_bytes=1_000_000,
-    max_depth=64,
+    max_nesting_depth=64,
     vector_encoding="base64-f32le",
 )
 
@@ -82,7 +82,9 @@ VALIDATORS = {
 
 def resolve(value: bytes) -> Document | Rejected:
     source = SourceRecord("documents.v1", 0, 5, None, b"k", value)
-    decoded = decode_document(source, max_bytes=POLICY.max_document_bytes, max_depth=POLICY.max_depth)
+    decoded = decode_document(
+        source, max_bytes=POLICY.max_document_bytes, max_nesting_depth=POLICY.max_nesting_depth
+    )
     if isinstance(decoded, Rejected):
         return decoded
     return admit(source, decoded, catalogue=CATALOGUE, policy=POLICY)
@@ -158,7 +160,7 @@ def test_whatever_the_decoder_accepts_the_schema_accepts_and_the_other_way_round
 ) -> None:
     """But for labels: how many, and whether one stands twice, is judged at admission."""
     decoded = decode_document(
-        SourceRecord("t", 0, 0, None, None, json.dumps(body).encode()), max_bytes=10**6, max_depth=64
+        SourceRecord("t", 0, 0, None, None, json.dumps(body).encode()), max_bytes=10**6, max_nesting_depth=64
     )
     labels = body.get("labels")
     is_judged_later = labels is not None and (not labels or len(set(labels)) < len(labels))
@@ -243,7 +245,7 @@ def test_every_field_is_documented() -> None:
     assert set(rows(section("`pairs.v1`"))) == set(PairV1.__struct_fields__) - {"source", "target"} | sides
     assert set(rows(section("`pairs.scored.v1`"))) == set(PairScoredV1.__struct_fields__)
     assert set(rows(section("`label-feedback.v1`"))) == set(LabelFeedbackV1.__struct_fields__)
-    versions = {f"current.{name}" for name in Version.__struct_fields__}
+    versions = {f"current.{name}" for name in EpochVersion.__struct_fields__}
     assert set(rows(section("`epochs.v1`"))) == set(EpochV1.__struct_fields__) - {"current"} | versions
 
 

@@ -476,9 +476,9 @@ def test_what_a_step_knows_of_languages_reaches_whoever_asks_the_adapter(kind: s
     else:
         np.testing.assert_array_equal(adapter.expected_mean("de", around), means.expected("de", around))
     if means is None or not means.languages:
-        assert adapter.evidence(x, "de").seen is None
+        assert adapter.evidence(x, "de").nearest_language is None
         return
-    assert adapter.evidence(means.means64[2].astype(np.float32)).seen == means.languages[2]
+    assert adapter.evidence(means.means64[2].astype(np.float32)).nearest_language == means.languages[2]
     known = adapter.tune(Context("pt-BR")).shrinkage
     assert known.value == choose(Context("pt-BR"), KnownLanguage("pt-Latn", means.counts[4])).shrinkage.value
 

@@ -76,7 +76,7 @@ KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
 
 @pytest.fixture(scope="session", params=["tansu", KAFKA])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Yield a running broker: the embedded one, and Apache Kafka where ``KAFKA_HOME`` is set."""
+    """Yield a running broker: Tansu, and Apache Kafka where ``KAFKA_HOME`` is set."""
     folder = tmp_path_factory.mktemp(request.param)
     with start_tansu(folder) if request.param == "tansu" else apache_kafka(folder) as started:
         yield started
@@ -169,7 +169,7 @@ def learner_settings(service_settings: Settings) -> Settings:
 
 @pytest.fixture
 def ledger(learner_settings: Settings) -> Iterator[Ledger]:
-    """Return what is in the log of epochs of this test."""
+    """Return what is in the epoch log of this test."""
     with contextlib.closing(Ledger(learner_settings)) as found:
         yield found
 

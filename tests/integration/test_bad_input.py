@@ -260,7 +260,7 @@ def test_what_a_topic_refuses_is_a_dead_letter_or_at_least_its_sum(
     slow_settings: Settings, broker: Broker, start_worker: StartWorker
 ) -> None:
     if broker.kind != "kafka":
-        pytest.skip("the embedded broker has no limits of its own")
+        pytest.skip("the local broker has no limits of its own")
     settings = slow_settings
     worker = start_worker(settings)
     # Lowered behind the worker's back: what it believes to be allowed is refused by the broker.

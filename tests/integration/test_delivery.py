@@ -32,7 +32,7 @@ Report = Callable[[str, object], None]
 
 #: Below what the slow encoder can do, so that what waits after a fault is worked off.
 PER_SECOND = 60.0
-#: A join takes the embedded broker six seconds.
+#: A join takes the local broker six seconds.
 N_KILLS = {"kafka": 3, "tansu": 2}
 N_STOPS = {"kafka": 20, "tansu": 2}
 CRASH_ATTEMPTS = {"kafka": 2, "tansu": 1}
@@ -61,7 +61,7 @@ def test_a_worker_killed_in_mid_batch_loses_nothing_and_repeats_little(
 ) -> None:
     n_kills = N_KILLS[broker.kind]
     # A static member is back at once; else the group waits for the one that was killed.
-    settings = slow_settings.model_copy(update={"static_member": "only"})
+    settings = slow_settings.model_copy(update={"group_instance_id": "only"})
     worker = start_worker(settings)
     with contextlib.closing(Outputs(settings)) as outputs:
         with Load(settings, per_second=PER_SECOND) as stream:
@@ -89,7 +89,7 @@ def test_workers_that_come_and_go_lose_repeat_and_reorder_nothing(
     codes: list[int | None] = []
     failures: list[BaseException] = []
 
-    # Two that leave, and two that join, in the same moment hang the embedded broker's group for ever.
+    # Two that leave, and two that join, in the same moment hang the local broker's group for ever.
     at_once = [[worker] for worker in workers] if broker.kind == "kafka" else [workers]
 
     def come_and_go(own: list[Worker]) -> None:
@@ -177,7 +177,7 @@ def test_a_worker_that_the_group_never_lets_in_ends_and_is_started_again(
             adapter="identity",
             cache_dir=tmp_path / "cache",
             state_dir=tmp_path / "state",
-            stall_seconds=3.0,
+            stall_timeout_seconds=3.0,
             metrics_port=0,
             log_format="text",
         )
@@ -197,7 +197,7 @@ def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are
     # The test is what kills: whenever the journal names the one record in hand, first with its neighbours.
     # A static member is back at once; else the group waits for the one that was killed.
     settings = slow_settings.model_copy(
-        update={"crash_attempts": CRASH_ATTEMPTS[broker.kind], "static_member": "only"}
+        update={"max_crashes_alone": CRASH_ATTEMPTS[broker.kind], "group_instance_id": "only"}
     )
     documents = [numbered("key", number) for number in range(8)]
     # 64 label sentences at the encoder's limit are encoded with it: time enough to be seen in hand.
@@ -216,9 +216,9 @@ def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are
         def note() -> dict[str, Any]:
             return notes(state_dir(worker)).get(partition, {})
 
-        wait_until(lambda: killer in note().get("in_hand", {}), "it is in hand with its neighbours")
+        wait_until(lambda: killer in note().get("in_flight", {}), "it is in hand with its neighbours")
         worker.kill()
-        for attempt in range(1, settings.crash_attempts + 1):
+        for attempt in range(1, settings.max_crashes_alone + 1):
             worker.start()
             wait_until(
                 lambda attempt=attempt: note().get("attempts", {}).get(str(killer)) == attempt,  # type: ignore[misc]
@@ -231,7 +231,7 @@ def test_a_record_that_kills_its_worker_alone_is_given_up_and_its_neighbours_are
         verdict = judge(settings, places, outputs)
         letter = outputs.dead(places[4])
     assert letter.header("alignstream.error.reason") == "inference-failed"
-    assert letter.header("alignstream.error.attempts") == str(settings.crash_attempts)
+    assert letter.header("alignstream.error.attempts") == str(settings.max_crashes_alone)
     assert letter.json == documents[4]
     assert not verdict.faults, verdict
     assert (verdict.n_vectors, verdict.n_dead) == (7, 1)

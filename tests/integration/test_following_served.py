@@ -28,7 +28,7 @@ from alignstream.ops.client.reader import Reader
 from alignstream.ops.local.supervised import LEARNER_COMMAND
 from alignstream.streams.learner.learning import Learning, Opened
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.codec import read_half_vector
+from alignstream.streams.wire.codec import read_float16
 from alignstream.streams.wire.epoch_log import EpochLog
 from alignstream.streams.wire.topics import OBSERVATIONS
 
@@ -92,16 +92,16 @@ def _served(seen: Seen) -> Served:
         key=key,
         language=language,
         epoch=value.get("epoch", 0),
-        raw=read_half_vector(value["raw_vector"], value["dim"]),
+        raw=read_float16(value["raw_vector"], value["dim"]),
         stored=decode_vector(value["vector"]),
-        query=None if query is None else read_half_vector(query, value["dim"]),
+        query=None if query is None else read_float16(query, value["dim"]),
         hubness=value.get("hubness"),
     )
 
 
 @pytest.fixture(scope="module")
 def log(service: Service, served: dict[Place, Served]) -> EpochLog:
-    """Return the log of epochs once the learner has read all of it."""
+    """Return the epoch log once the learner has read all of it."""
     assert served
     found = read_log(service.settings, keeps_parts=True)
 
@@ -117,7 +117,8 @@ def log(service: Service, served: dict[Place, Served]) -> EpochLog:
 def epochs_of(log: EpochLog) -> dict[int, Epoch]:
     (record,) = log.epochs.values()
     return {
-        version.number: epochs.from_bytes(log.joined(version.parts) or b"") for version in record.versions
+        version.number: epochs.from_bytes(log.reassembled(version.parts) or b"")
+        for version in record.versions
     }
 
 
@@ -172,7 +173,7 @@ def test_search_as_served_is_as_good_as_on_the_same_log_without_a_broker(
             found = observations.decode(record.value)
             assert not isinstance(found, str), found
             for text in found.texts:
-                item = served[text.source.partition, text.source.offset]
+                item = served[text.origin.partition, text.origin.offset]
                 if item.language == PIVOT:
                     continue
                 static.append(finds(item.stored, item))

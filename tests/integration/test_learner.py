@@ -79,7 +79,7 @@ def running(
             prepare=prepare,
             learner_group=f"learner-{uuid.uuid4().hex}",
             checkpoint_seconds=1.0,
-            redis_poll_seconds=1.0,
+            registry_poll_seconds=1.0,
         ) as service,
         learners(tmp_path_factory.mktemp("learner")) as start,
         contextlib.closing(Ledger(service.settings)) as ledger,
@@ -106,13 +106,13 @@ def test_pairs_and_labels_that_people_know_reach_the_next_epoch(running: Running
     with contextlib.closing(Topic(running.settings, PAIRS_SCORED)) as scored:
         wait_until(lambda: len(scored.look()) == 2, "both pairs are scored", 60)
         values = {record.json["id"]: record.json for record in scored.records}
-    assert values["learned"]["is_learned"]
-    assert not values["only-scored"]["is_learned"]
+    assert values["learned"]["is_sent_to_learner"]
+    assert not values["only-scored"]["is_sent_to_learner"]
     assert values["learned"]["cosine"] == values["only-scored"]["cosine"]
 
     def is_in_memory() -> bool:
         known = ledger.look().epochs.get((running.encoder, TENANT))
-        blob = None if known is None else ledger.log.joined(known.current.parts)
+        blob = None if known is None else ledger.log.reassembled(known.current.parts)
         if blob is None:
             return False
         epoch = epochs.from_bytes(blob, encoder=running.encoder)

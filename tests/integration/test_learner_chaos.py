@@ -43,7 +43,7 @@ from alignstream.streams.kafka.connections import open_store
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DOCUMENTS, OBSERVATIONS, VECTORS
 
-#: A group of the embedded broker takes seconds for every join, and nothing survives a restart of it.
+#: A group of the local broker takes seconds for every join, and nothing survives a restart of it.
 on_kafka = pytest.mark.parametrize(
     "broker", [pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True, scope="session"
 )
@@ -59,7 +59,7 @@ def test_learners_killed_at_random_moments_lose_nothing_and_count_nothing_twice(
 
     def start(name: str) -> Worker:
         # A static member is back at once; else the group waits for the one that was killed.
-        settings = learner_settings.model_copy(update={"static_member": name})
+        settings = learner_settings.model_copy(update={"group_instance_id": name})
         return start_learner(settings, name, is_awaited=False)
 
     with Stream(learner_settings, ENCODER, per_second=25) as stream:
@@ -105,7 +105,9 @@ def test_a_learner_that_was_held_up_ends_when_another_has_taken_over_and_spoils_
 ) -> None:
     prefix = learner_settings.topic_prefix
     # Shorter than the wait for the first learner: that it has to wait is no stall.
-    other = learner_settings.model_copy(update={"learner_group": f"{prefix}learner-2", "stall_seconds": 3.0})
+    other = learner_settings.model_copy(
+        update={"learner_group": f"{prefix}learner-2", "stall_timeout_seconds": 3.0}
+    )
     with contextlib.closing(open_store(learner_settings)) as store:
 
         def served_number() -> int:
@@ -135,7 +137,7 @@ def test_a_learner_that_was_held_up_ends_when_another_has_taken_over_and_spoils_
 
         # Held up with something in hand that is not written down.
         observer.texts(40, 60)
-        wait_until(lambda: metric(first, "learner_observations", fate="learned") == 60, "it has read them")
+        wait_until(lambda: metric(first, "learner_observations", outcome="learned") == 60, "it has read them")
         first.freeze()
         last = observer.texts(60, 100)
         wait_until(lambda: is_active(second), "the second takes over", SETTLE_SECONDS)
@@ -199,7 +201,7 @@ def test_documents_that_killed_workers_and_new_groups_read_again_count_once(
     processes: Processes, slow_artifact: Path, ledger: Ledger
 ) -> None:
     place = read_manifest(slow_artifact).fingerprint, TENANT
-    settings = processes.with_encoder(slow_artifact, static_member="only")
+    settings = processes.with_encoder(slow_artifact, group_instance_id="only")
     processes.start_learner(settings)
     worker = processes.start_worker(settings)
     with Load(settings, per_second=60) as stream:
@@ -219,7 +221,7 @@ def test_documents_that_killed_workers_and_new_groups_read_again_count_once(
     worker.stop()
     with contextlib.closing(Topic(settings, OBSERVATIONS)) as observed:
         n_first = sum(len(record.json.get("texts", ())) for record in observed.look())
-        processes.start_worker(settings, group=f"{settings.group}-again", static_member=None)
+        processes.start_worker(settings, group=f"{settings.group}-again", group_instance_id=None)
         wait_until(
             lambda: (
                 sum(len(record.json.get("texts", ())) for record in observed.look()) >= n_first + n_documents
@@ -282,7 +284,7 @@ def test_workers_go_on_while_redis_is_away_and_get_what_was_learned_when_it_is_b
     processes: Processes, redis_server: RedisServer, tiny_artifact: Path, ledger: Ledger
 ) -> None:
     encoder = read_manifest(tiny_artifact).fingerprint
-    settings = processes.with_encoder(tiny_artifact, redis_poll_seconds=1.0)
+    settings = processes.with_encoder(tiny_artifact, registry_poll_seconds=1.0)
     processes.start_worker(settings)
     learner = processes.start_learner(settings)
     topic = settings.topic_prefix + DOCUMENTS

@@ -189,7 +189,7 @@ def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
     assert learner.wait_until_served(3).memory.ids == ("kept", "regretted")
     assert not ledger.log.epochs[tenant_key].is_frozen
 
-    learner.ask("forget-pair", pair="regretted")
+    learner.ask("forget-pair", pair_id="regretted")
     assert learner.wait_until_served(4).memory.ids == ("kept",)
     learner.ask("reset")
     fifth = learner.wait_until_served(5)
@@ -202,13 +202,13 @@ def test_people_freeze_go_back_publish_reset_and_forget(learner: Told) -> None:
     learner.texts(300, 310)
     learner.ask("publish", encoder=ENCODER)
     sixth = learner.wait_until_served(6)
-    assert (sixth.reason, len(sixth.bank)) == ("hand", 10)
+    assert (sixth.reason, len(sixth.bank)) == ("manual", 10)
 
     # Of another tenant, or no record at all: nothing of this one moves. Back to what is gone: it stays where it is.
     learner.observer.control("rollback", tenant="nobody", epoch=1)
     ledger.wait_until_read(learner.observer.write(b"no record at all"))
     wait_until(
-        lambda: metric(learner.process, "learner_observations", fate="unreadable") == 1, "it is counted"
+        lambda: metric(learner.process, "learner_observations", outcome="unreadable") == 1, "it is counted"
     )
     assert not ledger.log.epochs[tenant_key].is_frozen
     learner.ask("rollback", epoch=77)
@@ -251,7 +251,7 @@ def test_a_state_that_comes_back_to_what_it_was_keeps_its_parts(learner: Told) -
         for action in ("freeze", "thaw"):
             learner.ask(action)  # type: ignore[arg-type]
             for parts in learner.ledger.log.states[learner.tenant_key].sections.values():
-                assert learner.ledger.log.joined(parts) is not None
+                assert learner.ledger.log.reassembled(parts) is not None
 
 
 def test_what_a_former_learner_writes_late_is_put_right_before_it_is_taken_for_the_truth(
@@ -324,7 +324,9 @@ def test_a_learner_stops_in_good_order_and_the_next_fills_redis_and_reads_observ
         second = learner.wait_until_served(2)
         learner.observer.empty_redis()
         assert learner.wait_until_served(2).sha256 == second.sha256
-        wait_until(lambda: metric(process, "learner_observations", fate="learned") == 100, "all is learned")
+        wait_until(
+            lambda: metric(process, "learner_observations", outcome="learned") == 100, "all is learned"
+        )
         assert learner.ledger.look().progress is None
         assert process.stop(10) == 0, "it ends within ten seconds"
         assert "Traceback" not in process.log()

@@ -299,7 +299,7 @@ def test_config_shows_where_each_value_comes_from_and_no_secret(tmp_path: Path) 
         ({"broker": "nowhere"}, "ALIGNSTREAM_BROKER"),
         ({"template": "no place"}, "ALIGNSTREAM_TEMPLATE"),
         ({"tenants": "acme"}, "JSON list"),
-        ({"broker_security": "SASL_PLAINTEXT", "broker_username": "u"}, "insecure"),
+        ({"broker_security": "SASL_PLAINTEXT", "broker_username": "u"}, "allow_plaintext_password"),
     ],
 )
 def test_a_setting_that_is_unknown_or_malformed_stops_the_start_and_is_named(

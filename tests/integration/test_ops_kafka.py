@@ -53,7 +53,7 @@ def settings(service_settings: Settings) -> Settings:
 
 
 def is_kafka(settings: Settings) -> bool:
-    return settings.idempotence  # the embedded broker refuses it
+    return settings.idempotence  # the local broker refuses it
 
 
 def read_all(settings: Settings, topic: str = DOCUMENTS) -> list[Record]:
@@ -149,7 +149,7 @@ def test_a_record_that_is_too_large_is_reported_and_the_rest_goes_on(settings: S
 
 def test_a_record_that_only_the_broker_refuses_takes_none_of_its_neighbours_along(settings: Settings) -> None:
     if not is_kafka(settings):
-        pytest.skip("the embedded broker has no limit of its own")
+        pytest.skip("the local broker has no limit of its own")
     noise = random.Random(0).randbytes(1_100_000)  # the limit is of what is left after compression
     small = [(b"k%d" % (number % 9), b"%d" % number, ()) for number in range(600)]
     sent = [*small[:300], (b"k0", noise, ()), *small[300:450], (b"k1", noise, ()), *small[450:]]

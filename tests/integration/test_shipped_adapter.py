@@ -30,7 +30,7 @@ from alignstream.models.labels import zero_shot
 from alignstream.ops.admin.gate_texts import load_texts
 from alignstream.ops.cli import fit as command
 from alignstream.streams.settings import load
-from alignstream.streams.wire.codec import half_vector_field, read_half_vector
+from alignstream.streams.wire.codec import float16_field, read_float16
 
 #: Encoders on other machines differ in the last bits of float32; means and sums over many texts average that out.
 MAX_DIFFERENCE = 1e-4
@@ -153,7 +153,7 @@ def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
     """The figures of docs/realign.md: what ``raw_vector`` loses, on every text of the demonstration."""
     items = [(tag, text) for item in load_texts().texts for tag, text in item.text.items()]
     X = encoder.encode(encoder.tokenize([text for _, text in items]))
-    halves = [read_half_vector(half_vector_field(x), x.size) for x in X]
+    halves = [read_float16(float16_field(x), x.size) for x in X]
     contexts = [Context(language=tag) for tag, _ in items]
     full, half = (
         np.stack(

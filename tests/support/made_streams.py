@@ -14,8 +14,8 @@ from alignstream.models.learner.observed import Text
 from alignstream.streams.learner.learning import Decision, Learning, Opened
 from alignstream.streams.learner.tenancy import sections_of, summary_of
 from alignstream.streams.wire import epoch_log, observations
-from alignstream.streams.wire.codec import half_vector_field
-from alignstream.streams.wire.epoch_log import Claim, EpochLog, EpochV1, Progress, StateV1, Version
+from alignstream.streams.wire.codec import float16_field
+from alignstream.streams.wire.epoch_log import Claim, EpochLog, EpochV1, EpochVersion, Progress, StateV1
 from alignstream.streams.wire.observations import (
     Control,
     ObservationsV1,
@@ -23,7 +23,7 @@ from alignstream.streams.wire.observations import (
     ObservedPair,
     ObservedSide,
     ObservedText,
-    Source,
+    Origin,
 )
 
 ENCODER: Final = "e" * 64
@@ -76,8 +76,8 @@ def observed_text(
 ) -> ObservedText:  # fmt: skip
     """Return a text as a worker writes it."""
     name = None if key is None else f"{key:016x}"
-    source = Source(topic, partition, offset)
-    return ObservedText(source, tenant, half_vector_field(x), language, key=name, **fields)
+    origin = Origin(topic, partition, offset)
+    return ObservedText(origin, tenant, float16_field(x), language, key=name, **fields)
 
 
 def observed_pair(
@@ -86,18 +86,18 @@ def observed_pair(
 ) -> ObservedPair:  # fmt: skip
     """Return a pair as a worker writes it."""
     one, other = (
-        ObservedSide(half_vector_field(side), tag, f"text of {name}")
+        ObservedSide(float16_field(side), tag, f"text of {name}")
         for side, tag in zip((x, y), languages, strict=True)
     )
-    return ObservedPair(Source("pairs.v1", 0, offset), tenant, name, one, other)
+    return ObservedPair(Origin("pairs.v1", 0, offset), tenant, name, one, other)
 
 
 def observed_example(
     x: Vector32, offset: int, *, tenant: str = "a", name: str = "e", label: str = "sports"
 ) -> ObservedExample:  # fmt: skip
     """Return a labelled text as a worker writes it."""
-    source = Source("label-feedback.v1", 0, offset)
-    return ObservedExample(source, tenant, name, "topics", label, half_vector_field(x), "de")
+    origin = Origin("label-feedback.v1", 0, offset)
+    return ObservedExample(origin, tenant, name, "topics", label, float16_field(x), "de")
 
 
 def record(*items: Any, encoder: str = ENCODER, dim: int = DIM) -> bytes:
@@ -148,7 +148,7 @@ def states(learning: Learning) -> dict[tuple[str, str], dict[str, bytes]]:
 
 
 class Ledger:
-    """The log of epochs without a broker: the records that the learner writes, in its order."""
+    """The epoch log without a broker: the records that the learner writes, in its order."""
 
     def __init__(self) -> None:
         self.log = EpochLog()
@@ -163,7 +163,7 @@ class Ledger:
             before = self.log.epochs.get((epoch.encoder, epoch.tenant))
             if before is not None and any(version.number >= epoch.number for version in before.versions):
                 continue
-            version = Version(
+            version = EpochVersion(
                 number=epoch.number,
                 reason=epoch.reason,
                 position=decision.moment[1],

@@ -27,7 +27,7 @@ from alignstream.streams.learner.learning import Decision, Learning, Opened
 from alignstream.streams.learner.tenancy import sections_of
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.codec import half_vector_field
+from alignstream.streams.wire.codec import float16_field
 from alignstream.streams.wire.epoch_log import Claim, EpochLog, EpochV1, TenantKey
 from alignstream.streams.wire.observations import (
     Control,
@@ -37,7 +37,7 @@ from alignstream.streams.wire.observations import (
     ObservedPair,
     ObservedSide,
     ObservedText,
-    Source,
+    Origin,
 )
 from alignstream.streams.wire.topics import DOCUMENTS, EPOCHS, FEEDBACK, OBSERVATIONS, PAIRS
 
@@ -93,25 +93,25 @@ def text(offset: int, *, tenant: str = TENANT, partition: int = 0) -> ObservedTe
     """Return an observed text of a source record; the same for the same tenant_key."""
     number = 1_000_000 * partition + offset
     language = ("de", "en", None)[number % 3]
-    vector = half_vector_field(vector_of(number))
+    vector = float16_field(vector_of(number))
     key = hashlib.blake2b(str(number % 50).encode(), digest_size=8).hexdigest()
-    return ObservedText(Source(DOCUMENTS, partition, offset), tenant, vector, language=language, key=key)
+    return ObservedText(Origin(DOCUMENTS, partition, offset), tenant, vector, language=language, key=key)
 
 
 def pair(offset: int, name: str, *, tenant: str = TENANT, partition: int = 0) -> ObservedPair:
     """Return an observed pair."""
     sides = [
-        ObservedSide(half_vector_field(vector_of(5_000_000 + 2 * offset + side)), language, f"text {side}")
+        ObservedSide(float16_field(vector_of(5_000_000 + 2 * offset + side)), language, f"text {side}")
         for side, language in enumerate(("de", "en"))
     ]
-    return ObservedPair(Source(PAIRS, partition, offset), tenant, name, *sides)
+    return ObservedPair(Origin(PAIRS, partition, offset), tenant, name, *sides)
 
 
 def example(offset: int, name: str, *, tenant: str = TENANT, partition: int = 0) -> ObservedExample:
     """Return an observed example."""
-    vector = half_vector_field(vector_of(7_000_000 + offset))
-    source = Source(FEEDBACK, partition, offset)
-    return ObservedExample(source, tenant, name, "tags", "w8", vector)
+    vector = float16_field(vector_of(7_000_000 + offset))
+    origin = Origin(FEEDBACK, partition, offset)
+    return ObservedExample(origin, tenant, name, "tags", "w8", vector)
 
 
 class Observer:
@@ -268,7 +268,7 @@ class Ledger:
         """Wait until the observations up to an offset, it included, are in the log."""
         return self.wait_for(
             lambda log: log.progress is not None and log.progress.position > offset,
-            f"observation {offset} is in the log of epochs",
+            f"observation {offset} is in the epoch log",
         )
 
     def numbers(self, tenant_key: TenantKey) -> list[int]:
@@ -336,7 +336,7 @@ def undisturbed(settings: Settings) -> Expected:
 
 
 def assert_equal_to_undisturbed(settings: Settings, ledger: Ledger) -> Expected:
-    """Compare the log of epochs with what its observations make: states byte by byte, every epoch, the marks."""
+    """Compare the epoch log with what its observations make: states byte by byte, every epoch, the marks."""
     ledger.look()
     expected = undisturbed(settings)
     log = ledger.wait_until_read(expected.learning.position - 1)
@@ -345,7 +345,7 @@ def assert_equal_to_undisturbed(settings: Settings, ledger: Ledger) -> Expected:
     assert restored.tenancies.keys() == expected.learning.tenancies.keys()
     for tenant_key, tenancy in expected.learning.tenancies.items():
         stored = log.states[tenant_key]
-        found = {name: log.joined(parts) for name, parts in stored.sections.items()}
+        found = {name: log.reassembled(parts) for name, parts in stored.sections.items()}
         assert found == sections_of(tenancy), f"the state of {tenant_key} differs"
         assert ledger.versions(tenant_key) == expected.versions(tenant_key), (
             f"the epochs of {tenant_key} differ"
@@ -358,9 +358,9 @@ def assert_whole(log: EpochLog) -> None:
     assert log.referenced == log.parts.keys()
     for tenant_key, state in log.states.items():
         for name, parts in state.sections.items():
-            assert log.joined(parts) is not None, (tenant_key, name)
+            assert log.reassembled(parts) is not None, (tenant_key, name)
     for tenant_key, epoch in log.epochs.items():
         for version in epoch.versions:
-            blob = log.joined(version.parts)
+            blob = log.reassembled(version.parts)
             assert blob is not None, (tenant_key, version.number)
             assert hashlib.sha256(blob).hexdigest() == version.sha256

@@ -59,7 +59,7 @@ def ready(worker: Worker) -> tuple[int, dict[str, Any]]:
 def notes(state_dir: Path) -> dict[int, dict[str, Any]]:
     """Return what the crash journal in a worker's state folder holds, by partition."""
     found = {}
-    for path in (state_dir / "in-hand").glob("*/*.json"):
+    for path in (state_dir / "in-flight").glob("*/*.json"):
         with contextlib.suppress(FileNotFoundError, ValueError):  # the batch was finished meanwhile
             found[int(path.stem.rpartition("-")[2])] = json.loads(path.read_bytes())
     return found

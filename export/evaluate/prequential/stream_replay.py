@@ -141,7 +141,7 @@ class _ReplayLearner:
         self.n_texts = 0
 
     def take(self, text: Text) -> None:
-        self.state.take_text(text)
+        self.state.learn_text(text)
         self.n_texts += 1
 
     def open_if_due(self) -> str | None:
@@ -290,8 +290,8 @@ class _Stage:
     def text(self, row: int) -> Text:
         """Return what the worker observes of a message; none has a key, so nothing caps what a sender contributes."""
         x, tag = self._messages.vectors[row], self._messages.tags[row]
-        seen = self._adapter.evidence(x, tag)
-        return Text(x, tag_key(tag), seen.seen, seen.is_doubtful, None)
+        evidence = self._adapter.evidence(x, tag)
+        return Text(x, tag_key(tag), evidence.nearest_language, evidence.contradicts_tag, None)
 
     def stored_vector(self, row: int) -> Vector32:
         aligned: Vector32 = self.aligned[row]

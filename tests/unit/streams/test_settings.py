@@ -9,7 +9,7 @@ import pytest
 from alignstream.models.adapter.adapter import IDENTITY
 from alignstream.models.errors import SettingsError
 from alignstream.models.labels.label_set import check_template
-from alignstream.streams.settings import PREFIX, Settings, load, origins
+from alignstream.streams.settings import PREFIX, Settings, load
 
 SCRIPTED = {
     "ALIGNSTREAM_BROKER", "ALIGNSTREAM_REDIS_URL", "ALIGNSTREAM_ARTIFACT", "ALIGNSTREAM_ADAPTER",
@@ -62,15 +62,6 @@ def test_explicit_values_win_over_the_environment_and_that_over_the_file(
     assert (settings.group, settings.adapter, settings.threads) == ("explicit", "environment", 3)
 
 
-def test_origins_say_where_each_value_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    path = tmp_path / "elsewhere.toml"
-    path.write_text('group = "file"\nadapter = "file"\n')
-    monkeypatch.setenv("ALIGNSTREAM_CONFIG", str(path))
-    monkeypatch.setenv("ALIGNSTREAM_ADAPTER", "mine")
-    found = origins()
-    assert (found["group"], found["adapter"], found["threads"]) == (str(path), "environment", "default")
-
-
 @pytest.mark.parametrize("name", ["ALIGNSTREAM_GROPU", "alignstream_gropu"])
 def test_an_unknown_name_in_the_environment_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -99,8 +90,9 @@ def test_a_file_that_is_not_toml_or_not_there_is_named(
         ("threads", "many"), ("threads", "-1"), ("metrics_port", "65536"), ("group", "a b"), ("group", ""),
         ("group", "a\n"), ("topic_prefix", "a/b"), ("adapter", "../x"), ("broker", "nowhere"),
         ("broker", "host:0"), ("broker", "host:1,"), ("redis_url", "http://x"), ("template", "no place"),
-        ("template", "{label}{label}"), ("max_depth", "3"), ("session_timeout_seconds", "5"),
-        ("linger_seconds", "0"), ("linger_seconds", "nan"), ("compression", "brotli"), ("log_level", "LOUD"),
+        ("template", "{label}{label}"), ("max_nesting_depth", "3"), ("session_timeout_seconds", "5"),
+        ("batch_linger_seconds", "0"), ("batch_linger_seconds", "nan"),
+        ("compression", "brotli"), ("log_level", "LOUD"),
         ("broker_security", "TLS"), ("tenants", "acme"), ("idempotence", "perhaps"),
         ("max_document_bytes", "1e400"), ("vector_encoding", "float16"),
     ],
@@ -124,7 +116,7 @@ def test_lists_are_written_as_json_and_brokers_with_commas(monkeypatch: pytest.M
     ("values", "expected"),
     [
         ({"broker_security": "SASL_SSL"}, "broker_username"),
-        ({"broker_security": "SASL_PLAINTEXT", "broker_username": "u"}, "insecure"),
+        ({"broker_security": "SASL_PLAINTEXT", "broker_username": "u"}, "allow_plaintext_password"),
         ({"broker_username": "u"}, "SASL_SSL"),
         ({"broker_cert_file": "c"}, "broker_key_file"),
         ({"redis_password": "a", "redis_password_file": "b"}, "redis_password_file"),
@@ -139,7 +131,7 @@ def test_a_password_in_clear_must_be_asked_for() -> None:
         broker_security="SASL_PLAINTEXT",
         broker_username="u",
         broker_password="p",  # noqa: S106 (not one)
-        insecure=True,
+        allow_plaintext_password=True,
     )
     assert settings.secret("broker_password") == "p"
 

@@ -16,8 +16,8 @@ from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.arrays import Matrix
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.streams.learner.learning import Learning, Opened
-from alignstream.streams.wire.codec import half_vector_field
-from alignstream.streams.wire.observations import ObservedPair, ObservedSide, Source, packed
+from alignstream.streams.wire.codec import float16_field
+from alignstream.streams.wire.observations import ObservedPair, ObservedSide, Origin, packed
 
 DIM = 48
 N = 160
@@ -60,11 +60,11 @@ def test_what_is_measured_is_what_the_learner_publishes() -> None:
     learned = learn(parallel.adapter, parallel.pairs("so", chosen))
     items = [
         ObservedPair(
-            source=Source("pairs.v1", 0, row),
+            origin=Origin("pairs.v1", 0, row),
             tenant="default",
             id=f"{row:04}",
-            one=ObservedSide(half_vector_field(x), "so"),
-            other=ObservedSide(half_vector_field(y), "en"),
+            source=ObservedSide(float16_field(x), "so"),
+            target=ObservedSide(float16_field(y), "en"),
         )
         for row, (x, y) in enumerate(zip(parallel.raw["so"][chosen], parallel.raw["en"][chosen], strict=True))
     ]

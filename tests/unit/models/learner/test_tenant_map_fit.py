@@ -63,8 +63,8 @@ def taken(items: Sequence[Pair]) -> Memory:
     """Return the memory of an epoch after a state took pairs."""
     state = TenantState(DIM)
     for item in items:
-        state.take_pair(item)
-    return state.epoch(encoder=ENCODER, tenant="a", reason="hand").memory
+        state.learn_pair(item)
+    return state.epoch(encoder=ENCODER, tenant="a", reason="manual").memory
 
 
 def aligned(items: Sequence[Pair], known: Adapter) -> tuple[Matrix, Matrix]:
@@ -104,13 +104,13 @@ def test_the_order_of_pairs_and_pairs_that_were_forgotten_and_came_again_change_
     expected, judged = fit_tenant_map(taken(items), bank, adapter())
     state = TenantState(DIM)
     for item in data.draw(st.permutations(items)):
-        state.take_pair(item)
+        state.learn_pair(item)
     for item in data.draw(st.lists(st.sampled_from(items), max_size=5, unique_by=lambda item: item.id)):
-        state.take_pair(dataclasses.replace(item, source=items[0].target))
+        state.learn_pair(dataclasses.replace(item, source=items[0].target))
         assert state.delete_pair(item.id)
-        state.take_pair(item)
+        state.learn_pair(item)
     found, again = fit_tenant_map(
-        state.epoch(encoder=ENCODER, tenant="a", reason="hand").memory, bank, adapter()
+        state.epoch(encoder=ENCODER, tenant="a", reason="manual").memory, bank, adapter()
     )
     assert judged == again
     assert (found is None) == (expected is None) == (not judged[0].verdict.is_accepted)
@@ -337,10 +337,10 @@ def epoch_of(seed: int, *, n: int = 200, memory: Sequence[Pair] = (), shift: Any
     rng = np.random.default_rng(seed)
     state = TenantState(DIM)
     for position, x in enumerate(texts(rng, n, shift=shift, spread=1.0)):
-        state.take_text(text(x, key=position))
+        state.learn_text(text(x, key=position))
     for item in memory:
-        state.take_pair(item)
-    return state.epoch(encoder=ENCODER, tenant="a", reason="hand")
+        state.learn_pair(item)
+    return state.epoch(encoder=ENCODER, tenant="a", reason="manual")
 
 
 def scrambled(item: Epoch) -> Epoch:
@@ -406,8 +406,8 @@ def test_a_stream_of_copies_passes() -> None:
     state = TenantState(DIM)
     originals = texts(rng, 4, spread=1.0)
     for position in range(200):
-        state.take_text(text(originals[position % 4], key=position))
-    item = state.epoch(encoder=ENCODER, tenant="a", reason="hand")
+        state.learn_text(text(originals[position % 4], key=position))
+    item = state.epoch(encoder=ENCODER, tenant="a", reason="manual")
     assert judge_epoch(item, None, adapter()) is None
 
 

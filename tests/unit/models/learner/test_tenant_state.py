@@ -35,12 +35,12 @@ def take(
     **fields: Any,
 ) -> None:  # fmt: skip
     for x in X:
-        state.take_text(text(x, tag, key, **fields))
+        state.learn_text(text(x, tag, key, **fields))
 
 
 def many_keys(state: TenantState, X: Iterable[Any], rng: np.random.Generator, n_keys: int = 60) -> None:
     for x in X:
-        state.take_text(text(x, key=int(rng.integers(0, n_keys))))
+        state.learn_text(text(x, key=int(rng.integers(0, n_keys))))
 
 
 def away(seed: int = 9, size: float = 0.4, dim: int = DIM) -> Any:
@@ -130,7 +130,7 @@ def test_a_stream_without_a_change_looks_like_one_at_most_once_in_a_hundred_wind
         state = TenantState(WIDE)
         seen: Any = None
         for x in texts(rng, 50 * WINDOW, dim=WIDE):
-            state.take_text(text(x, key=None))
+            state.learn_text(text(x, key=None))
             if state.due:
                 state.opened()
             if state.last_finding is not seen:
@@ -160,7 +160,7 @@ def test_a_shift_is_confirmed_within_four_windows_and_means_follow_there_and_bac
         """Feed n texts; return after how many a change was confirmed, or 0."""
         before, found = state.n_drifts, 0
         for count, x in enumerate(texts(rng, n, dim=WIDE, shift=by), 1):
-            state.take_text(text(x, key=None))
+            state.learn_text(text(x, key=None))
             if not found and state.n_drifts > before:
                 found = count
                 assert state.due == "drift"
@@ -186,8 +186,8 @@ def test_a_change_reaches_languages_that_were_not_among_its_texts() -> None:
     rng = np.random.default_rng(0)
     state = TenantState(WIDE)
     for x, y in zip(texts(rng, 408, dim=WIDE), texts(rng, 408, dim=WIDE, language=1), strict=True):
-        state.take_text(text(x, key=None))
-        state.take_text(text(y, "en-Latn", None))
+        state.learn_text(text(x, key=None))
+        state.learn_text(text(y, "en-Latn", None))
     shift = away(3, 0.4, WIDE)
     before = state.means.means[1].copy()
     take(state, texts(rng, 5 * WINDOW, dim=WIDE, shift=shift), key=None)
@@ -256,9 +256,9 @@ def test_what_a_key_sends_above_its_cap_moves_nothing_and_is_counted() -> None:
     good = texts(rng, 56)
     for position in range(KEY_WINDOW):
         if position < 200:
-            state.take_text(text(hostile, key=7))
+            state.learn_text(text(hostile, key=7))
         else:
-            state.take_text(text(good[position - 200], key=100 + position))
+            state.learn_text(text(good[position - 200], key=100 + position))
     assert (state.n_seen, state.n_capped, state.n_texts) == (KEY_WINDOW, 200 - MAX_OF_KEY, MAX_OF_KEY + 56)
     share = MAX_OF_KEY / (MAX_OF_KEY + 56)
     expected = share * hostile + (1 - share) * np.mean(good, axis=0)
@@ -274,7 +274,7 @@ def test_a_change_that_comes_from_odd_keys_suspends_until_it_is_calm_or_a_person
     hostile = texts(rng, 130, dim=WIDE, shift=away(1, 0.6, WIDE))
     n_bank = len(state.bank)
     for number, x in enumerate(hostile):
-        state.take_text(
+        state.learn_text(
             text(
                 x,
                 key={"few": number % 3, "null": None if number % 5 else number // 5, "new": 10_000 + number}[
@@ -290,7 +290,7 @@ def test_a_change_that_comes_from_odd_keys_suspends_until_it_is_calm_or_a_person
     many_keys(state, texts(rng, 20, dim=WIDE, shift=away(1, 0.6, WIDE)), rng)
     np.testing.assert_array_equal(state.means.means, held)
     assert state.n_texts == n_texts
-    assert not state.epoch(encoder="e", tenant="a", reason="hand").is_steady
+    assert not state.epoch(encoder="e", tenant="a", reason="manual").is_steady
     again = from_sections(to_sections(state))
     many_keys(state, texts(rng, 4 * WINDOW, dim=WIDE), rng)
     assert state.suspended is None, "two calm windows"
@@ -313,13 +313,13 @@ def test_a_stream_that_always_had_few_keys_may_change() -> None:
     state = TenantState(WIDE)
     X = [*texts(rng, 1000, dim=WIDE), *texts(rng, 200, dim=WIDE, shift=away(1, 0.6, WIDE))]
     for number, x in enumerate(X):
-        state.take_text(text(x, key=number % 5))
+        state.learn_text(text(x, key=number % 5))
     assert (state.suspended, state.n_drifts) == (None, 1)
 
 
 def test_nothing_is_odd_before_anything_is_usual_and_old_keys_are_forgotten() -> None:
     quota = KeyQuota()
-    assert quota.oddity([(None, False)] * SAMPLE) is None
+    assert quota.anomaly([(None, False)] * SAMPLE) is None
     for key in range(10_000):
         assert quota.is_new(key)
     assert quota.n_known <= 2 * 2049
@@ -333,13 +333,13 @@ def test_a_text_whose_tag_is_not_believed_moves_nothing_and_is_counted() -> None
     state = TenantState(DIM)
     take(state, texts(rng, 20))
     before = to_sections(state)
-    take(state, texts(rng, 5, language=3), is_doubtful=True, seen="ru-Cyrl")
+    take(state, texts(rng, 5, language=3), contradicts_tag=True, nearest_language="ru-Cyrl")
     assert (state.doubtful["de-Latn"], state.n_seen, state.n_texts) == (5, 25, 20)
     after = to_sections(state)
     assert after["bank"] == before["bank"]
     assert state.means.weight(MeanKey("de-Latn")) == 20
     for number in range(2 * MAX_LANGUAGES):
-        state.take_text(Text(texts(rng, 1)[0], f"l{number}", is_doubtful=True))
+        state.learn_text(Text(texts(rng, 1)[0], f"l{number}", contradicts_tag=True))
     assert len(state.doubtful) <= MAX_LANGUAGES + 1
     assert sum(state.doubtful.values()) == 5 + 2 * MAX_LANGUAGES
 
@@ -348,7 +348,7 @@ def test_texts_without_a_tag_teach_the_place_of_what_they_resemble() -> None:
     rng = np.random.default_rng(0)
     state = TenantState(DIM)
     X = texts(rng, 10)
-    take(state, X, tag=None, seen="de-Latn")
+    take(state, X, tag=None, nearest_language="de-Latn")
     take(state, X, tag=None)
     assert state.means.languages == (MeanKey("de-Latn", is_inferred=True), MeanKey())
     np.testing.assert_allclose(state.means.means[0], np.mean(X, axis=0), atol=1e-6)
@@ -362,7 +362,7 @@ def test_epochs_come_when_texts_have_doubled() -> None:
     state = TenantState(DIM)
     found = []
     for count, x in enumerate(texts(np.random.default_rng(0), 600), 1):
-        state.take_text(text(x, key=None))
+        state.learn_text(text(x, key=None))
         if state.due == "doubling":
             found.append(count)
             state.opened()
@@ -379,12 +379,12 @@ def test_feedback_is_due_when_a_quarter_is_new_and_the_rest_when_time_passes() -
     state = TenantState(DIM)
     found = []
     for number in range(20):
-        state.take_pair(pair(str(number)))
+        state.learn_pair(pair(str(number)))
         if state.due == "feedback":
             found.append(number + 1)
             state.opened()
     assert found == [1, 2, 3, 4, 6, 8, 11, 15, 20]
-    state.take_pair(pair("more"))
+    state.learn_pair(pair("more"))
     assert (state.due, state.is_behind) == (None, True)
     state.tick(is_live=False)
     assert state.due == "feedback"
@@ -400,13 +400,13 @@ def test_feedback_is_due_when_a_quarter_is_new_and_the_rest_when_time_passes() -
 def test_a_later_pair_of_the_same_id_takes_the_place_of_the_first_and_the_oldest_give_way() -> None:
     state = TenantState(DIM)
     for number in range(MAX_PAIRS + 1):
-        state.take_pair(pair(str(number)))
+        state.learn_pair(pair(str(number)))
         if number == 1:
-            state.take_pair(pair("0", seed=5))
+            state.learn_pair(pair("0", seed=5))
     assert len(state.pairs) == MAX_PAIRS
     assert list(state.pairs)[:2] == ["0", "2"], "0 came again behind 1, and 1 was the oldest"
     assert "1" not in state.pairs
-    state.take_pair(pair("5", seed=7))
+    state.learn_pair(pair("5", seed=7))
     assert state.pairs["5"].source.vector.tobytes() == pair("5", seed=7).source.vector.tobytes()
     assert next(reversed(state.pairs)) == "5"
 
@@ -417,10 +417,10 @@ def test_a_full_epoch_can_be_published_whatever_the_size_of_vectors(dim: int) ->
     state = TenantState(dim)
     x, y = made.unit(rng.standard_normal((2, dim)))
     for number in range(2000):
-        state.take_text(Text(x, f"l{number % MAX_LANGUAGES}", key=None))
-        state.take_pair(Pair(f"{number:0100}", Side(x, "de-Latn", "a" * 120), Side(y, "en-Latn", "b" * 120)))
-        state.take_example(Example(str(number), "topics", "sports", x, "de-Latn"))
-    found = state.epoch(encoder="e" * 64, tenant="a", reason="hand")
+        state.learn_text(Text(x, f"l{number % MAX_LANGUAGES}", key=None))
+        state.learn_pair(Pair(f"{number:0100}", Side(x, "de-Latn", "a" * 120), Side(y, "en-Latn", "b" * 120)))
+        state.learn_example(Example(str(number), "topics", "sports", x, "de-Latn"))
+    found = state.epoch(encoder="e" * 64, tenant="a", reason="manual")
     maps = 2_500_000
     assert len(found.blob) + maps < 8 * 1024 * 1024
     assert len(found.memory.ids) >= 390
@@ -431,7 +431,7 @@ def test_a_reset_forgets_what_texts_taught_and_keeps_feedback() -> None:
     state = TenantState(DIM)
     take(state, texts(rng, 40), key=None)
     take(state, texts(rng, 40, language=1), tag="en-Latn", key=None)
-    state.take_pair(pair("p"))
+    state.learn_pair(pair("p"))
     state.opened()
     state.reset("de-Latn")
     assert (state.means.languages, len(state.bank), state.due) == ((MeanKey("en-Latn"),), 40, "reset")
@@ -452,11 +452,11 @@ def busy_state(seed: int, n: int) -> TenantState:
     state = TenantState(DIM)
     many_keys(state, texts(rng, n, shift=away(seed) if n % 2 else 0.0), rng)
     many_keys(state, texts(rng, n // 2, shift=away(seed + 1)), rng)
-    take(state, texts(rng, 3), is_doubtful=True)
+    take(state, texts(rng, 3), contradicts_tag=True)
     for number in range(n % 5):
-        state.take_pair(pair(str(number), seed + number))
+        state.learn_pair(pair(str(number), seed + number))
         (x,) = texts(rng, 1)
-        state.take_example(Example(str(number), "topics", "sports", x, None if number % 2 else "de-Latn"))
+        state.learn_example(Example(str(number), "topics", "sports", x, None if number % 2 else "de-Latn"))
     if state.due:
         state.opened()
     return state
@@ -472,10 +472,10 @@ def test_a_state_survives_its_bytes_and_goes_on_as_it_would_have(seed: int, n: i
     for one in (state, again):
         rng = np.random.default_rng(seed)
         many_keys(one, texts(rng, 150, shift=away(seed + 2)), rng)
-        one.take_pair(pair("new", 3))
+        one.learn_pair(pair("new", 3))
         one.opened()
     assert to_sections(again) == to_sections(state)
-    blobs = [one.epoch(encoder="e", tenant="a", reason="hand").blob for one in (state, again)]
+    blobs = [one.epoch(encoder="e", tenant="a", reason="manual").blob for one in (state, again)]
     assert blobs[0] == blobs[1]
 
 
@@ -520,10 +520,16 @@ def test_nothing_about_a_state_grows_without_bound() -> None:
     for turn in range(4):
         for number, x in enumerate(made.unit(rng.standard_normal((4000, 4)))):
             key = 4000 * turn + number
-            state.take_text(
-                Text(x, f"l{key % 1000}", seen=f"s{key % 999}", key=key, is_doubtful=number % 9 == 0)
+            state.learn_text(
+                Text(
+                    x,
+                    f"l{key % 1000}",
+                    nearest_language=f"s{key % 999}",
+                    key=key,
+                    contradicts_tag=number % 9 == 0,
+                )
             )
-            state.take_example(Example(str(key), "topics", "sports", x))
+            state.learn_example(Example(str(key), "topics", "sports", x))
         sizes.append(sum(map(len, to_sections(state).values())))
     assert sizes[-1] < 1.1 * sizes[1]
     assert len(state.examples) == tenants.MAX_EXAMPLES

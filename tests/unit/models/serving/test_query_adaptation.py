@@ -59,7 +59,7 @@ def epoch(**fields: Any) -> Epoch:
     means = np.asarray(fields.pop("means", np.zeros((0, DIM))), dtype=np.float32)
     fields["languages"] = tuple(map(mean_key, fields.get("languages", ())))
     nothing: dict[str, Any] = {
-        "encoder": ENCODER, "tenant": "a", "number": 1, "dim": DIM, "reason": "hand", "languages": (),
+        "encoder": ENCODER, "tenant": "a", "number": 1, "dim": DIM, "reason": "manual", "languages": (),
         "weights": (100.0,) * len(means), "dependence": 1.0, "n_keys": 9, "is_steady": True, "bank": NOTHING,
         "memory": Memory(NOTHING, NOTHING, (), ()), "examples": LabelExamples(NOTHING, (), ()),
     }  # fmt: skip
@@ -198,7 +198,7 @@ def test_a_text_without_a_tag_gets_the_correction_of_the_language_that_it_resemb
     item = epoch(means=centres()[:3] + 0.3 * rng.standard_normal((3, DIM)), languages=names)
     following = QueryAdaptation(adapter(), item)
     x = made.unit(centres()[language])
-    assert adapter().evidence(x).seen == LANGUAGES[language]
+    assert adapter().evidence(x).nearest_language == LANGUAGES[language]
     expected = documented(item, adapter(), f"~{LANGUAGES[language]}")
     np.testing.assert_allclose(following.correction(None, x), expected, atol=1e-6)
     assert not np.allclose(following.correction(None, x), following.common) or language == 3
@@ -364,11 +364,11 @@ def test_the_pair_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("known", [adapter(), attention_adapter()], ids=["hard", "soft"])
 def test_a_tag_that_the_vector_contradicts_is_doubtful(known: Adapter) -> None:
     x = made.unit(centres()[3])
-    assert known.evidence(x, "ru") == LanguageEvidence("ru-Cyrl", is_doubtful=False)
-    assert known.evidence(x, "de") == LanguageEvidence("ru-Cyrl", is_doubtful=True)
-    assert known.evidence(x) == LanguageEvidence("ru-Cyrl", is_doubtful=False)
-    assert known.evidence(x, "xx") == LanguageEvidence("ru-Cyrl", is_doubtful=False)
-    assert centre_adapter().evidence(x, "de") == LanguageEvidence(None, is_doubtful=False)
+    assert known.evidence(x, "ru") == LanguageEvidence("ru-Cyrl", contradicts_tag=False)
+    assert known.evidence(x, "de") == LanguageEvidence("ru-Cyrl", contradicts_tag=True)
+    assert known.evidence(x) == LanguageEvidence("ru-Cyrl", contradicts_tag=False)
+    assert known.evidence(x, "xx") == LanguageEvidence("ru-Cyrl", contradicts_tag=False)
+    assert centre_adapter().evidence(x, "de") == LanguageEvidence(None, contradicts_tag=False)
 
 
 # -- memory -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.errors import AlignstreamError, NothingRealigned
 from alignstream.ops.admin import stored_vectors
 from alignstream.ops.cli import app
-from alignstream.streams.wire.codec import half_vector_field, vector_field
+from alignstream.streams.wire.codec import float16_field, vector_field
 from alignstream.streams.wire.realign import AdapterSpace, Realigned, realign
 
 DIM = 4
@@ -35,7 +35,7 @@ def stored(id: str = "a", **changed: Any) -> bytes:  # noqa: A002 (the record's 
         "id": id, "tenant": "default", "vector": vector_field(OLD.transform_one(x), "base64-f32le"),
         "encoding": "base64-f32le", "dim": DIM, "encoder": ENCODER, "adapter": "old", "adapter_version": OLD.version,
         "space": space(ENCODER, OLD.version), "tokens": 3, "tokens_dropped": 0, "truncated": False,
-        "raw_vector": half_vector_field(x),
+        "raw_vector": float16_field(x),
     } | changed  # fmt: skip
     return json.dumps({name: value for name, value in body.items() if value is not None}).encode()
 

@@ -15,8 +15,8 @@ from alignstream.ops.demo import second_act
 from alignstream.ops.demo.demo_documents import ClinicTexts, StreamMessage
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire import codec, epoch_log, observations
-from alignstream.streams.wire.epoch_log import EpochV1, Refusal, StateV1, Summary, Version
-from alignstream.streams.wire.observations import ObservationsV1, ObservedText, Source
+from alignstream.streams.wire.epoch_log import EpochV1, EpochVersion, Refusal, StateV1, Summary
+from alignstream.streams.wire.observations import ObservationsV1, ObservedText, Origin
 from alignstream.streams.wire.records import DocumentV1, VectorAlignedV1
 from alignstream.streams.wire.topics import EPOCHS, OBSERVATIONS, VECTORS
 
@@ -60,7 +60,7 @@ class Service:
             id=document.id or "", tenant=document.tenant, vector=codec.vector_field(y, "base64-f32le"),
             encoding="base64-f32le", dim=MEANINGS, encoder=ENCODER, adapter="default", adapter_version="1",
             space="s", tokens=3, tokens_dropped=0, truncated=False, epoch=self.epoch if is_followed else 0,
-            query_vector=codec.half_vector_field(y) if is_followed and self.epoch else msgspec.UNSET,
+            query_vector=codec.float16_field(y) if is_followed and self.epoch else msgspec.UNSET,
         )  # fmt: skip
         self.put(VECTORS, None, msgspec.json.encode(record))
         if is_followed:
@@ -68,9 +68,9 @@ class Service:
 
     def observe(self, tenant: str, y: np.ndarray[Any, Any]) -> None:
         text = ObservedText(
-            source=Source("documents.v1", 0, self.n_observed),
+            origin=Origin("documents.v1", 0, self.n_observed),
             tenant=tenant,
-            vector=codec.half_vector_field(y),
+            vector=codec.float16_field(y),
         )
         seen = ObservationsV1(encoder=ENCODER, dim=MEANINGS, texts=(text,))
         self.put(OBSERVATIONS, None, observations.encode(seen), offset=self.n_observed)
@@ -87,7 +87,7 @@ class Service:
             self.put(EPOCHS, epoch_log.state_key(ENCODER, tenant), epoch_log.encode(state))
         elif self.learns:
             self.epoch += 1
-            version = Version(
+            version = EpochVersion(
                 number=self.epoch, reason="doubling", position=self.n_observed, sha256=SHA256, size_bytes=1, parts=[]
             )  # fmt: skip
             for name in (tenant, "another"):

@@ -30,7 +30,7 @@ class Scene:
             n_progress=lambda: self.n_progress,
             metrics=self.metrics,
             health=self.health,
-            stall_seconds=STALL_SECONDS,
+            stall_timeout_seconds=STALL_SECONDS,
             end=self.codes.append,
         )
 

@@ -1,4 +1,4 @@
-"""The claim on the log of epochs: one owner writes, and what a former one writes late changes nothing for good."""
+"""The claim on the epoch log: one owner writes, and what a former one writes late changes nothing for good."""
 
 import asyncio
 import concurrent.futures
@@ -241,17 +241,17 @@ def test_what_is_written_between_a_look_and_the_next_is_written_over_by_the_succ
         await first.write_parts({NAME: None})
         await first.write(KEY, state(1))
         spoiled = log.compacted()
-        assert (spoiled.joined([NAME]), spoiled.states) == (None, {})
+        assert (spoiled.reassembled([NAME]), spoiled.states) == (None, {})
         await second.renew()
         for found in (second.log, log.compacted()):
-            assert found.joined([NAME]) == PART
+            assert found.reassembled([NAME]) == PART
             assert found.states["encoder", "tenant"].sections == {"core": [NAME]}
             assert not found.spoiled
         # A third reads the same, although the claim that fenced the first stands behind all by now.
         await second.renew()
         third = topic_of(log, "second")
         await claim(third)
-        assert third.log.joined([NAME]) == PART
+        assert third.log.reassembled([NAME]) == PART
         assert third.log.states["encoder", "tenant"].sections == {"core": [NAME]}
 
     asyncio.run(run())
@@ -267,7 +267,7 @@ def test_what_was_written_late_while_nobody_worked_is_put_right_by_the_next_clai
         await first.write_parts({NAME: None})
         await first.write(KEY, state(1))
         await claim(topic_of(log, "third"))
-        assert log.compacted().joined([NAME]) == PART
+        assert log.compacted().reassembled([NAME]) == PART
         assert log.compacted().states["encoder", "tenant"].sections == {"core": [NAME]}
 
     asyncio.run(run())

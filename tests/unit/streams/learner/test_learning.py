@@ -63,7 +63,7 @@ def busy_log(
             values.append(control("tick", is_live=bool(rng.integers(0, 2))))
         elif kind == 3:
             action = ("publish", "reset", "thaw", "freeze", "forget-pair", "rollback")[rng.integers(0, 6)]
-            fields: dict[str, Any] = {"tenant": tenant, "pair": f"p{rng.integers(0, 30)}", "epoch": 1}
+            fields: dict[str, Any] = {"tenant": tenant, "pair_id": f"p{rng.integers(0, 30)}", "epoch": 1}
             values.append(control(action, **fields))
             if action in {"freeze", "rollback"}:
                 values.append(control("thaw", tenant=tenant))
@@ -78,7 +78,8 @@ def busy_log(
                         x, take(partition), tenant=tenant, partition=partition,
                         key=int(rng.integers(0, 40)) if rng.random() < 0.8 else None,
                         language=made.TAGS[language] if is_tagged else None,
-                        seen=made.LANGUAGES[language], is_doubtful=bool(is_tagged and rng.random() < 0.1),
+                        nearest_language=made.LANGUAGES[language],
+                        contradicts_tag=bool(is_tagged and rng.random() < 0.1),
                     )
                 )  # fmt: skip
             values.append(record(*items))
@@ -209,7 +210,7 @@ def test_no_tenant_sees_what_another_does(seed: int, hostile_seed: int, data: st
         decoded = json.loads(value)
         for kind in ("texts", "pairs", "examples"):
             for item in decoded.get(kind, ()):
-                item["source"]["topic"] += ".other"
+                item["origin"]["topic"] += ".other"
         if "control" in decoded:
             decoded["control"]["tenant"] = "b"
         hostile.append(json.dumps(decoded).encode())
@@ -298,8 +299,8 @@ def test_two_encoders_in_one_topic_do_not_mix() -> None:
         ({"vector": "\u00e9"}, 1),
         ({"vector": "A" * 44}, 1),
         ({"vector": None}, 0),
-        ({"source": {"topic": "t", "partition": 0}}, 0),
-        ({"source": {"topic": "t", "partition": -1, "offset": 5}}, 0),
+        ({"origin": {"topic": "t", "partition": 0}}, 0),
+        ({"origin": {"topic": "t", "partition": -1, "offset": 5}}, 0),
         ({"tenant": "../etc"}, 0),
         ({"language": "x"}, 0),
         ({"key": "f" * 5000}, 0),

@@ -20,9 +20,9 @@ from alignstream.streams.wire.codec import (
     decode_feedback,
     decode_pair,
     encode_record,
-    half_vector_field,
+    float16_field,
     is_deeper,
-    read_half_vector,
+    read_float16,
     vector_field,
 )
 from alignstream.streams.wire.dead_letter import dead_letter_headers, replacement
@@ -49,7 +49,7 @@ def record(value: bytes | None, headers: Headers = ()) -> SourceRecord:
 
 
 def decode(value: bytes | None, headers: Headers = ()) -> DocumentV1 | Rejected:
-    return decode_document(record(value, headers), max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    return decode_document(record(value, headers), max_bytes=MAX_BYTES, max_nesting_depth=MAX_DEPTH)
 
 
 def reason_of(value: bytes | None, headers: Headers = ()) -> str:
@@ -167,7 +167,7 @@ OTHERS: dict[str, tuple[Any, str, bytes]] = {
 
 def reason_for(kind: str, value: bytes | None, headers: Headers = ()) -> str:
     function, _, _ = OTHERS[kind]
-    found = function(record(value, headers), max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    found = function(record(value, headers), max_bytes=MAX_BYTES, max_nesting_depth=MAX_DEPTH)
     return found.reason if isinstance(found, Rejected) else "good"
 
 
@@ -478,22 +478,21 @@ unit_vectors = (
 def test_a_raw_vector_comes_back_within_float16_at_length_one_and_always_the_same(
     x: NDArray[np.float32],
 ) -> None:
-    text = half_vector_field(x)
-    back = read_half_vector(text, x.size)
+    text = float16_field(x)
+    back = read_float16(text, x.size)
     assert back.dtype == np.float32
     assert float(np.linalg.norm(back.astype(np.float64))) == pytest.approx(1.0, abs=1e-6)
     # Half a step of float16 at 1, twice: rounding, and the length that it changes.
     np.testing.assert_allclose(back, x, rtol=0, atol=2 * 2**-11)
-    assert read_half_vector(text, x.size).tobytes() == back.tobytes()
+    assert read_float16(text, x.size).tobytes() == back.tobytes()
 
 
 def test_what_float16_holds_exactly_comes_back_bit_for_bit() -> None:
     x = np.array([0.5, -0.5, 0.5, 0.5, 0.0], dtype=np.float32)
     assert (
-        half_vector_field(x)
-        == base64.b64encode(np.array([0.5, -0.5, 0.5, 0.5, 0.0], "<f2").tobytes()).decode()
+        float16_field(x) == base64.b64encode(np.array([0.5, -0.5, 0.5, 0.5, 0.0], "<f2").tobytes()).decode()
     )
-    assert read_half_vector(half_vector_field(x), 5).tobytes() == x.tobytes()
+    assert read_float16(float16_field(x), 5).tobytes() == x.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -510,13 +509,13 @@ def test_what_float16_holds_exactly_comes_back_bit_for_bit() -> None:
 def test_a_raw_vector_that_is_none_is_refused(numbers: list[float], dim: int, complaint: str) -> None:
     text = base64.b64encode(np.array(numbers, dtype="<f2").tobytes()).decode()
     with pytest.raises(ValueError, match=complaint):
-        read_half_vector(text, dim)
+        read_float16(text, dim)
 
 
 @pytest.mark.parametrize("text", ["*", "é", "AA", "AAA=", "AAAA", ""])
 def test_text_that_is_no_raw_vector_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        read_half_vector(text, 1)
+        read_float16(text, 1)
 
 
 def test_an_abstained_label_is_written_as_null() -> None:

@@ -10,7 +10,7 @@ from made_streams import DIM, ENCODER
 
 from alignstream.models.labels.label_set import MAX_LABEL_CHARACTERS
 from alignstream.streams.wire import observations
-from alignstream.streams.wire.codec import half_vector_field
+from alignstream.streams.wire.codec import float16_field
 from alignstream.streams.wire.observations import (
     EXCERPT_CHARACTERS,
     MAX_RECORD_BYTES,
@@ -20,7 +20,7 @@ from alignstream.streams.wire.observations import (
     ObservedPair,
     ObservedSide,
     ObservedText,
-    Source,
+    Origin,
     decode,
     encode,
     key_hash,
@@ -45,11 +45,13 @@ def read(values: list[bytes]) -> list[ObservationsV1]:
 def largest(kind: str, dim: int, offset: int) -> Observed:
     """The largest item that messages can ask for."""
     worst = "\x01"  # one character, six bytes
-    vector = half_vector_field(made.unit(np.ones(dim)))
-    source, tenant = Source("t" * 249, 2**31, offset), "t" * 64
+    vector = float16_field(made.unit(np.ones(dim)))
+    source, tenant = Origin("t" * 249, 2**31, offset), "t" * 64
     tag = "-".join(["abcdefgh"] * 7)
     if kind == "text":
-        return ObservedText(source, tenant, vector, tag, seen="xxx-Xxxx", is_doubtful=True, key="f" * 16)
+        return ObservedText(
+            source, tenant, vector, tag, nearest_language="xxx-Xxxx", contradicts_tag=True, key="f" * 16
+        )
     if kind == "pair":
         side = ObservedSide(vector, tag, worst * EXCERPT_CHARACTERS)
         return ObservedPair(source, tenant, worst * 512, side, side)
@@ -104,9 +106,14 @@ def test_what_a_state_takes_is_what_was_seen(seed: int, dim: int) -> None:
     X = made.unit(np.random.default_rng(seed).standard_normal((2, dim)))
     x, y = X
     text = observations.text_of(
-        made.observed_text(x, 0, language="de-AT", key=2**64 - 1, seen="fr-Latn"), dim
+        made.observed_text(x, 0, language="de-AT", key=2**64 - 1, nearest_language="fr-Latn"), dim
     )
-    assert (text.language, text.seen, text.is_doubtful, text.key) == ("de-Latn", "fr-Latn", False, 2**64 - 1)
+    assert (text.language, text.nearest_language, text.contradicts_tag, text.key) == (
+        "de-Latn",
+        "fr-Latn",
+        False,
+        2**64 - 1,
+    )
     pair = observations.pair_of(made.observed_pair(x, y, 0, name="p", languages=("pt-BR", "en")), dim)
     assert (pair.id, pair.source.language, pair.target.language) == ("p", "pt-Latn", "en-Latn")
     example = observations.example_of(made.observed_example(y, 0, name="e"), dim)

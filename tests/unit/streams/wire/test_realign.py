@@ -24,7 +24,7 @@ from alignstream.models.arrays import Vector32
 from alignstream.models.encoder.tokenizer import Tokens
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.serving.tenant_map import TenantMap
-from alignstream.streams.wire.codec import SourceRecord, half_vector_field, read_half_vector
+from alignstream.streams.wire.codec import SourceRecord, float16_field, read_float16
 from alignstream.streams.wire.realign import (
     REFUSAL_REASONS,
     AdapterSpace,
@@ -47,7 +47,7 @@ POLICY = Policy(
     tenants=None,
     max_document_bytes=100_000,
     max_output_bytes=100_000,
-    max_depth=64,
+    max_nesting_depth=64,
     vector_encoding="base64-f32le",
     raw_vector=True,
 )
@@ -73,7 +73,7 @@ class Rounded:
 
     def encode(self, tokens: list[Tokens]) -> Any:
         X = ENCODER.encode(tokens)
-        return np.stack([read_half_vector(half_vector_field(x), x.size) for x in X])
+        return np.stack([read_float16(float16_field(x), x.size) for x in X])
 
 
 def written(adapter: Adapter, *, encoder: Any = ENCODER, policy: Policy = POLICY, **document: Any) -> bytes:
@@ -166,7 +166,7 @@ def test_the_language_of_the_record_steers_the_adapter_as_it_did_in_the_worker()
     x = np.asarray(draw / np.linalg.norm(draw), dtype=np.float32)
     body = json.loads(written(OLD, id="a")) | {
         "dim": shipped.dim, "encoder": shipped.encoder, "adapter_version": "0", "space": space(shipped.encoder, "0"),
-        "vector": [1.0] + [0.0] * (shipped.dim - 1), "encoding": "json", "raw_vector": half_vector_field(x),
+        "vector": [1.0] + [0.0] * (shipped.dim - 1), "encoding": "json", "raw_vector": float16_field(x),
     }  # fmt: skip
     there = AdapterSpace("default", shipped)
     plain = json.loads(moved(json.dumps(body).encode(), there))["vector"]

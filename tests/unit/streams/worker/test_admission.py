@@ -40,7 +40,7 @@ POLICY = Policy(
     tenants=None,
     max_document_bytes=1000,
     max_output_bytes=1000,
-    max_depth=8,
+    max_nesting_depth=8,
     vector_encoding="json",
 )
 

@@ -42,7 +42,7 @@ POLICY = Policy(
     tenants=None,
     max_document_bytes=100_000,
     max_output_bytes=1_000_000,
-    max_depth=16,
+    max_nesting_depth=16,
     vector_encoding="base64-f32le",
 )
 
@@ -167,8 +167,8 @@ class Worker:
                 journal=self.journal,
                 metrics=self.metrics,
                 batch_records=64,
-                linger_seconds=0.05,
-                crash_attempts=CRASH_ATTEMPTS,
+                batch_linger_seconds=0.05,
+                max_crashes_alone=CRASH_ATTEMPTS,
                 dead_letter_bytes=self._dead_letter_bytes,
             )
             asyncio.run(agent.run(Stream(batches, self.story)))
@@ -194,7 +194,7 @@ def bad(offset: int, value: bytes = b"\xff", **fields: Any) -> Message:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "in-hand"
+    return tmp_path / "in-flight"
 
 
 @pytest.fixture

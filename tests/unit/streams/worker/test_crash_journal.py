@@ -20,7 +20,7 @@ def suspects(journal: CrashJournal, *offsets: int, partition: int = 0) -> list[i
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "in-hand"
+    return tmp_path / "in-flight"
 
 
 def test_a_worker_that_died_with_a_batch_finds_its_records_under_suspicion(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_worker_that_comes_back_late_adds_no_blame(folder: Path) -> None:
     assert CrashJournal(folder).attempts(TOPIC, 0, 7) == 0
 
 
-@pytest.mark.parametrize("content", [b"", b'{"in_hand":[5', b"\xff", b'{"in_hand":["a"]}', b"[]"])
+@pytest.mark.parametrize("content", [b"", b'{"in_flight":[5', b"\xff", b'{"in_flight":["a"]}', b"[]"])
 def test_half_a_note_is_ignored_with_a_warning(
     folder: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_disk_that_refuses_does_not_stop_the_stream(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    journal = CrashJournal(blocked / "in-hand")
+    journal = CrashJournal(blocked / "in-flight")
     with caplog.at_level(logging.WARNING):
         for offset in range(3):
             journal.start(places(offset), alone=False)

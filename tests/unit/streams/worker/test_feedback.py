@@ -24,7 +24,7 @@ from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.models.serving.tenant_map import TenantMap
 from alignstream.streams.wire import observations
 from alignstream.streams.wire.codec import SourceRecord
-from alignstream.streams.wire.observations import EXCERPT_CHARACTERS, ObservedExample, ObservedPair, Source
+from alignstream.streams.wire.observations import EXCERPT_CHARACTERS, ObservedExample, ObservedPair, Origin
 from alignstream.streams.wire.outcome import Outcome
 from alignstream.streams.wire.topics import DEAD_LETTERS, PAIRS_SCORED
 from alignstream.streams.worker.admission import Policy
@@ -36,7 +36,7 @@ DIM = 8
 POISON = "poison"
 POLICY = Policy(
     adapter="default", label_set=None, template="This is about {label}.", tenants=None, max_document_bytes=10_000,
-    max_output_bytes=100_000, max_depth=16, vector_encoding="base64-f32le",
+    max_output_bytes=100_000, max_nesting_depth=16, vector_encoding="base64-f32le",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def adapter(encoder: FakeEncoder) -> Adapter:
 def epoch(encoder: FakeEncoder) -> Epoch:
     """An epoch with a map for German."""
     state = TenantState(DIM)
-    plain = state.epoch(encoder=encoder.fingerprint, tenant="default", reason="hand")
+    plain = state.epoch(encoder=encoder.fingerprint, tenant="default", reason="manual")
     rng = np.random.default_rng(0)
     maps = LanguageMaps(
         rng.standard_normal((1, DIM, 2)).astype(np.float32), rng.standard_normal((1, 2, DIM)).astype(np.float32),
@@ -134,7 +134,7 @@ def test_a_pair_is_scored_by_its_aligned_vectors() -> None:
         for text, tag in (("guten tag", "de"), ("good day", "en"))
     )
     assert body(outcome) == {
-        "id": "p", "tenant": "acme", "cosine": pytest.approx(float(one @ other), abs=1e-5), "is_learned": False,
+        "id": "p", "tenant": "acme", "cosine": pytest.approx(float(one @ other), abs=1e-5), "is_sent_to_learner": False,
         "adapter": "default", "adapter_version": known.version, "space": space(encoder.fingerprint, known.version),
     }  # fmt: skip
     (output,) = outcome.outputs
@@ -151,11 +151,11 @@ def test_equal_texts_have_a_cosine_of_one_and_no_more() -> None:
 def test_a_pair_that_somebody_vouches_for_is_observed_as_encoded() -> None:
     long = "ä" * 300
     (outcome,) = run("pair", [pair(f"x {long}", "y", offset=7, learn=True, id="p", tenant="acme")])
-    assert body(outcome)["is_learned"] is True
+    assert body(outcome)["is_sent_to_learner"] is True
     found = outcome.observed
     assert isinstance(found, ObservedPair)
-    assert (found.source, found.tenant, found.id) == (Source("in.v1", 1, 7), "acme", "p")
-    assert (found.one.text, found.other.text) == (f"x {long}"[:EXCERPT_CHARACTERS], "y")
+    assert (found.origin, found.tenant, found.id) == (Origin("in.v1", 1, 7), "acme", "p")
+    assert (found.source.text, found.target.text) == (f"x {long}"[:EXCERPT_CHARACTERS], "y")
     taken = observations.pair_of(found, DIM)
     assert (taken.source.language, taken.target.language) == ("de-Latn", "en-Latn")
     np.testing.assert_allclose(taken.source.vector, encoded(f"x {long}"), atol=1e-3)
@@ -171,7 +171,7 @@ def test_a_pair_without_an_id_is_named_by_its_place() -> None:
 
 def test_where_nothing_is_followed_pairs_are_scored_and_not_learned() -> None:
     (outcome,) = run("pair", [pair(learn=True)], policy=dataclasses.replace(POLICY, follows=False))
-    assert (body(outcome)["is_learned"], outcome.observed) == (False, None)
+    assert (body(outcome)["is_sent_to_learner"], outcome.observed) == (False, None)
 
 
 def test_a_pair_is_scored_with_its_tenants_own_map_and_says_so_in_its_space() -> None:
@@ -219,7 +219,7 @@ def test_feedback_is_observed_as_encoded_and_publishes_nothing() -> None:
     assert (outcome.outputs, outcome.rejected) == ((), None)
     found = outcome.observed
     assert isinstance(found, ObservedExample)
-    assert (found.source, found.tenant, found.id) == (Source("in.v1", 1, 5), "acme", "e")
+    assert (found.origin, found.tenant, found.id) == (Origin("in.v1", 1, 5), "acme", "e")
     assert (found.label_set, found.label, found.language) == ("topics", "sports", "de")
     np.testing.assert_allclose(observations.example_of(found, DIM).vector, encoded("the match"), atol=1e-3)
 

@@ -24,7 +24,7 @@ from alignstream.models.learner.tenant_state import TenantState
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.serving.query_adaptation import QueryAdaptation
 from alignstream.streams.wire.codec import SourceRecord
-from alignstream.streams.wire.observations import ObservedText, Source, key_hash, text_of
+from alignstream.streams.wire.observations import ObservedText, Origin, key_hash, text_of
 from alignstream.streams.wire.outcome import Outcome, record_bytes
 from alignstream.streams.wire.topics import DEAD_LETTERS, LABELS, VECTORS, Headers
 from alignstream.streams.worker.admission import Policy
@@ -39,7 +39,7 @@ POLICY = Policy(
     tenants=None,
     max_document_bytes=100_000,
     max_output_bytes=100_000,
-    max_depth=16,
+    max_nesting_depth=16,
     vector_encoding="base64-f32le",
 )
 
@@ -482,9 +482,9 @@ def followed(encoder: FakeEncoder, *, tenant: str = "default") -> Catalogue:
     state = TenantState(DIM)
     for number in range(40):
         (x,) = encoder.encode(encoder.tokenize([f"text {number}"]))
-        state.take_text(Text(x, "de-Latn", key=None))
-        state.take_example(Example(str(number), "topics", "sports", x, "de-Latn"))
-    found = state.epoch(encoder=encoder.fingerprint, tenant=tenant, reason="hand")
+        state.learn_text(Text(x, "de-Latn", key=None))
+        state.learn_example(Example(str(number), "topics", "sports", x, "de-Latn"))
+    found = state.epoch(encoder=encoder.fingerprint, tenant=tenant, reason="manual")
     return dataclasses.replace(
         catalogue(encoder), epochs=MappingProxyType({tenant: Served(found, "registry", 0.0)})
     )
@@ -539,7 +539,7 @@ def test_what_is_observed_is_the_vector_as_encoded_and_where_it_came_from() -> N
     )
     found = outcome.observed
     assert isinstance(found, ObservedText)
-    assert found.source == Source("documents.v1", 1, 9)
+    assert found.origin == Origin("documents.v1", 1, 9)
     assert (found.tenant, found.language, found.key) == ("acme", "de", key_hash(b"k"))
     (x,) = encoder.encode(encoder.tokenize(["one two"]))
     np.testing.assert_allclose(text_of(found, DIM).vector, x, atol=1e-3)
