@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from tiny_encoder import DIM, text_of
 from alignstream.export.data.embedding_cache import EmbeddingCache
 from alignstream.export.data.public_sets import PublicSets
 from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
-from alignstream.export.figures import label_figures
-from alignstream.export.figures.sources import Sources
 from alignstream.export.fit.label_fit import LabelFitOutcome, align_tagged, fit_labels
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.shipped import packaged_adapter
@@ -248,35 +245,3 @@ def test_on_a_stream_of_one_topic_nothing_is_worse_than_without_a_fit(topics: To
 def test_neither_a_fit_nor_a_steady_mix_is_on_by_default(topics: Topics) -> None:
     assert not topics.labels.steady_mix
     assert topics.labels.fitted is None
-
-
-# -- the page -------------------------------------------------------------------------------------------------
-
-#: Encoders on other machines differ in the last bits: a text or two of a hundred may fall to another label.
-MAX_POINTS = 1.5
-
-
-def rows_of(lines: Iterable[str]) -> dict[str, list[float]]:
-    """Return the rows of tables that hold figures, by their first cell."""
-    found = {}
-    for line in lines:
-        first, *others = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if line.startswith("|") and others and others[0].replace(".", "").isdigit():
-            found[first] = [float(cell) for cell in others]
-    return found
-
-
-def test_the_figures_of_the_page_are_those_of_its_command(cached_sources: Sources) -> None:
-    adapter = packaged_adapter(cached_sources.encoder)
-    assert adapter is not None
-    printed = list(label_figures.tables(cached_sources, adapter))
-    page = Path(__file__).parents[2] / "docs" / "labels.md"
-    written = rows_of(page.read_text(encoding="utf-8").splitlines())
-    made = rows_of(printed)
-    # Both sets have a row of plain labels; the last one is kept.
-    assert written.keys() == made.keys()
-    assert len(made) > 10
-    for name, figures in written.items():
-        accuracy = [0] if name.startswith(("plain", "fitted", "and")) else range(len(figures))
-        for column in accuracy:
-            assert made[name][column] == pytest.approx(figures[column], abs=MAX_POINTS), name

@@ -75,7 +75,7 @@ def test_it_is_small_and_fitted_on_the_embedded_encoder(adapter: Adapter, encode
 
 def test_a_wrong_tag_costs_next_to_nothing(adapter: Adapter, encoder: OnnxEncoder) -> None:
     """The vector outvotes the tag: a German text that is tagged Swahili stays with its translations."""
-    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
+    path = Path(__file__).parents[3] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     raw = {
         language: encoder.encode_texts([text[language] for text in texts]) for language in ("en", "de", "hi")
@@ -90,7 +90,7 @@ def test_a_wrong_tag_costs_next_to_nothing(adapter: Adapter, encoder: OnnxEncode
 
 
 def test_its_page_is_the_page_of_this_version(adapter: Adapter) -> None:
-    page = (Path(__file__).parents[2] / recipe.PAGE).read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / recipe.PAGE).read_text(encoding="utf-8")
     assert f"Version `{adapter.version}`" in page
     for item in adapter.report["sets"]:
         for measure, (raw, aligned) in item["mean"].items():
@@ -116,7 +116,7 @@ def test_its_report_says_what_it_gains_and_names_every_loss(adapter: Adapter) ->
 def test_translations_come_closer_in_texts_that_nobody_fitted_on(
     adapter: Adapter, encoder: OnnxEncoder
 ) -> None:
-    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
+    path = Path(__file__).parents[3] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     raw = {
         language: encoder.encode_texts([text[language] for text in texts]) for language in list(texts[0])[::3]
@@ -189,7 +189,7 @@ def test_the_constants_of_labels_are_those_that_tuning_finds(adapter: Adapter, s
 
 
 def test_people_fit_an_adapter_of_their_own_with_one_command(encoder: OnnxEncoder, tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "ops" / "admin" / "gate-texts.json"
+    path = Path(__file__).parents[3] / "ops" / "admin" / "gate-texts.json"
     texts = [item["text"] for item in json.loads(path.read_text(encoding="utf-8"))["texts"]]
     languages = ("en", "de", "ru", "hi")
     fit, dev, output = tmp_path / "fit.tsv", tmp_path / "dev.tsv", tmp_path / "own.safetensors"

@@ -16,7 +16,7 @@ from typing import Final
 import doc_blocks
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 DOCS: Final = ROOT / "docs/pages"
 PAGES: Final = [
     *sorted((DOCS / "tutorial").glob("*.md")),

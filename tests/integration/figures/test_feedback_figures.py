@@ -26,7 +26,7 @@ from alignstream.export.figures.feedback_pairs import (
 from alignstream.export.figures.sources import Sources
 from alignstream.models.adapter.shipped import packaged_adapter
 
-PAGE = Path(__file__).parents[2] / "docs" / "following.md"
+PAGE = Path(__file__).parents[3] / "docs/pages/measurements/feedback.md"
 #: Encoders on other machines differ in the last bits: a text or two of a hundred may fall to another side.
 MAX_POINTS = 1.5
 
