@@ -56,8 +56,8 @@ Settings were tried on NTREX-128's development lines and SIB-200's development t
 xSID's commands, a domain that nothing was fitted on (*commands*: from the others to English); the score is the
 average of the measures. The guard comes first: within no language of the STS benchmark (1,500 development pairs
 each) may Spearman's correlation with people's judgements fall by more than {guard} points, and {kept:.0f} of a
-hundred neighbours must stay. Chosen: **common {common:g}, temperature {temperature:g}, ridge {strength:g}**; the runner-up:
-**{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while this one
+hundred neighbours must stay. Chosen: **common {common:g}, temperature {temperature:g}, ridge {strength:g}**; the
+runner-up: **{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while this one
 was developed.
 """
 
