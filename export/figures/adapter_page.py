@@ -57,8 +57,8 @@ xSID's commands, a domain that nothing was fitted on (*commands*: from the other
 average of the measures. The guard comes first: within no language of the STS benchmark (1,500 development pairs
 each) may Spearman's correlation with people's judgements fall by more than {guard} points, and {kept:.0f} of a
 hundred neighbours must stay. Chosen: **common {common:g}, temperature {temperature:g}, ridge {strength:g}**; the
-runner-up: **{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while this one
-was developed.
+runner-up: **{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while
+this one was developed.
 """
 
 _LIMITS: Final = """\

@@ -1,8 +1,8 @@
 """Make the adapter that the package ships for the embedded encoder, from the public sets in ALIGNSTREAM_DATA.
 
-``make adapter`` fits it again and writes its page; ``make adapter-page`` only judges the packaged one again. The command
-``tune-labels`` prints the constants of zero-shot labels that belong to it. Every subsample is fixed, so every run reads
-the same texts.
+``make adapter`` fits it again and writes its page; ``make adapter-page`` only judges the packaged one again. The
+command ``tune-labels`` prints the constants of zero-shot labels that belong to it. Every subsample is fixed, so every
+run reads the same texts.
 """
 
 import argparse
