@@ -15,6 +15,7 @@ from typing import Final
 
 import doc_blocks
 import pytest
+from running_service import command_server
 
 ROOT: Final = Path(__file__).parents[3]
 DOCS: Final = ROOT / "docs/pages"
@@ -59,9 +60,13 @@ def call(command: str, variables: Mapping[str, str], folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Start one local stack for all pages, and yield the environment of a shell that has taken it up."""
+    """Start one local stack for all pages, and yield the environment of a shell that has taken it up.
+
+    Its ``alignstream`` spares each command the second that imports take.
+    """
     folder = tmp_path_factory.mktemp("stack")
     plain = environment(folder / "state", ALIGNSTREAM_RAW_VECTOR="true")
+    plain["PATH"] = f"{command_server().write_command(folder).parent}{os.pathsep}{plain['PATH']}"
     try:
         exports = call("alignstream up", plain, folder)
         yield {**plain, **dict(re.findall(r"^export (\w+)=(.*)$", exports, re.MULTILINE))}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from one_encoder import OneEncoder
 
-from alignstream.export.encoders.embedded import cached_artifact
 from alignstream.export.encoders.parity_texts import SCRIPTS, parity_texts
 from alignstream.models.attention.token_attention import attend, word_links
 from alignstream.models.attention.words import word_spans
@@ -21,16 +21,6 @@ from alignstream.ops.cli import compare as command
 A, B = "The cat sits on the mat.", "Die Katze sitzt auf der Matte."
 
 
-@pytest.fixture(scope="session")
-def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cached_artifact(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session")
-def encoder(cached: Path) -> OnnxEncoder:
-    return OnnxEncoder(cached)
-
-
 # -- token vectors ----------------------------------------------------------------------------------
 
 
@@ -39,20 +29,23 @@ def content(tokens: TokenVectors) -> tuple[object, ...]:
 
 
 def test_a_text_gives_the_same_token_vectors_alone_in_any_batch_in_any_order_and_under_any_padding(
-    cached: Path, encoder: OnnxEncoder
+    embedded_artifact: Path, one_encoder: OneEncoder
 ) -> None:
     """Texts in 18 scripts; one of them is behind the limit of 512 tokens."""
     texts = [text for _, text in parity_texts()]
     longest = max(texts, key=len)
     texts = [text for text in texts if len(text) < 200]
+    encoder = one_encoder.load(embedded_artifact)
     alone = {text: content(encoder.encode_tokens([text])[0]) for text in texts}
     generator = random.Random(3)
     for max_batch_tokens, threads in ((2048, 0), (8192, 1)):
-        other = OnnxEncoder(cached, threads=threads, max_batch_tokens=max_batch_tokens)
+        del encoder  # or there would be two
+        encoder = one_encoder.load(embedded_artifact, threads=threads, max_batch_tokens=max_batch_tokens)
         generator.shuffle(texts)
-        assert [content(item) for item in other.encode_tokens(texts)] == [alone[text] for text in texts]
+        assert [content(item) for item in encoder.encode_tokens(texts)] == [alone[text] for text in texts]
     # The longest beside the shortest: everything padded to 512.
-    wide = OnnxEncoder(cached, max_batch_tokens=10**6)
+    del encoder
+    wide = one_encoder.load(embedded_artifact, max_batch_tokens=10**6)
     short = sorted(texts, key=len)[:6]
     first, *rest = wide.encode_tokens([longest, *short])
     assert [content(item) for item in rest] == [alone[text] for text in short]

@@ -11,14 +11,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from one_encoder import OneEncoder
 
 from alignstream.export.encoders import embedded, graph_map, weights
 from alignstream.export.encoders.embedded import assemble, cached_artifact
 from alignstream.export.encoders.parity_texts import parity_texts
 from alignstream.export.figures import embedded_graph
+from alignstream.models.arrays import Matrix
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.encoder.tokenizer import Tokens
@@ -31,14 +34,41 @@ SAME_OUTPUT = 1e-6
 SECOND_USE_SECONDS = 0.5
 
 
+#: What takes a gigabyte or two on its way runs in a process that gives them back.
+ASSEMBLE = """
+import sys
+from pathlib import Path
+from alignstream.export.encoders.embedded import cached_artifact
+cached_artifact(Path(sys.argv[1]))
+"""
+EXPORT = """
+import sys
+from pathlib import Path
+import torch
+from alignstream.export.encoders.onnx_export import export_onnx
+torch.set_num_threads(1)  # waiting threads spin: slow beside other programs
+export_onnx("embedded", Path(sys.argv[1]))
+"""
+
+
+def run(code: str, *arguments: Path | str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, timeout=400, **options
+    )
+
+
 @pytest.fixture(scope="session")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cached_artifact(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.mktemp("cache")
+    done = run(ASSEMBLE, folder, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return cached_artifact(folder)
 
 
-@pytest.fixture(scope="session")
-def encoder(cached: Path) -> OnnxEncoder:
-    return OnnxEncoder(cached)
+@pytest.fixture
+def encoder(one_encoder: OneEncoder, cached: Path) -> OnnxEncoder:
+    return one_encoder.load(cached)
 
 
 def test_translations_lie_closer_together_than_unrelated_sentences(encoder: OnnxEncoder) -> None:
@@ -57,9 +87,10 @@ def test_translations_lie_closer_together_than_unrelated_sentences(encoder: Onnx
 
 
 def test_a_text_gives_the_same_bytes_alone_in_any_batch_in_any_order_and_under_any_padding(
-    cached: Path, encoder: OnnxEncoder
+    cached: Path, one_encoder: OneEncoder
 ) -> None:
     """Sixty texts in 18 scripts, from 1 token to 512."""
+    encoder = one_encoder.load(cached)
     tokens = encoder.tokenize([text for _, text in parity_texts()])
     longest = max(tokens, key=lambda item: len(item.input_ids))
     tokens += [Tokens(longest.input_ids[:length], dropped=0) for length in (1, 2, 3, 15, 16, 17)]
@@ -68,13 +99,15 @@ def test_a_text_gives_the_same_bytes_alone_in_any_batch_in_any_order_and_under_a
     alone = [encoder.encode([item])[0].tobytes() for item in tokens]
     generator = random.Random(3)
     for max_batch_tokens, threads, longest_tokens in ((2048, 0, 512), (8192, 1, 64)):
-        other = OnnxEncoder(cached, threads=threads, max_batch_tokens=max_batch_tokens)
+        del encoder  # or there would be two
+        encoder = one_encoder.load(cached, threads=threads, max_batch_tokens=max_batch_tokens)
         order = [position for position, length in enumerate(lengths) if length <= longest_tokens]
         generator.shuffle(order)
-        X = other.encode([tokens[position] for position in order])
+        X = encoder.encode([tokens[position] for position in order])
         assert [row.tobytes() for row in X] == [alone[position] for position in order]
     # The longest beside the shortest: everything padded to 512.
-    wide = OnnxEncoder(cached, max_batch_tokens=10**6)
+    del encoder
+    wide = one_encoder.load(cached, max_batch_tokens=10**6)
     short = [position for position, length in enumerate(lengths) if length < 24][::6]
     X = wide.encode([longest, *(tokens[position] for position in short)])
     assert [row.tobytes() for row in X[1:]] == [alone[position] for position in short]
@@ -192,9 +225,8 @@ def test_export_embedded_needs_no_torch(tmp_path: Path) -> None:
         f"sys.argv = ['alignstream', 'export', 'embedded', '--json', '--output', {str(tmp_path / 'out')!r}]\n"
         "main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
+    done = run(code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     manifest = artifact.read_manifest(tmp_path / "out")
     assert printed["fingerprint"] == manifest.fingerprint
@@ -208,9 +240,7 @@ def test_export_onnx_without_torch_says_what_to_install(tmp_path: Path) -> None:
         "sys.argv = ['alignstream', 'export', 'onnx', '--model', 'embedded', '--output', 'out']\n"
         "main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    done = run(code, cwd=tmp_path)
     assert done.returncode == 1
     assert "pip install 'alignstream[export]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -225,14 +255,7 @@ def test_a_hub_that_cannot_be_reached_is_said_without_a_traceback(tmp_path: Path
         "import sys\nfrom alignstream.ops.cli import main\n"
         "sys.argv = ['alignstream', 'export', 'onnx', '--model', 'some/model', '--output', 'out']\nmain()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-    )
+    done = run(code, cwd=tmp_path, env=environment)
     assert done.returncode == 1
     assert "the model hub cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
@@ -244,18 +267,16 @@ def test_a_hub_that_cannot_be_reached_is_said_without_a_traceback(tmp_path: Path
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    onnx_export = pytest.importorskip(
-        "alignstream.export.encoders.onnx_export", reason="needs the export extra"
-    )
-    pytest.importorskip("torch").set_num_threads(1)  # waiting threads spin: slow beside other programs
-    folder = tmp_path_factory.mktemp("exported") / "artifact"
-    onnx_export.export_onnx("embedded", folder)
-    return folder
+    pytest.importorskip("torch", reason="needs the export extra")
+    folder = tmp_path_factory.mktemp("exported")
+    done = run(EXPORT, folder / "artifact", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "artifact"
 
 
 @pytest.mark.export
 def test_a_fresh_export_and_the_assembled_artifact_are_one_encoder(
-    cached: Path, encoder: OnnxEncoder, exported: Path
+    cached: Path, one_encoder: OneEncoder, exported: Path
 ) -> None:
     ours, theirs = artifact.read_manifest(cached), artifact.read_manifest(exported)
     assert ours.fingerprint == theirs.fingerprint
@@ -272,13 +293,15 @@ def test_a_fresh_export_and_the_assembled_artifact_are_one_encoder(
         "opset",
     )
     assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
-    other = OnnxEncoder(exported)
     texts = [text for _, text in parity_texts()[::2]]
-    np.testing.assert_allclose(
-        encoder.encode_texts(texts), other.encode_texts(texts), atol=SAME_OUTPUT, rtol=0
-    )
-    tokens = encoder.tokenize(texts[:3])
-    for a, b in zip(encoder.token_matrices(tokens), other.token_matrices(tokens), strict=True):
+
+    def output(folder: Path) -> tuple[Matrix, list[Matrix]]:
+        encoder = one_encoder.load(folder)
+        return encoder.encode_texts(texts), encoder.token_matrices(encoder.tokenize(texts[:3]))
+
+    (X, rows), (Y, others) = output(cached), output(exported)
+    np.testing.assert_allclose(X, Y, atol=SAME_OUTPUT, rtol=0)
+    for a, b in zip(rows, others, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=0)
     for kept, fresh in zip(ours.golden, theirs.golden, strict=True):
         assert kept.text == fresh.text

@@ -1,9 +1,7 @@
 """The shipped adapter: it belongs to the embedded encoder, does what its page says, and can be made again."""
 
 import json
-import os
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from alignstream.export.data.embedding_cache import EmbeddingCache
 from alignstream.export.data.public_sets import PublicSets
-from alignstream.export.encoders.embedded import cached_artifact, embedded_fingerprint
+from alignstream.export.encoders.embedded import embedded_fingerprint
 from alignstream.export.evaluate.measures import mixed_pool
 from alignstream.export.figures import shipped_adapter as recipe
 from alignstream.export.figures.sources import Sources
@@ -24,12 +21,10 @@ from alignstream.models.adapter.languages import language_key
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.adapter.steps.prototypes import PrototypeAttention
-from alignstream.models.arrays import Matrix
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.labels import zero_shot
 from alignstream.ops.admin.gate_texts import load_texts
 from alignstream.ops.cli import fit as command
-from alignstream.streams.settings import load
 from alignstream.streams.wire.codec import float16_field, read_float16
 
 #: Encoders on other machines differ in the last bits of float32; means and sums over many texts average that out.
@@ -48,19 +43,6 @@ def adapter() -> Adapter:
     found = packaged_adapter(embedded_fingerprint())
     assert found is not None
     return found
-
-
-@pytest.fixture(scope="module")
-def encoder() -> OnnxEncoder:
-    return OnnxEncoder(cached_artifact(load().cache_dir))
-
-
-@pytest.fixture(scope="module")
-def data() -> Path:
-    value = os.environ.get("ALIGNSTREAM_DATA")
-    if not value:
-        pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
-    return Path(value)
 
 
 def test_it_is_small_and_fitted_on_the_embedded_encoder(adapter: Adapter, encoder: OnnxEncoder) -> None:
@@ -127,24 +109,13 @@ def test_translations_come_closer_in_texts_that_nobody_fitted_on(
 
 
 def test_texts_encoded_anew_attend_to_their_own_language(
-    adapter: Adapter, encoder: OnnxEncoder, data: Path
+    adapter: Adapter, encoder: OnnxEncoder, public_data: Path
 ) -> None:
-    texts = PublicSets(data).ntrex(SAMPLE_AND_PIVOT, is_dev=True, n_lines=40)
+    texts = PublicSets(public_data).ntrex(SAMPLE_AND_PIVOT, is_dev=True, n_lines=40)
     for language in SAMPLE:
         X = encoder.encode_texts(texts.by_language[language])
         mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         assert adapter.nearest_languages(mean, 1)[0][0] == language_key(language)
-
-
-@pytest.fixture(scope="module")
-def sources(data: Path, encoder: OnnxEncoder) -> Sources:
-    """The public sets, of which only vectors that `make adapter` left in the cache are used."""
-
-    def refuse(texts: Sequence[str]) -> Matrix:
-        pytest.skip(f"the cache lacks {len(texts)} vectors; 'make adapter' encodes them, for minutes")
-
-    cache = EmbeddingCache(load().cache_dir, fingerprint=encoder.fingerprint, dim=encoder.dim, encode=refuse)
-    return Sources(data, cache, encoder=encoder.fingerprint)
 
 
 def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
@@ -171,8 +142,8 @@ def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
     assert (before.argmax(axis=1) == after.argmax(axis=1)).mean() > 0.995
 
 
-def test_it_is_made_again_from_the_public_sets(adapter: Adapter, sources: Sources) -> None:
-    again = recipe.fit_shipped(sources).adapter
+def test_it_is_made_again_from_the_public_sets(adapter: Adapter, cached_sources: Sources) -> None:
+    again = recipe.fit_shipped(cached_sources).adapter
     assert again.report["settings"] == adapter.report["settings"]
     assert [item.kind for item in again.steps] == [item.kind for item in adapter.steps]
     for made, stored in zip(again.steps, adapter.steps, strict=True):
@@ -180,8 +151,10 @@ def test_it_is_made_again_from_the_public_sets(adapter: Adapter, sources: Source
             assert np.abs(made.tensors()[name] - tensor).max() <= MAX_DIFFERENCE
 
 
-def test_the_constants_of_labels_are_those_that_tuning_finds(adapter: Adapter, sources: Sources) -> None:
-    dev = sources.dev()
+def test_the_constants_of_labels_are_those_that_tuning_finds(
+    adapter: Adapter, cached_sources: Sources
+) -> None:
+    dev = cached_sources.dev()
     assert dev.labelled is not None
     temperature, midpoint = recipe.tune_labels(dev.labelled, dev.topical, adapter)
     assert temperature == pytest.approx(zero_shot.TEMPERATURE, abs=MAX_STEP)

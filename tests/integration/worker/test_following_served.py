@@ -32,6 +32,9 @@ from alignstream.streams.wire.codec import read_float16
 from alignstream.streams.wire.epoch_log import EpochLog
 from alignstream.streams.wire.topics import OBSERVATIONS
 
+#: The learner's tests run on both brokers; what is judged here is what is served of real text.
+pytestmark = pytest.mark.parametrize("broker", ["tansu"], indirect=True, scope="session")
+
 PIVOT = "en"
 #: Texts sent at once: a second of work or two, so that epochs open while others wait.
 CHUNK = 160

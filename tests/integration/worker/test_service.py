@@ -58,11 +58,6 @@ def service(open_service: OpenService, embedded_artifact: Path) -> Iterator[Serv
         yield running
 
 
-@pytest.fixture(scope="session")
-def encoder(embedded_artifact: Path) -> OnnxEncoder:
-    return OnnxEncoder(embedded_artifact)
-
-
 def vector_of(value: dict[str, Any]) -> NDArray[np.float32]:
     assert value["encoding"] == "base64-f32le"
     vector = decode_vector(value["vector"])
