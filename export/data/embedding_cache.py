@@ -32,7 +32,7 @@ _SAVE_EVERY: Final = 4096
 _SAVE_SHARE: Final = 8
 #: Rows of a file that are in memory at once: 6 MB of 384 numbers.
 _BLOCK_ROWS: Final = 4096
-#: Bytes of a sha256, which stand for a text.
+#: Bytes of a sha256, the key of a text.
 _KEY_BYTES: Final = 32
 #: A stored row whose length is further from 1 than this was not written by an encoder.
 _MAX_NORM_ERROR: Final = 1e-3
@@ -92,7 +92,7 @@ class EmbeddingCache:
         Notes
         -----
         What was encoded is written every few thousand texts, and at any end, an interrupt included. Memory is the
-        result and about 200 bytes a text: what is stored goes through in blocks.
+        result and about 200 bytes a text: stored vectors are read in blocks.
         """
         return {name: self._embed_set(name, texts, on_texts) for name, texts in sets.items()}
 
@@ -180,7 +180,7 @@ class EmbeddingCache:
     def _write(
         self, path: Path, rows: Mapping[bytes, int], result: Matrix, is_done: NDArray[np.bool_]
     ) -> None:
-        """Add the rows that are done to a file, in one step: what it holds beside them stays."""
+        """Add encoded rows to a file in one step; keep the others."""
         done = {key: row for key, row in rows.items() if is_done[row]}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ class _StoredVectors:
         self._archive.close()
 
     def keys(self) -> NDArray[np.uint8]:
-        """Return what stands for each text; shape (n, 32)."""
+        """Return the key of each text; shape (n, 32)."""
         with _reading(), self._archive.open("keys.npy") as member:
             n = _read_header(member, np.dtype(np.uint8), _KEY_BYTES)
             keys = np.frombuffer(_read_exactly(member, n * _KEY_BYTES), dtype=np.uint8)
@@ -246,7 +246,7 @@ class _StoredVectors:
                 numbers = np.frombuffer(_read_exactly(member, n_rows * self._dim * 4), dtype=np.float32)
                 block = numbers.reshape(n_rows, self._dim)
                 if not np.all(np.abs(np.linalg.norm(block, axis=1) - 1.0) <= _MAX_NORM_ERROR):
-                    raise ValueError("a row is no unit vector")
+                    raise ValueError("a row is not a unit vector")
                 yield start, block
             _check_end(member)
 
@@ -269,7 +269,7 @@ def _index(texts: Sequence[str]) -> tuple[dict[bytes, int], NDArray[np.int64]]:
 
 
 def _write_file(path: Path, done: Mapping[bytes, int], result: Matrix, stored: _StoredVectors | None) -> None:
-    """Write what is stored, then the rows that are not; the layout is that of ``numpy.savez``."""
+    """Write the stored rows, then the new ones; the layout is that of ``numpy.savez``."""
     keys = np.empty((0, _KEY_BYTES), dtype=np.uint8) if stored is None else stored.keys()
     known = {key.tobytes() for key in keys}
     added = [key for key in done if key not in known]
@@ -295,7 +295,7 @@ def _read_header(member: IO[bytes], dtype: np.dtype[Any], n_columns: int) -> int
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, stored_dtype = read(member)
     if stored_dtype != dtype or len(shape) != 2 or shape[1] != n_columns or (is_fortran and shape[0] > 1):
-        raise ValueError(f"an array of {stored_dtype} and shape {shape} is none of ours")
+        raise ValueError(f"an array of {stored_dtype} and shape {shape} is not in this cache's format")
     return int(shape[0])
 
 

@@ -22,7 +22,7 @@ class LabelledSet:
     texts, gold : dict of str to list of str
         By language: the texts, and the label of each.
     words : dict of str to str
-        What stands in the template for each label; the labels that a text may get.
+        The words put into the template for each label; the labels that a text may get.
     train : tuple of list of str, optional
         Texts of the pivot and their labels to train a head on.
     train_language : str
@@ -55,7 +55,7 @@ class _LabelledFile:
     lines: dict[str, list[int]]
 
     def where(self, language: str) -> Callable[[int], str]:
-        """Return what says where a text of a language stands, from 0."""
+        """Return a function that names the position of a language's text, counted from 0."""
         return lambda row: f"{self.path}, line {self.lines[language][row]}"
 
 
@@ -99,19 +99,19 @@ def check_apart(
     where_train: Callable[[int], str],
     where_test: Callable[[int], str],
 ) -> None:
-    """Refuse texts to judge on that are trained on, whatever their case, width or spacing.
+    """Refuse evaluation texts that are also training texts, ignoring case, width and spacing.
 
     Parameters
     ----------
     train, test : sequence of str
         Texts of one language.
     where_train, where_test : callable
-        Say where a text of either stands, from 0.
+        Name the position of a text of either, counted from 0.
 
     Raises
     ------
     TextError
-        A text stands in both; the message says where.
+        A text is in both; the message says where.
     """
     known = {normalised(text): row for row, text in reversed(list(enumerate(train)))}
     common = [row for row, text in enumerate(test) if normalised(text) in known]
@@ -119,12 +119,12 @@ def check_apart(
         more = f" ({len(common) - 1} more texts are in both)" if len(common) > 1 else ""
         raise TextError(
             f"{where_test(common[0])}: this text is trained on, at {where_train(known[normalised(test[common[0]])])}"
-            f"{more}; figures on text that was trained on mean nothing: take it out of one of them"
+            f"{more}; remove it from one file, or the figures are meaningless"
         )
 
 
 def words_of(gold: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return each label that occurs with the words that stand for it: itself."""
+    """Return each label that occurs with the words for it: itself."""
     return {label: label for label in sorted({label for labels in gold.values() for label in labels})}
 
 

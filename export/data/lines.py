@@ -1,4 +1,4 @@
-"""Lines of people's text files, and the values that stand in them: bounded, UTF-8, refused by file and line."""
+"""Lines of people's text files, and the values in them: bounded, UTF-8, refused by file and line."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         with path.open("rb") as file:
-            # Never more than a line of the longest size is in memory, whatever the file.
+            # Never more than a line of the longest size is in memory.
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
                 if len(line) > MAX_LINE_BYTES:
                     raise TextError(
@@ -57,7 +57,7 @@ def read_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of a JSON lines file with their line numbers.
 
-    A line that holds another JSON value counts as an object without fields: whoever needs a field says so.
+    A line that holds another JSON value counts as an object without fields: readers report missing fields.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def check_language(tag: str, path: Path, number: int | None, *, is_header: bool 
     Parameters
     ----------
     tag : str
-        What stands where a tag is expected.
+        The text where a tag is expected.
     path : Path
         The file, for the message.
     number : int or None
@@ -101,7 +101,7 @@ def check_language(tag: str, path: Path, number: int | None, *, is_header: bool 
     Raises
     ------
     TextError
-        It is not made of letters, digits, - and _, or its first part is no language that the registry knows.
+        It is not made of letters, digits, - and _, or its first part is not a language of the registry.
     """
     tag = tag.strip()
     where = f"{path}, line {number}" if number else str(path)

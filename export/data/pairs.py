@@ -1,7 +1,7 @@
 """Read translations to fit on: TSV, JSON lines, TMX and Moses' pairs of plain files, with the line of every pair.
 
 Nothing here encodes or fits. What can be told from the text alone is refused here, naming file and line: cells
-that are missing, pairs that stand twice, the same text on both sides, text that is in the development set too.
+that are missing, duplicate pairs, the same text on both sides, text that is in the development set too.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from alignstream.models.errors import TextError
 
 #: More pairs than this no longer change a closed-form map; they would only cost encoding.
 MAX_PAIRS: Final = 1_000_000
-#: Up to so many pairs whose sides are equal are names and numbers; more mean a copied column.
+#: Up to this many pairs with equal sides are names and numbers; more mean a copied column.
 MAX_EQUAL_SHARE: Final = 0.2
 
 _XML_LANGUAGE: Final = "xml:lang"
@@ -41,7 +41,7 @@ class Pairs:
     name : str
         File or files, for messages.
     source_language, target_language : str
-        Tags as they stand in the file.
+        Tags as in the file.
     source, target : list of str
         Item i of one translates item i of the other.
     lines : list of int
@@ -102,7 +102,7 @@ def read_pairs(path: Path, *, target: str | None = None) -> Pairs:
 
 
 def check_overlap(fit: Pairs, dev: Pairs) -> None:
-    """Refuse pairs to judge on that are fitted on, whatever their case, width or spacing.
+    """Refuse evaluation texts that are also training texts, ignoring case, width and spacing.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def check_overlap(fit: Pairs, dev: Pairs) -> None:
             if normalised(text) in known:
                 raise TextError(
                     f"{fit.name}, line {line}: this {side} text is line {known[normalised(text)]} of {dev.name} too; "
-                    "figures on text that was fitted on mean nothing: take it out of one of them"
+                    "remove it from one file, or the figures are meaningless"
                 )
 
 
@@ -153,7 +153,7 @@ def _collect(name: str, rows: Iterator[_Row]) -> Pairs:
         if pair in seen:
             raise TextError(
                 f"{name}, line {line}: the pair of line {seen[pair]} again, but for case and spacing at most; a pair "
-                "that stands twice counts twice: keep one of them"
+                "that occurs twice counts twice: keep one of them"
             )
         if len(lines) == MAX_PAIRS:
             raise TextError(f"{name}: more than {MAX_PAIRS} pairs; a sample of them gives the same map")
@@ -240,7 +240,7 @@ def _read_moses(first: Path, second: Path) -> Iterator[_Row]:
     if len(columns[0]) != len(columns[1]):
         raise TextError(
             f"{first} has {len(columns[0])} lines, {second} {len(columns[1])}; line i of one translates line i of "
-            "the other, so they must be as long"
+            "the other, so they must have the same number of lines"
         )
     for number, (one, other) in enumerate(zip(*columns, strict=True), start=1):
         if not one and not other:

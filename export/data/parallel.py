@@ -45,13 +45,13 @@ class Parallel:
         return len(self.by_language[self.pivot])
 
     def where(self, row: int) -> str:
-        """Say where a row stands, from 0: file and line, or set and row."""
+        """Name the position of a row, counted from 0: file and line, or set and row."""
         if not self.lines:
             return f"{self.name}, row {row + 1}"
         return f"{self.file or self.name}, line {self.lines[row]}"
 
     def limited(self, limit: int | None) -> "Parallel":
-        """Keep at most so many lines, evenly spaced, the same ones in every language; None keeps all."""
+        """Keep at most this many lines, evenly spaced, the same in every language; None keeps all."""
         keep = evenly_spaced(self.n_lines, limit or self.n_lines)
         return dataclasses.replace(
             self,
@@ -65,7 +65,7 @@ class Parallel:
 def read_parallel(path: Path, *, pivot: str | None = None, limit: int | None = MAX_POOL_TEXTS) -> Parallel:
     """Read parallel texts: a header of language tags, then one tab-separated row a line; no cell is blank.
 
-    A row may stand twice: ``check_rows`` refuses that.
+    A row may occur twice: ``check_rows`` refuses that.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def read_parallel(path: Path, *, pivot: str | None = None, limit: int | None = M
 
 
 def check_rows(parallel: Parallel) -> None:
-    """Refuse parallel texts in which a row stands twice, whatever its case, width or spacing.
+    """Refuse parallel texts in which a row occurs twice, ignoring case, width and spacing.
 
     Raises
     ------
@@ -126,17 +126,17 @@ def check_rows(parallel: Parallel) -> None:
         if first != row:
             raise TextError(
                 f"{parallel.where(row)}: the row is {parallel.where(first)} again, but for case and spacing at most; "
-                "a row that stands twice counts twice: keep one of them"
+                "a row that occurs twice counts twice: keep one of them"
             )
 
 
 def check_no_overlap(fitted: Parallel, held_out: Parallel) -> None:
-    """Refuse parallel texts to judge on that are fitted on, whatever their case, width or spacing.
+    """Refuse evaluation texts that are also training texts, ignoring case, width and spacing.
 
     Parameters
     ----------
     fitted, held_out : Parallel
-        Languages that both have are compared, whatever their tags: ``yo`` with ``yor_Latn``.
+        Languages that both have are compared, however their tags are written: ``yo`` with ``yor_Latn``.
 
     Raises
     ------
@@ -154,8 +154,8 @@ def check_no_overlap(fitted: Parallel, held_out: Parallel) -> None:
             same = rows.get(normalised(text))
             if same is not None:
                 raise TextError(
-                    f"{fitted.where(row)}: this {language} text is in {held_out.where(same)} too; figures on text "
-                    "that was fitted on mean nothing: take it out of one of them"
+                    f"{fitted.where(row)}: this {language} text is in {held_out.where(same)} too; "
+                    "remove it from one file, or the figures are meaningless"
                 )
 
 

@@ -24,7 +24,7 @@ def read_stream(path: Path) -> list[StreamText]:
     """Read a stream: JSON lines in the order of the log, with ``text``, ``language``, ``group``, ``segment``.
 
     Translations of each other share a ``group``; a text without one is learned from, but not looked up. Lines of one
-    ``segment`` stand together and are reported together. Other fields, such as those of ``documents.v1``, are
+    ``segment`` must follow each other and are reported together. Other fields, such as those of ``documents.v1``, are
     ignored.
 
     Raises
@@ -54,8 +54,8 @@ def _stream_texts(path: Path) -> Iterator[StreamText]:
         if text.segment != current:
             if text.segment in finished:
                 raise TextError(
-                    f"{path}, line {number}: segment {quoted(text.segment)} began before and was over; its lines "
-                    "stand together, so name this segment otherwise"
+                    f"{path}, line {number}: segment {quoted(text.segment)} appears again; "
+                    "keep its lines together"
                 )
             finished.add(text.segment)
             current = text.segment
@@ -73,7 +73,9 @@ def _stream_text(record: dict[str, Any], path: Path, number: int) -> StreamText:
         if name == "group" and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise TextError(f"{path}, line {number}: {name!r} is no text, or blank; leave it out or give one")
+            raise TextError(
+                f"{path}, line {number}: {name!r} is not a text, or blank; leave it out or give one"
+            )
         values[name] = value
     language = values["language"]
     if language is not None:

@@ -1,4 +1,4 @@
-"""Write an artifact's folder whole or not at all: build beside the target, then rename."""
+"""Write an artifact's folder whole or not at all: build in a folder next to the target, then rename."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if not names:
         return
     if artifact.MANIFEST not in names or not names <= _ARTIFACT_FILES:
-        raise ExportError(f"{output} holds files that are no encoder artifact; choose another --output")
+        raise ExportError(f"{output} holds files that are not an encoder artifact; choose another --output")
     if not overwrite:
         raise ExportError(f"{output} holds an encoder artifact already; add --overwrite to replace it")
 
 
 @contextlib.contextmanager
 def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give an empty folder beside ``output``; at the end it takes that name, on any error it is removed.
+    """Give an empty folder next to ``output``; at the end it takes that name, on any error it is removed.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class Filling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GraphMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept beside the graph: everything that a manifest says and the weights do not.
+    """The facts kept with the graph: all of a manifest that the weights do not say.
 
     ``graph_sha256`` is that of ``graph.onnx``, so that the two files cannot come from different exports.
     """

@@ -20,13 +20,13 @@ def download(name: str) -> tuple[Path, str]:
     Raises
     ------
     ExportError
-        There is no such model, or the hub cannot be reached and the model was never fetched.
+        The model does not exist, or the hub cannot be reached and the model was never fetched.
     """
     try:
         return _snapshot(name, _patterns(name))
     except (HfHubHTTPError, HFValidationError) as error:
         raise ExportError(
-            f"{name!r} is neither a folder here nor a model that the hub gives: {_first_line(error)}"
+            f"{name!r} is neither a folder here nor a model on the hub: {_first_line(error)}"
         ) from error
     except OSError as error:  # every failure of a connection is one, in this library and below it
         try:

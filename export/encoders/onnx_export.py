@@ -40,7 +40,7 @@ MAX_TOKENS: Final = 512
 PRECISIONS: Final = ("fp32",)
 #: Families whose layers are ``model.encoder.layer``, and whether positions count from pad_token_id + 1.
 _FAMILIES: Final = {"bert": False, "roberta": True, "camembert": True, "xlm-roberta": True}
-#: A protobuf message holds at most 2 GiB; the graph beside the weights takes a few hundred kB.
+#: A protobuf message holds at most 2 GiB; the graph without the weights takes a few hundred kB.
 _MAX_WEIGHT_BYTES: Final = 2 * 1024**3 - 16 * 1024**2
 
 Warn = Callable[[str], None]
@@ -50,7 +50,7 @@ _library: Any = transformers
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """A model folder and what it is called in the manifest."""
+    """A model folder and its name in the manifest."""
 
     folder: Path
     name: str
@@ -151,7 +151,7 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
         warn(f"the pooler of {source.name} was trained on its last layer, not on layer {layer}")
     if recipe.lowers_case and _tells_case_apart(tokenizer):
         raise ExportError(
-            f"{source.name} lowers texts before its tokenizer (do_lower_case), which an artifact cannot; "
+            f"{source.name} lowercases texts before its tokenizer (do_lower_case), which an artifact cannot; "
             "put a Lowercase normaliser into its tokenizer.json"
         )
     encoder, pooler = _load_model(source, folder, layer=layer, with_pooler=pooling == "pooler")
@@ -185,7 +185,7 @@ def _load_model(source: _Source, folder: Path, *, layer: int | None, with_pooler
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ExportError(f"{source.name}: the weights in {folder} cannot be loaded: {error}") from error
-    # transformers fills what is missing with random numbers and says so in a log line only.
+    # transformers fills missing weights with random numbers and says so in a log line only.
     missing = sorted(info["missing_keys"])
     if missing:
         what = "has no pooler; choose --pooling mean or cls" if "pooler" in missing[0] else "is incomplete"
@@ -286,7 +286,7 @@ def _tells_case_apart(tokenizer: Any) -> bool:  # noqa: ANN401 (transformers has
 
 
 def _write_tokenizer(loaded: _Loaded, folder: Path) -> None:
-    """Copy the published ``tokenizer.json``; where there is none, or transformers departs from it, write its own."""
+    """Copy the published ``tokenizer.json``; write transformers' own if none exists or they differ."""
     tokenizer = loaded.reference.tokenizer
     published = loaded.encoder_folder / artifact.TOKENIZER
     target = folder / artifact.TOKENIZER
@@ -308,7 +308,7 @@ def _write_tokenizer(loaded: _Loaded, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _source(model: str) -> Iterator[_Source]:
-    """Give the folder that a name stands for."""
+    """Give the folder of a name."""
     if model == weights.EMBEDDED:
         with tempfile.TemporaryDirectory(prefix="alignstream-") as scratch:
             weights.write_checkpoint(Path(scratch))
@@ -335,7 +335,7 @@ def _warn_on_stderr(message: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tracing warnings and progress bars of the libraries away; what matters is raised."""
+    """Silence the libraries' tracing warnings and progress bars; errors are still raised."""
     before = _library.logging.get_verbosity(), optimum.utils.logging.get_verbosity()
     had_bars = _library.logging.is_progress_bar_enabled()
     _library.logging.set_verbosity_error()

@@ -85,7 +85,7 @@ def append_pooling(
     Raises
     ------
     ExportError
-        The graph is not an encoder's, or there is no pooler.
+        The graph is not an encoder's, or it has no pooler.
     """
     graph = model.graph
     if len(graph.output) != 1 or "attention_mask" not in {value.name for value in graph.input}:

@@ -1,6 +1,6 @@
 """Read a sentence-transformers folder by its ``modules.json``: where the encoder is and what follows it.
 
-The library itself is not needed. Whatever a folder asks for that cannot be put into a graph is an error,
+The library itself is not needed. A folder that asks for something that a graph cannot hold is an error,
 since leaving it out would give vectors that look right and are not the model's.
 """
 

@@ -46,7 +46,7 @@ POSITION_SHIFT: Final = 2
 #: Elements that share one scale, and the bytes they take: a float16 scale and 32 nibbles.
 BLOCK: Final = 32
 _BLOCK_TYPE: Final = np.dtype([("scale", "<f2"), ("nibbles", "u1", (BLOCK // 2,))])
-#: Blocks dequantised at a time: bounds the memory beside the result to a few MB.
+#: Blocks dequantised at a time: bounds the additional memory to a few MB.
 _CHUNK: Final = 65_536
 
 _LAYER_NAMES: Final = {
@@ -90,7 +90,7 @@ TOKENIZER_FILE: Final = WheelFile(
 
 
 def e5_prefix(name: str) -> str:
-    """Return what stands in front of every text of a model by its name: ``PREFIX`` for e5 models, else nothing.
+    """Return the prefix of a model by its name: ``PREFIX`` for e5 models, else nothing.
 
     Examples
     --------

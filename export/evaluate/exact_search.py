@@ -134,7 +134,7 @@ def search(
     k : int
         At least 1, at most the candidates that a query may find.
     block_bytes : int
-        Memory beside the vectors and the result, within a factor of two.
+        Memory in addition to the vectors and the result, within a factor of two.
     penalty : ndarray of shape (n_candidates,), float32, optional
         Subtracted from the cosines with each candidate (``hubness`` / 2 gives CSLS).
     exclude : ndarray of shape (n_queries,), int64, optional
@@ -266,7 +266,7 @@ def _check(Q: VectorRows, C: VectorRows, k: int, penalty: Vector32 | None, exclu
     if penalty is not None and penalty.shape != (len(C),):
         raise SearchError(f"a penalty of shape {penalty.shape} does not fit {len(C)} candidates")
     if exclude is not None and exclude.shape != (len(Q),):
-        raise SearchError(f"what is excluded has shape {exclude.shape}, but there are {len(Q)} queries")
+        raise SearchError(f"exclusions have shape {exclude.shape}, but there are {len(Q)} queries")
 
 
 def _block_shape(n_queries: int, n_candidates: int, dim: int, block_bytes: int) -> tuple[int, int]:

@@ -167,7 +167,7 @@ def worse_p_value(
 
 
 def is_chance(n_hits: int, n_texts: int, share: float) -> bool:
-    """Tell whether so many hits are what candidates drawn at random would give.
+    """Tell whether candidates drawn at random would give as many hits.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def is_chance(n_hits: int, n_texts: int, share: float) -> bool:
     Returns
     -------
     bool
-        True unless chance alone gives so many hits in less than 1 % of all cases (one-sided exact binomial test).
+        True unless chance alone gives as many hits in less than 1 % of all cases (one-sided exact binomial test).
         False where there are too few texts to tell.
     """
     if n_texts < _MIN_TEXTS or not 0.0 < share < _MAX_SHARE:
@@ -212,7 +212,7 @@ def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """
     if a.shape != b.shape or len(a) < 2:
         raise StatisticsError(
-            f"a rank correlation needs two lists as long, at least 2, not {len(a)} and {len(b)}"
+            f"a rank correlation needs two lists of equal length, at least 2, not {len(a)} and {len(b)}"
         )
     x, y = ranks(a), ranks(b)
     x, y = x - x.mean(), y - y.mean()

@@ -33,7 +33,7 @@ LANGUAGES: Final = (
     "jpn_Jpan", "kor_Hang", "tur_Latn", "vie_Latn", "tha_Thai", "fin_Latn", "yor_Latn", "kab_Latn", "wol_Latn",
     "tat_Cyrl", "uig_Arab", "xho_Latn", "zul_Latn", "ceb_Latn", "jav_Latn", "amh_Ethi", "kaz_Cyrl", "swh_Latn",
 )  # fmt: skip
-#: One English text of so many becomes an example: of SIB-200's 701, and of xSID's 181.
+#: Every n-th English text becomes an example: of SIB-200's 701, and of xSID's 181.
 TOPIC_STEP: Final = 10
 INTENT_STEP: Final = 3
 
@@ -73,7 +73,7 @@ class LabelTask:
         )  # fmt: skip
 
     def with_examples(self, step: int, **options: Any) -> LabelFitOutcome:  # noqa: ANN401 (as of fit)
-        """Fit with one text of so many as an example, which is then none of the sample."""
+        """Fit with every ``step``-th text as an example, and leave it out of the sample."""
         is_example = np.arange(len(self.sample)) % step == 0
         gold = np.eye(len(self.labels), dtype=np.bool_)[self.sample_gold[is_example]]
         return self.fit(self.sample[~is_example], examples=self.sample[is_example], gold=gold, **options)

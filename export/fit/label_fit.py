@@ -86,7 +86,7 @@ def fit_labels(
     wrong_cost : float
         Right answers that a wrong one undoes, for the margin below which the set abstains.
     force : bool
-        Refine whatever speaks against it.
+        Refine even if the sample looks unsuitable.
 
     Returns
     -------

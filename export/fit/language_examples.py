@@ -79,7 +79,7 @@ class LanguageExamples:
         return _finds_own(Y, X)
 
     def judge_meaning(self, before: Adapter, after: Adapter) -> gate.Verdict:
-        """Judge whether texts of the language keep their neighbours; few texts are believed."""
+        """Judge whether texts of the language keep their neighbours; with too few texts, accept."""
         if len(self.texts) <= gate.N_DISTRACTORS:
             reason = f"{len(self.texts)} texts are too few to compare neighbours"
             return gate.Verdict(True, reason, 0.0, 0.0, 0.0)

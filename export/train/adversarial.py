@@ -87,7 +87,7 @@ class AdversarialConfig:
             )
 
     def fixed(self) -> dict[str, Any]:
-        """Return the settings that define a run; ``passes`` is none of them, as a stopped run may go on for more."""
+        """Return the settings that define a run: all except ``passes``, so a run can be extended."""
         settings = dataclasses.asdict(self)
         del settings["passes"]
         return {"loss": "adversarial", **settings}
@@ -114,11 +114,11 @@ def refine_unpaired(
         Development pairs that the result is judged on. They do not choose the pass: the mean CSLS similarity
         of mutual neighbours does, without labels.
     device : str, optional
-        Default: a GPU where there is one, else the CPU.
+        Default: a GPU if there is one, else the CPU.
     checkpoint : Path, optional
-        Folder that the run is kept in, and goes on from.
+        Folder to save the run to and resume from.
     on_pass : callable
-        Told of every pass.
+        Called after every pass.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def refine_unpaired(
 
 
 def mean_csls(X: Matrix, Y: Matrix) -> float:
-    """Return the mean CSLS similarity of texts that are each other's nearest; -2 where there are none.
+    """Return the mean CSLS similarity of texts that are each other's nearest; -2 if there are none.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Keep a training run on disk after each pass, so that it goes on as if it had never stopped.
+"""Save a training run after each pass, and resume it as if it had never stopped.
 
 A folder holds ``checkpoint.json`` (pass, curves, what the run is) and the tensors it names, safetensors. The
 tensors are written first under a new name and JSON takes its place last: a crash leaves the pass before.
@@ -82,7 +82,7 @@ class Checkpoint:
     folder : Path
         Made when it is first written to. Nothing else in it is touched.
     run : Run
-        What is going to be trained.
+        The run that will be trained.
     """
 
     def __init__(self, folder: Path, run: Run) -> None:
@@ -128,7 +128,7 @@ class Checkpoint:
             raise self._damaged(f"{name}: {str(error)[:100]}") from error
 
     def save(self, saved: Saved) -> None:
-        """Write the run as it stands.
+        """Save the run.
 
         Raises
         ------

@@ -50,7 +50,7 @@ def figures(X: Matrix, Y: Matrix) -> dict[str, float]:
 
 
 def dev_rank(judged: Figures) -> tuple[float, float]:
-    """Return what maps are compared by on development pairs: accuracy, then margin."""
+    """Return the criteria that rank maps on development pairs: accuracy, then margin."""
     return judged[ACCURACY], judged[MARGIN]
 
 
@@ -112,7 +112,7 @@ def check_pairs(name: str, X: Matrix, Y: Matrix, *, dim: int) -> tuple[Matrix, M
         As ``check_vectors``, or the sides differ in length.
     """
     if len(X) != len(Y):
-        raise TrainingError(f"{name}: {len(X)} sources and {len(Y)} targets are no pairs")
+        raise TrainingError(f"{name}: {len(X)} sources and {len(Y)} targets are not pairs")
     return (
         check_vectors(f"{name}, source", X, dim=dim, least=2),
         check_vectors(f"{name}, target", Y, dim=dim, least=2),

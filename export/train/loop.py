@@ -57,7 +57,7 @@ class Refiner(Protocol):
         """Train on every text once; return ``loss`` and what else it measured."""
 
     def matrix(self) -> Matrix:
-        """Return the map as it stands, a copy, shape (dim, dim)."""
+        """Return a copy of the current map, shape (dim, dim)."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that the next pass depends on."""
@@ -115,9 +115,9 @@ def run(
     patience : int
         Passes without a better one after which it stops.
     checkpoint : Checkpoint, optional
-        Where it goes on from, and what it writes after each pass.
+        Where the run resumes from and is saved after each pass.
     on_pass : callable
-        Told of every pass, after it is on disk.
+        Called after every pass, when it is on disk.
 
     Raises
     ------
@@ -156,19 +156,19 @@ def open_checkpoint(
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Return the device of that name; without one a GPU where there is one, else the CPU.
+    """Return the device of that name; by default a GPU if there is one, else the CPU.
 
     Raises
     ------
     TrainingError
-        There is no such device.
+        The device does not exist.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise TrainingError(f"{name!r} is no device; 'cpu' and 'cuda' are") from error
+        raise TrainingError(f"{name!r} is not a device; 'cpu' and 'cuda' are") from error
     if device.type not in {"cpu", "cuda"}:
         raise TrainingError(f"{name!r} is not supported; 'cpu' and 'cuda' are")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

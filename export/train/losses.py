@@ -72,7 +72,7 @@ def translation_ranking(
     scores = A @ B.T
     scores = scores - margin * torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
     own = scores.diagonal() / temperature
-    # One sentence in two languages, or one that stands twice: its translation is right for both.
+    # One sentence in two languages, or one that occurs twice: its translation is right for both.
     same = ((A @ A.T >= _SAME) | (B @ B.T >= _SAME)).fill_diagonal_(False)
     scores = scores.masked_fill(same, float("-inf"))
     forward, backward = scores / temperature, scores.T / temperature

@@ -64,7 +64,7 @@ class PairConfig:
             )
 
     def fixed(self, loss: str) -> dict[str, Any]:
-        """Return what makes the run what it is: a stopped run may go on for more passes."""
+        """Return the settings that define a run: all except ``passes``, so a run can be extended."""
         settings = dataclasses.asdict(self)
         del settings["passes"]
         return {"loss": loss, **settings}
@@ -96,11 +96,11 @@ def refine(
     loss : {"contrastive", "ranking"}
         Symmetric InfoNCE, or translation ranking with a margin and hard negatives.
     device : str, optional
-        Default: a GPU where there is one, else the CPU.
+        Default: a GPU if there is one, else the CPU.
     checkpoint : Path, optional
-        Folder that the run is kept in, and goes on from.
+        Folder to save the run to and resume from.
     on_pass : callable
-        Told of every pass.
+        Called after every pass.
 
     Raises
     ------

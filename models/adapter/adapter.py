@@ -310,7 +310,7 @@ def from_bytes(blob: bytes, *, encoder: str | None = None) -> Adapter:
     if encoder is not None and parts.encoder != encoder:
         raise AdapterMismatch(
             f"the adapter was fitted on encoder {parts.encoder[:12]}, but {encoder[:12]} is in use; "
-            "fit one for this encoder with 'alignstream fit default'"
+            "fit one for this encoder with 'alignstream fit attention'"
         )
     adapter = Adapter(parts.encoder, parts.dim, parts.steps, parts.report)
     difference = float(np.abs(adapter.transform_one(parts.golden.given) - parts.golden.expected).max())

@@ -222,7 +222,7 @@ def self_learning(
     target = targets[0]
     source = next(language for language in texts if language != target)
     if len(same := set(texts[source]) & set(texts[target])) > min(map(len, texts.values())) // 2:
-        raise TextError(f"{len(same)} texts stand on both sides; is one file a copy of the other?")
+        raise TextError(f"{len(same)} texts are on both sides; is one file a copy of the other?")
     cache, encoder, dim = open_cache(artifact)
     vectors = cache.embed_with_progress(
         {f"fit.{name}": lines for name, lines in texts.items()}, title="encoding"

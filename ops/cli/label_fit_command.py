@@ -64,7 +64,7 @@ def fit(
         Path | None, typer.Option("--output", "-o", help="Write the set to this file and publish nothing.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Refine the labels whatever speaks against the sample.")
+        bool, typer.Option("--force", help="Refine the labels even if the sample looks unsuitable.")
     ] = False,
     note: Note = "",
     as_json: AsJson = False,

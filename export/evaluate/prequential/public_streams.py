@@ -75,7 +75,7 @@ class StreamLines:
     texts: dict[str, list[str]]
 
     def part(self, start: int, stop: int) -> "StreamLines":
-        """Return lines that stand together, of every language, as far as there are any."""
+        """Return consecutive lines of every language, or fewer if the set ends."""
         return self.rows(range(start, min(stop, len(self))))
 
     def rows(self, lines: Sequence[int]) -> "StreamLines":
@@ -157,7 +157,7 @@ class Library:
     def encoded(
         self, part: str, pivot: str, texts: Mapping[str, Sequence[str]], *, n_lines: int | None = None
     ) -> StreamLines:
-        """Return lines as vectors, those whose text in the pivot stands earlier left out."""
+        """Return lines as vectors, without those whose pivot text occurred earlier."""
         lines = _distinct(texts, pivot)
         if n_lines is not None:
             keep = evenly_spaced(len(lines[pivot]), n_lines)
@@ -228,7 +228,7 @@ def there_and_back(
     order: Order = "shuffled",
     is_tagged: bool = True,
 ) -> tuple[Segment, ...]:
-    """Return a stream that changes its domain and comes back; of what is not in the stream a part is held out."""
+    """Return a stream that changes its domain and comes back; part of the remaining texts is held out."""
 
     def segment(name: str, lines: StreamLines, rest: StreamLines | None, number: int) -> Segment:
         return Segment(
@@ -278,7 +278,7 @@ def one_topic(library: Library, *, seed: int, is_own: bool) -> tuple[Segment, ..
 def late(
     lines: StreamLines, home: StreamLines, languages: Sequence[str], *, seed: int
 ) -> tuple[Segment, ...]:
-    """Return a stream in a new domain that some languages join when the others were learned from."""
+    """Return a stream in a new domain; some languages join after the others were learned."""
     others = [name for name in lines.by_language if name not in languages]
     early = [name for name in home.by_language if not any(same_language(name, one) for one in languages)]
     return (

@@ -236,7 +236,7 @@ def test_texts_to_train_on_share_none_with_the_pairs_that_judge_nor_with_each_ot
     check_texts(["kitabu", "nyumba"], ["book", "house"], dev)
     with pytest.raises(TextError, match=r"dev\.tsv, line 3: this target text"):
         check_texts(["kitabu"], ["book", "  THANKS "], dev)
-    with pytest.raises(TextError, match="2 texts stand on both sides"):
+    with pytest.raises(TextError, match="2 texts are on both sides"):
         check_texts(["book", "house"], ["house", "book"], dev)
 
 

@@ -34,7 +34,7 @@ def test_a_stream_is_read_in_the_order_of_its_lines(tmp_path: Path) -> None:
         ({"text": "\ud800"}, "line 4: the text holds a lone surrogate"),
         ({"text": "a", "language": "<de>"}, "line 4: '<de>' is not a language tag"),
         ({"text": "a", "language": 7}, "line 4: 'language' is no text"),
-        ({"text": "a", "group": " "}, "line 4: 'group' is no text, or blank"),
+        ({"text": "a", "group": " "}, "line 4: 'group' is not a text, or blank"),
         ({"text": "a", "group": True}, "line 4: 'group' is no text"),
     ],
 )
@@ -49,5 +49,5 @@ def test_a_segment_stands_together_and_something_has_a_translation(tmp_path: Pat
     apart = [GOOD[0] | {"segment": "a"}, GOOD[1] | {"segment": "b"}]
     with pytest.raises(TextError, match="no text has a translation in its segment"):
         read_stream(write_records(tmp_path / "s.jsonl", apart))
-    with pytest.raises(TextError, match="line 3: segment 'a' began before"):
+    with pytest.raises(TextError, match="line 3: segment 'a' appears again"):
         read_stream(write_records(tmp_path / "s.jsonl", [*apart, GOOD[0] | {"segment": "a"}]))
