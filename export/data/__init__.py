@@ -1,1 +1,1 @@
-"""Texts, pairs and public sets: what is read, what of it is refused, and their vectors."""
+"""Texts, pairs and public sets: reading, checking, and their vectors."""

@@ -47,7 +47,7 @@ class LabelTexts:
     gold: NDArray[np.bool_] | None = None
 
     def without(self, others: "LabelTexts") -> "LabelTexts":
-        """Return the same without the texts of others, whatever their case, width or spacing."""
+        """Return the same without the texts of others, ignoring case, width and spacing."""
         known = set(map(normalised, others.texts))
         keep = [row for row, text in enumerate(self.texts) if normalised(text) not in known]
         return dataclasses.replace(
@@ -90,8 +90,8 @@ def read_examples(path: Path, label_set: LabelSet, *, language: str | None = Non
     ----------
     path : Path
         Lines of ``label<TAB>text`` or ``label<TAB>language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with
-        ``label``, ``text`` and, where it is known, ``language``. A text with several labels stands there several
-        times, where the set allows it.
+        ``label``, ``text`` and, if known, ``language``. A text with several labels is repeated, if the set
+        allows several.
     label_set : LabelSet
         Whose labels they are.
     language : str, optional
@@ -177,7 +177,7 @@ def _strings(
     if len(strings) != len(needed) or not isinstance(language, str | None):
         raise TextError(
             f"{path}, line {number}: an object with strings {' and '.join(map(repr, needed))} is needed; 'language' "
-            "may stand beside them"
+            "is optional"
         )
     check_unicode("".join(strings), path, number)
     return strings, None if language is None else check_language(language, path, number)

@@ -60,12 +60,12 @@ class NamedSets:
     Raises
     ------
     TextError
-        There is no such folder.
+        The folder does not exist.
     """
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise TextError(f"{root} is no folder; set {VARIABLE} to the folder with the public sets")
+            raise TextError(f"{root} is not a folder; set {VARIABLE} to the folder with the public sets")
         self._root = root
 
     def parallel(self, name: str, selection: TextSelection) -> Parallel:
@@ -257,5 +257,5 @@ def _locale_names(archive: tarfile.TarFile, locale: str) -> dict[str, str]:
     file = archive.extractfile(f"package/main/{locale}/territories.json")
     content: Any = json.loads(file.read()) if file is not None else {}
     names: dict[str, str] = content["main"][locale]["localeDisplayNames"]["territories"]
-    # A name that a locale lacks stands there as its code.
+    # Where a locale lacks a name, the file has its code.
     return {key: name for key, name in names.items() if _COUNTRY.fullmatch(key) and name != key}

@@ -25,11 +25,11 @@ _MAX_SLIP: Final = 3
 _SLIPPED_LINES: Final = 5
 #: Unrelated lines that a pair is compared with.
 _N_UNRELATED: Final = 10
-#: Weights of a line whose pair is no nearer than unrelated lines are at the median, and of any other line. One of two
-#: unrelated lines is no nearer; of translations, even in a language that the encoder hardly knows, hardly one in six.
+#: Weights of a line whose pair is not nearer than the median unrelated line, and of any other line. Of unrelated lines
+#: one in two is not nearer; of translations hardly one in six, even in a language that the encoder hardly knows.
 _UNRELATED_WEIGHT: Final = 1.0
 _RELATED_WEIGHT: Final = -0.6
-#: The sum of weights from which on a part of the file holds no translations.
+#: From this sum of weights on, a part of the file holds no translations.
 _UNRELATED_SUM: Final = 9.0
 
 
@@ -57,7 +57,7 @@ class PairVectors:
 
 
 def check_pairs(fit: PairVectors, start: Adapter) -> None:
-    """Refuse pairs whose columns are swapped, whose lines slipped, or that are no translations.
+    """Refuse pairs whose columns are swapped, whose lines slipped, or that are not translations.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _check_slip(pairs: Pairs, X: Array64, Y: Array64) -> None:
         first, last, lead = _heaviest_part(np.where(best == slip, 1.0, -1.0))
         if lead >= _SLIPPED_LINES:
             raise AdapterError(
-                f"{pairs.name}, line {pairs.lines[first]}: from here to line {pairs.lines[last]}, translations stand "
+                f"{pairs.name}, line {pairs.lines[first]}: from here to line {pairs.lines[last]}, translations are "
                 f"{abs(slip)} line{'s' if abs(slip) > 1 else ''} {'later' if slip > 0 else 'earlier'} on the other "
                 "side; a line is missing on one side"
             )
@@ -152,7 +152,7 @@ def _check_related(pairs: Pairs, X: Array64, Y: Array64) -> None:
     n = len(X)
     if n <= _N_UNRELATED + 1:
         return
-    # Lines spread evenly over the file stand in for unrelated ones; none is the pair itself.
+    # Lines spread evenly over the file serve as unrelated ones; none is the pair itself.
     steps = [1 + turn * (n - 1) // _N_UNRELATED for turn in range(_N_UNRELATED)]
     others = np.stack([np.einsum("ij,ij->i", X, np.roll(Y, -step, axis=0)) for step in steps])
     own = np.einsum("ij,ij->i", X, Y)
@@ -162,7 +162,7 @@ def _check_related(pairs: Pairs, X: Array64, Y: Array64) -> None:
         raise AdapterError(
             f"{pairs.name}, line {pairs.lines[first]}: from here to line {pairs.lines[last]}, "
             f"{is_unrelated[first : last + 1].mean():.0%} of the pairs are no nearer than unrelated lines are; these "
-            "are not translations of each other: is one side in another order, or does something else stand there?"
+            "are not translations of each other: is one side in another order, or other text?"
         )
 
 

@@ -1,6 +1,6 @@
 """Read translations to fit on: TSV, JSON lines, TMX and Moses' pairs of plain files, with the line of every pair.
 
-Nothing here encodes or fits. What can be told from the text alone is refused here, naming file and line: cells
+Nothing here encodes or fits. Errors that show in the text alone are refused here, naming file and line: cells
 that are missing, duplicate pairs, the same text on both sides, text that is in the development set too.
 """
 
@@ -226,7 +226,7 @@ def _moses_files(prefix: Path) -> tuple[Path, Path]:
     if len(files) != 2:
         names = ", ".join(path.name for path in files) or "none"
         raise TextError(
-            f"{prefix} is no file, and of Moses' plain files {prefix.name}.<language> there must be two: {names}"
+            f"{prefix} is not a file, and Moses needs two plain files {prefix.name}.<language>; found: {names}"
         )
     english = [path for path in files if same_language(path.suffix[1:], "en")]
     if english and english[0] == files[0]:

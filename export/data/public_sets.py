@@ -1,4 +1,4 @@
-"""The public sets in ALIGNSTREAM_DATA: what may be fitted on, and what settings are chosen on.
+"""The public sets in ALIGNSTREAM_DATA: texts to fit on, and texts to choose settings on.
 
 Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that every run reads the same texts.
 """

@@ -17,7 +17,7 @@ class TermList:
     source, target : list of str
         Distinct terms.
     pairs : list of (int, int)
-        Positions in both; every term stands in at least one.
+        Positions in both; every term is in at least one.
     """
 
     source_language: str

@@ -63,7 +63,7 @@ def read_texts(paths: Sequence[Path]) -> Texts:
     Returns
     -------
     Texts
-        Blank lines are skipped; a text that stands twice in a language counts once.
+        Blank lines are skipped; a text that occurs twice in a language counts once.
 
     Raises
     ------

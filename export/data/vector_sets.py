@@ -1,4 +1,4 @@
-"""Vectors of texts with what is known of the texts: labels, scores that people gave, translations."""
+"""Vectors of texts with their labels, people's scores, or translations."""
 
 from collections.abc import Mapping
 

@@ -9,7 +9,7 @@ from alignstream.export.data.lines import check_language, read_cells, read_lines
 from alignstream.models.errors import TextError
 
 _LINK: Final = re.compile(r"(\d{1,6})-(\d{1,6})")
-#: Third cell of the header where links stand beside their sentences.
+#: Third cell of the header if the links are in the same file as the sentences.
 _LINKS: Final = "links"
 
 #: Positions of a source and of a target word, from 0.
@@ -86,7 +86,7 @@ def read_links(text: str, lengths: tuple[int, int], where: str) -> Links:
     Raises
     ------
     TextError
-        An item is no link, or points beyond a sentence of so many words; ``where`` stands in the message.
+        An item is not a link, or points beyond the end of a sentence; the message names ``where``.
 
     Examples
     --------

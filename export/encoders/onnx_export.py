@@ -131,7 +131,7 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
     try:
         config = _library.AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = _library.AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-    except Exception as error:  # transformers raises whatever its parts raise
+    except Exception as error:  # transformers raises any error of its parts
         raise ExportError(f"{source.name}: no readable config and tokenizer in {folder}: {error}") from error
     family = config.model_type
     if family not in _FAMILIES:

@@ -1,1 +1,1 @@
-"""Judge vectors and adapters task by task, beside raw cosine on the same candidates."""
+"""Judge vectors and adapters task by task, against raw cosine on the same candidates."""

@@ -1,4 +1,4 @@
-"""Columns of a measure compared with a baseline: means, intervals, wins, losses, what is worse beyond chance. Pure."""
+"""Columns of a measure compared with a baseline: means, intervals, wins, losses, and losses beyond chance. Pure."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class ColumnResult(msgspec.Struct, frozen=True):
         Languages beyond ``TIE_POINTS`` points, most first.
     significantly_worse : list of str, optional
         Languages that lose beyond chance over their texts (``statistics.significantly_worse``). None where the
-        column is not compared, or the measure is no mean over texts.
+        column is not compared, or the measure is not a mean over texts.
     """
 
     name: str

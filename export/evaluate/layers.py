@@ -58,7 +58,7 @@ def compare_layers(
     model : str
         A local folder (transformers or sentence-transformers), a hub name, or ``embedded``.
     texts : Parallel
-        Translations, line by line; texts that stand twice cost no points.
+        Translations, line by line; repeated texts cost no points.
     poolings : sequence of str
         Some of ``POOLINGS``.
     seed : int
@@ -162,7 +162,7 @@ def _opened(name: str) -> Iterator[_Model]:
             model = _library.AutoModel.from_pretrained(
                 recipe.encoder, local_files_only=True, dtype=torch.float32
             )
-        except Exception as error:  # transformers raises whatever its parts raise
+        except Exception as error:  # transformers raises any error of its parts
             reason = " ".join(str(error).split())
             if len(reason) > _MAX_REASON:
                 reason = f"{reason[:_MAX_REASON]}…"

@@ -38,14 +38,14 @@ Find = Callable[[Matrix, Matrix], Indices]
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Figures by language, and the values of the texts behind them where there are any.
+    """Figures by language, and the values of single texts where a figure is a mean of them.
 
     Parameters
     ----------
     figures : dict of str to float
         By language, in points.
     per_text : dict of str to ndarray of shape (n_texts,), float64
-        By language, from 0 to 1; their mean is the figure. Empty where a figure is no mean of texts.
+        By language, from 0 to 1; their mean is the figure. Empty where a figure is not a mean of texts.
     """
 
     figures: dict[str, float]
@@ -93,15 +93,15 @@ def retrieval(
     pivot : str
         One of the languages.
     same : mapping of str to ndarray of shape (n_lines,), int64, optional
-        By language, the first line that has the text of each line (``first_lines``). Default: no text stands twice.
+        By language, the first line that has the text of each line (``first_lines``). Default: no text occurs twice.
     find : callable
         What a query finds first. Default: the nearest by cosine, of equals the first.
 
     Returns
     -------
     dict
-        ``TO_PIVOT`` and ``FROM_PIVOT``: right where the first has the text of a translation of the same text, so
-        that texts which stand twice cost nothing.
+        ``TO_PIVOT`` and ``FROM_PIVOT``: right if the first has the text of a translation of the same text, so
+        repeated texts cost nothing.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def term_retrieval(
     lists : mapping of str to two ndarrays of shape (n_source, dim) and (n_target, dim), float32
         Unit vectors of the distinct terms of both lists, by the name of the lists.
     gold : mapping of str to ndarray of shape (n_pairs, 2), int64
-        Positions of terms that translate each other; every term stands in at least one pair.
+        Positions of terms that translate each other; every term is in at least one pair.
     find : callable
         As for ``retrieval``.
 
@@ -259,7 +259,7 @@ def neighbours_kept(before: Matrix, after: Matrix) -> float:
 
 
 def check_parallel(vectors: Mapping[str, Sized], pivot: str) -> None:
-    """Refuse what is not parallel: other numbers of lines in other languages, a single language, no pivot.
+    """Refuse vectors that are not parallel: different numbers of lines, a single language, no pivot.
 
     Raises
     ------
@@ -274,6 +274,6 @@ def check_parallel(vectors: Mapping[str, Sized], pivot: str) -> None:
 
 
 def _pairs(one: Indices, other: Indices) -> Indices:
-    """Return pairs of texts that stand in a line together, each as one number."""
+    """Return pairs of texts on the same line, each as one number."""
     pairs: Indices = one * len(one) + other
     return pairs

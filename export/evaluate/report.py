@@ -1,6 +1,6 @@
 """What an evaluation found: one structure, as table rows, JSON and Markdown. Kinds of columns are never mixed.
 
-A column stands with its kind wherever it is named, and every column is compared with raw cosine on the same
+A column is always named with its kind, and every column is compared with raw cosine on the same
 candidates of the same run. Pure.
 """
 
@@ -16,13 +16,13 @@ from alignstream.export.evaluate.statistics import DRAWS, Interval
 
 FORMAT: Final = "alignstream.evaluation/1"
 KINDS: Final[tuple[Kind, ...]] = ("inductive", "causal", "transductive")
-#: What each kind of column saw: under every table.
+#: What each kind of column saw; printed under every table.
 LEGEND: Final[Mapping[str, str]] = {
     "inductive": "one text at a time, and what was fitted beforehand",
     "causal": "also the texts that came before it in the same stream",
     "transductive": "all test texts of both sides at once: no live stream has that",
 }
-#: What figures are averaged over, and of what each is made, where it is not languages and texts.
+#: The units that figures are averaged over and computed from, if not languages and texts.
 _UNITS: Final = {
     "terms": ("lists", "pairs"),
     "words": ("language pairs", "sentence pairs"),
@@ -55,7 +55,7 @@ class TaskResult(msgspec.Struct, frozen=True):
     n_texts : dict of str to int
         Texts, pairs or terms of each language.
     seconds : float
-        With encoding, as far as vectors were not stored.
+        Including the encoding of texts whose vectors were not stored.
     measures : list of MeasureResult
     notes : list of str
         Sentences on what the figures mean on these texts.
@@ -143,12 +143,12 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 def compare_columns(results: Results, *, seed: int) -> list[MeasureResult]:
-    """Compare every column with raw cosine; columns stand by kind, inductive ones first.
+    """Compare every column with raw cosine; columns are ordered by kind, inductive ones first.
 
     Parameters
     ----------
     results : dict
-        What a task gave.
+        The results of a task.
     seed : int
         Seed of the bootstrap.
     """
@@ -169,14 +169,14 @@ def compare_columns(results: Results, *, seed: int) -> list[MeasureResult]:
 
 
 def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
-    """Say how many texts stand more than once and what follows; nothing where there are none.
+    """Say how many texts occur more than once, and the effect; nothing if none does.
 
     Parameters
     ----------
     n_repeated : mapping of str to int
-        By language, lines whose text stands in an earlier one.
+        By language, the number of lines that repeat an earlier one.
     effect : str
-        What is made of them.
+        The effect on the figures.
     """
     counts = {language: n for language, n in n_repeated.items() if n}
     if not counts:
@@ -188,7 +188,7 @@ def repeated_note(n_repeated: Mapping[str, int], effect: str) -> list[str]:
 
 
 def slipped_warning(languages: Sequence[str], where: str, how: str) -> list[str]:
-    """Warn of languages whose translations do not find each other; nothing where there are none."""
+    """Warn of languages whose translations do not find each other; nothing if there are none."""
     if not languages:
         return []
     message = (
@@ -263,7 +263,7 @@ def change_cells(change: Interval | None) -> tuple[str, str]:
 
 
 def interval_notes(changes: Sequence[Interval | None], what: str) -> list[str]:
-    """Say why a change has no interval, where one has none."""
+    """Say why a change has no interval; nothing if all have one."""
     if all(change is None or change.low is not None for change in changes):
         return []
     return [f"There is no 95 % interval: it is drawn over {what}s, and there is one {what}."]

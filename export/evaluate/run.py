@@ -1,4 +1,4 @@
-"""Run tasks on texts: read them, encode what is not stored, align, judge, compare.
+"""Run tasks on texts: read them, encode new ones, align, judge, compare.
 
 All texts are encoded through the cache of vectors; token vectors alone are not stored.
 """
@@ -105,7 +105,7 @@ def _ignored(task: str, texts: TaskTexts) -> str | None:
 
 
 def _names(task: str, texts: TaskTexts, *, is_all: bool) -> list[str | None]:
-    """Return the sets to run a task on; None stands for the user's own file."""
+    """Return the sets to run a task on; None means the user's own file."""
     if texts.path is not None:
         return [None]
     if texts.root is None:

@@ -1,4 +1,4 @@
-"""Run one task on one set: read its texts, encode what is not stored, judge raw vectors, align, judge again."""
+"""Run one task on one set: read its texts, encode new ones, judge raw vectors, align, judge again."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -41,9 +41,11 @@ from alignstream.models.arrays import Indices, Matrix
 from alignstream.models.errors import EvaluationError, TextError, WrongUsage
 from alignstream.models.labels.label_set import check_template, render
 
-#: Sentences whose token vectors are asked for at once.
+#: Sentences whose token vectors are computed at once.
 _SENTENCES: Final = 64
-NO_TRAIN: Final = "'head' needs texts of the pivot to train on: give --train FILE beside the file to judge on"
+NO_TRAIN: Final = (
+    "'head' needs texts of the pivot to train on: give --train FILE besides the file to judge on"
+)
 _NO_TOKENS: Final = "'words' needs token vectors, which this encoder does not give"
 
 
@@ -119,7 +121,7 @@ def _pool(session: Session, texts: TaskTexts, name: str | None) -> TaskOutcome:
         lines.name,
         lines.sizes,
         joined(raw, aligned),
-        notes=lines.notes("each text stands in the pool once"),
+        notes=lines.notes("each text is in the pool once"),
         warnings=_slipped(chance.at_chance(check, check, chance.right_term_shares(gold)), texts, lines.name),
     )
 
@@ -136,7 +138,7 @@ def _neighbours(session: Session, texts: TaskTexts, name: str | None) -> TaskOut
         kept[language] = measures.neighbours_kept(X, session.align(X, language))
     results: Results = {measures.NEIGHBOURS: {RAW: Scores(dict.fromkeys(kept, 100.0)), ADAPTER: Scores(kept)}}
     notes = [
-        "Raw is 100 by definition: what counts is the neighbours that raw vectors have.",
+        "Raw is 100 by definition: the neighbours among raw vectors are the reference.",
         *repeated_note(n_repeated, "each counts once"),
     ]
     sizes = {language: len(column) for language, column in columns.items()}
@@ -218,7 +220,7 @@ def _terms(session: Session, texts: TaskTexts, name: str | None) -> TaskOutcome:
         {key: len(pairs) for key, pairs in gold.items()},
         results,
         pivot=pivots.pop() if len(pivots) == 1 else "",
-        notes=["A term that stands more than once counts once, and any of its translations is right."],
+        notes=["A repeated term counts once, and any of its translations is right."],
         warnings=_slipped(by_chance, texts, terms.name),
     )
 

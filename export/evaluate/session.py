@@ -83,7 +83,7 @@ class Session:
     def token_means(self, source: str, target: str) -> Means | None:
         """Return what the adapter subtracts from unit token vectors of two languages, as ``alignstream compare`` does.
 
-        None where the adapter starts with no means, or the encoder's vectors are no means of tokens.
+        None if the adapter does not start with means, or the encoder's vectors are not means of tokens.
         """
         if not self.is_mean:
             return None

@@ -85,7 +85,7 @@ def bootstrap_interval(
     Raises
     ------
     StatisticsError
-        There is no item.
+        There are no items.
     """
     means = _bootstrap_means(differences, seed=seed, n_draws=n_draws)
     if len(differences) == 1:

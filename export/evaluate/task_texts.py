@@ -1,4 +1,4 @@
-"""The texts of a task: a file of one's own or a named set, cut to what is wanted, and parallel ones as vectors."""
+"""The texts of a task: the user's file or a named set, cut to the selection, and parallel ones as vectors."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ class TaskTexts:
     path : Path, optional
         A file in the task's format (``export.data``).
     train : Path, optional
-        Labelled texts to train a head on, beside ``path``.
+        Labelled texts to train a head on, in addition to ``path``.
     alignments : Path, optional
-        Links in Pharaoh's notation, beside ``path``.
+        Links in Pharaoh's notation, in addition to ``path``.
     root : Path, optional
         ALIGNSTREAM_DATA.
     names : tuple of str
@@ -144,7 +144,7 @@ class EncodedLines:
             session.align_in_place(X, language)
 
     def notes(self, effect: str) -> list[str]:
-        """Say how many texts stand more than once, and what follows."""
+        """Say how many texts occur more than once, and the effect."""
         return repeated_note(self.n_repeated, effect)
 
 

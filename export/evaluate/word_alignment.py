@@ -20,7 +20,7 @@ from alignstream.models.unit_vectors import unit_rows
 #: The measure's name.
 WORDS = "word alignment F1"
 
-#: What is subtracted from the tokens of either side; each of shape (dim,).
+#: The vectors subtracted from the tokens of each side; each of shape (dim,).
 Means = tuple[Vector64, Vector64]
 
 
@@ -143,7 +143,7 @@ def judge_words(
     gold : mapping of str to list of frozenset of (int, int)
         Gold links of the pairs.
     centres : mapping of str to Means, optional
-        What an adapter knows of both languages, for unit token vectors. Without it there is no adapter column.
+        The adapter's means of both languages, for unit token vectors. Without them there is no adapter column.
 
     Raises
     ------

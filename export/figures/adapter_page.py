@@ -176,7 +176,7 @@ def tried_table(choice: ChosenBank) -> str:
 
 
 def tried_of(page: str) -> str:
-    """Return the table of what was tried as it stands in a page: only a fit can measure it again.
+    """Return the table of tried settings from a page: only a fit can measure it again.
 
     Raises
     ------

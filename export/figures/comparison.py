@@ -70,7 +70,7 @@ class Comparison:
     sources : Sources
         The public sets.
     bank : PrototypeBank
-        What is fitted on.
+        The texts to fit on.
     """
 
     def __init__(self, sources: Sources, bank: PrototypeBank) -> None:

@@ -19,7 +19,7 @@ from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.errors import AdapterError
 
-#: Of every so many fitting lines one is held back, to choose the pass and to judge it.
+#: One in this many fitting lines is held back, to choose the pass and to judge it.
 _HELD_BACK: Final = 6
 _LOSSES: Final[Mapping[PairLoss, str]] = {
     "contrastive": "symmetric InfoNCE",

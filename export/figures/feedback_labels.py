@@ -50,7 +50,7 @@ class ExampleTask:
     gold: Indices
 
     def rows(self, n: int, seed: int) -> Indices:
-        """Return n texts of every label, or all where there are fewer."""
+        """Return n texts of every label, or all if there are fewer."""
         rng = np.random.default_rng(seed)
         chosen = []
         for label in range(len(self.labels)):

@@ -80,7 +80,7 @@ def pairs_of(
         As encoded.
     language, pivot : str
     targets : sequence of int, optional
-        Rows of Y that stand for the right ones.
+        Rows of Y that count as right.
     """
     rows = range(len(X)) if targets is None else targets
     one, other = language_key(language), language_key(pivot)

@@ -19,7 +19,7 @@ SPACED: Final = tuple(sorted(set(LOW_RESOURCE) - {"km", "my"}))
 #: Those with news as well, by NTREX-128's names.
 NEWS: Final = {"am": "amh", "ha": "hau", "my": "mya", "so": "som", "sw": "swa", "ta": "tam", "zu": "zul"}
 N_NEWS: Final = 300
-#: One word of so many is left out of a text that is nearly the remembered one.
+#: One word in this many is left out of a text that is nearly the remembered one.
 WORD_STEP: Final = 5
 #: Languages of paraphrases that people judged.
 PARAPHRASED: Final = ("de", "es", "fr", "ja", "pl", "ru", "zh")
@@ -29,7 +29,7 @@ PARAPHRASE: Final = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Remembered:
-    """What is looked up with a memory: lines, nearly the same lines, and texts of another domain.
+    """The queries for a memory: lines, nearly the same lines, and texts of another domain.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def recalled(
     Returns
     -------
     dict of (str, str) to (float, float)
-        Right first hits without and with the memory, in points, by what is asked and what is looked up.
+        Right first hits without and with the memory, in points, by query and by target.
     """
     lines = texts.lines
     rows = lines.chosen(n, seed)
@@ -119,7 +119,7 @@ def paraphrases(sources: Sources, adapter: Adapter) -> Paraphrases:
     similar = sources.similarity()
     english = [stored(None, adapter, X, "en") for X in (similar["en"].first, similar["en"].second)]
     index = np.concatenate(english)
-    # The same sentence may stand in many places.
+    # The same sentence may occur in many places.
     _, same = np.unique(index.round(5), axis=0, return_inverse=True)
     n = len(english[0])
     first, second = same.ravel()[:n], same.ravel()[n:]
@@ -152,7 +152,7 @@ def without_words(text: str) -> str:
 
 
 def remembered(sources: Sources, lines: FeedbackLines) -> Remembered:
-    """Return what is looked up with a memory of TICO-19."""
+    """Return the queries for a memory of TICO-19."""
     texts = sources.sets.tico(SPACED, n_lines=N_LINES).by_language
     nearly = {key: [without_words(text) for text in column[lines.n // 2 :]] for key, column in texts.items()}
     names = {**NEWS, "en": "eng"}

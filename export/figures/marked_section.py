@@ -1,4 +1,4 @@
-"""A section of a page that a program writes between two markers; what stands around it is for people to write."""
+"""A section of a page that a program writes between two markers; people write the rest."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from alignstream.models.files import replace_file
 
 @dataclasses.dataclass(frozen=True)
 class MarkedSection:
-    """Where a program's lines stand in a page.
+    """The place of a program's lines in a page.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class MarkedSection:
         return f"{before}{section}{after}"
 
     def write(self, path: Path, lines: Sequence[str], *, is_trial: bool = False) -> None:
-        """Write lines into a page, which is made where there is none; on trial say only what would go wrong.
+        """Write lines into a page, created if missing; on trial only report what would go wrong.
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """Changes of vectors to judge the measure of neighbours by: good adapters, and damage of every degree.
 
-Each is a transform of raw vectors, or of vectors as the shipped adapter leaves them. What is random has a fixed seed.
+Each is a transform of raw vectors, or of vectors as the shipped adapter leaves them. Random numbers have a fixed seed.
 """
 
 import dataclasses

@@ -38,15 +38,15 @@ from alignstream.models.fit.spreads import fit_spreads
 
 #: What a tag is worth: wrong tags cost nothing, right ones help as much as certainty would.
 TAG_EVIDENCE: Final = 4.0
-#: Weight of encyclopaedic pairs beside news.
+#: Weight of encyclopaedic pairs; news weighs 1.
 ENCYCLOPAEDIC: Final = 0.6
 #: What is tried: the share of the common part that stays, the temperature of the attention, and the strength of
 #: the ridge.
 COMMONS: Final = (0.55, 0.65, 0.7, 0.8)
 TEMPERATURES: Final = (0.05, 0.1)
 STRENGTHS: Final = (1.0, 1.5, 2.0, 3.0)
-#: The guard: Spearman's correlation within a language may fall by so many points in no language. What is published
-#: may lose 0.5 (``gate``); on other texts than these it should not lose more.
+#: The guard: Spearman's correlation within a language must not fall by this many points in any language. A published
+#: adapter may lose 0.5 (``gate``); on other texts than these it should not lose more.
 MAX_SIMILARITY_LOSS: Final = 0.4
 #: The share of neighbours that must stay, in points.
 MIN_POINTS_KEPT: Final = 100.0 * gate.MIN_NEIGHBOURS_KEPT

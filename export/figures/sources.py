@@ -107,7 +107,7 @@ class Sources:
         return name
 
     def dev(self) -> DevTexts:
-        """Return what settings are chosen on: NTREX-128's and SIB-200's development parts."""
+        """Return the texts that settings are chosen on: NTREX-128's and SIB-200's development parts."""
         parallel = self.sets.ntrex(DEV_LANGUAGES, is_dev=True, n_lines=N_DEV_LINES)
         texts, labels = self.sets.sib_dev([self.sib_name(language) for language in DEV_LANGUAGES])
         return DevTexts(

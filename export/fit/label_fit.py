@@ -1,7 +1,7 @@
-"""Fit a label set to people's own texts: what is kept, and what it gains.
+"""Fit a label set to the user's own texts, and report the gain.
 
-The fit itself is in ``models.labels``; here are the choice between plain and refined labels, and the report. Nothing is
-fitted to the examples but temperature, margin and thresholds.
+The fit itself is in ``models.labels``; this module chooses between plain and refined labels, and writes the
+report. Only temperature, margin and thresholds are fitted to the examples.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototy
 from alignstream.models.labels.label_set import LabelSet
 from alignstream.models.labels.zero_shot import MULTI_LABEL_ACCEPT, answers, label_cosines, label_scores
 
-#: Examples speak against refined labels where a loss as large comes by chance less often than this.
+#: Examples reject refined labels if chance gives a loss as large less often than this.
 MAX_P_VALUE: Final = 0.1
 #: Digits of the numbers that are stored: far finer than what examples can tell.
 _DIGITS: Final = 6
@@ -84,15 +84,15 @@ def fit_labels(
     gold : ndarray of shape (n_examples, n_labels), bool
         What the examples are.
     wrong_cost : float
-        Right answers that a wrong one undoes, for the margin below which the set abstains.
+        Correct answers that one wrong answer costs; it sets the margin below which the set abstains.
     force : bool
         Refine even if the sample looks unsuitable.
 
     Returns
     -------
     LabelFitOutcome
-        Labels are refined where nothing speaks against the sample and the examples do not get clearly worse. Else the
-        plain labels stay, calibrated where there are examples.
+        Labels are refined if the sample looks suitable and the examples do not get clearly worse. Otherwise the
+        plain labels stay, calibrated if there are examples.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from alignstream.models.checks.neighbours import neighbours_kept
 
 @dataclasses.dataclass(frozen=True)
 class LanguageExamples:
-    """Raw vectors of what is known of a language.
+    """Raw vectors of the texts and pairs of a language.
 
     Parameters
     ----------

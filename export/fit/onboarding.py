@@ -1,8 +1,8 @@
-"""Bring a language into an adapter, from no example to thousands: what helps is added, what does not is refused.
+"""Add a language to an adapter, from no example to thousands: steps that help are taken, others refused.
 
-A language without examples is served already: attention meets it with the prototypes that it resembles, and the
+A language without examples is served already: attention represents it by the prototypes that it resembles, and the
 pooled map was fitted to all the others. Text gives it a prototype of its own, shrunk toward its relatives;
-pairs give it a correction of the map, shrunk toward none. Each step passes the gate, or falls back to the step
+pairs give it a correction of the map, shrunk toward no correction. Each step passes the gate, or falls back to the step
 before it, inside the same space.
 """
 
@@ -77,7 +77,7 @@ def onboard(base: Adapter, examples: LanguageExamples, *, force: bool = False) -
         With prototypes.
     examples : LanguageExamples
     force : bool
-        Take every step, whatever the gate says; the report says so.
+        Take every step, even those that the gate refuses; the report says so.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def onboard(base: Adapter, examples: LanguageExamples, *, force: bool = False) -
 
 
 def own_map(X: Array64, Y: Array64) -> Array64:
-    """Fit a language's own map to aligned pairs of shape (n, dim), shrunk toward none by what pairs are worth."""
+    """Fit a language's own map to aligned pairs of shape (n, dim), shrunk toward the identity, less with more pairs."""
     sums = PairSums.of(X, Y)
     return shrunk_by_pairs(sums, strength=STRENGTH, pairs=PRIOR_PAIRS, prior=np.eye(sums.dim))
 

@@ -39,7 +39,7 @@ Warn = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class FittedPairs:
-    """The adapter and what is known of it.
+    """A fitted adapter and its report.
 
     Parameters
     ----------

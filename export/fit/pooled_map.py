@@ -18,7 +18,7 @@ from alignstream.models.arrays import Array64, Matrix
 from alignstream.models.fit.closed_form import PairSums, ridge
 from alignstream.models.unit_vectors import MIN_NORM, unit_rows
 
-#: Share of the mean over languages in what texts are mapped to: chosen on development texts beside 0, 0.75 and 1.
+#: Share of the mean over languages in the target of the map: chosen on development texts among 0, 0.5, 0.75 and 1.
 CONSENSUS: Final = 0.5
 
 
@@ -30,7 +30,7 @@ def pair_sums(
     Parameters
     ----------
     attention : PrototypeAttention
-        Its common share and its spreads do not count: what is left of a text counts with length 1.
+        Its common share and its spreads have no effect: the residual of a text is scaled to length 1.
     vectors : mapping of str to ndarray of shape (n, dim), float32
         Raw vectors by tag, row by row translations.
     pivot : str

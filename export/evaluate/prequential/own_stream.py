@@ -38,7 +38,7 @@ def own_segments(
     Raises
     ------
     TextError
-        There is no such pivot.
+        The pivot does not exist.
     """
     languages = list(dict.fromkeys(text.language for text in texts if text.language is not None))
     if pivot is None:

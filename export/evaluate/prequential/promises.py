@@ -1,4 +1,4 @@
-"""What is promised of queries that adapt to a stream, and whether it holds. Pure."""
+"""The promises about queries that adapt to a stream, and whether they hold. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,7 +16,7 @@ from alignstream.export.evaluate.prequential.stream_replay import EPOCHS, IDEAL,
 
 #: Points of the ideal's gain below which a share of it says nothing.
 MIN_GAIN: Final = 0.5
-#: Bounds of what is promised, in points; of the first a share.
+#: Bounds of the promises, in points; the first is a share.
 KEPT_SHARE: Final = 0.9
 HOME_LOSS: Final = 0.2
 TOPIC_LOSS: Final = 1.0

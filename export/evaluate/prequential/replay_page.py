@@ -92,7 +92,7 @@ def _columns(stream: ReplayedStream) -> list[str]:
 
 
 def _short(name: str) -> str:
-    """Return the heading of a column; one with hubness stands right of the same without."""
+    """Return the heading of a column; a column with hubness is right of the same without."""
     return "+ hubness" if name.endswith(" + hubness") else name
 
 

@@ -130,7 +130,7 @@ class PrequentialReport(msgspec.Struct, frozen=True):
     seed : int
         Seed of the order of messages and of the intervals.
     rate : float
-        Texts a second, to say how long something takes.
+        Texts a second, to convert texts into seconds.
     live_texts : int
         Messages of two seconds at that rate.
     seconds : float
@@ -167,7 +167,7 @@ class PrequentialReport(msgspec.Struct, frozen=True):
 
 
 def segment_of(played: Played, *, seed: int, recovery: Recovery | None = None) -> ReplayedSegment | None:
-    """Return the figures of a segment; None where nothing was looked up in it."""
+    """Return the figures of a segment; None if nothing was looked up in it."""
     results = played.results()
     if not results:
         return None

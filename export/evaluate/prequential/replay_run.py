@@ -52,9 +52,9 @@ from alignstream.models.adapter.languages import same_language
 LIVE_SECONDS: Final = 2.0
 #: Texts a second: what the embedded encoder reads of the demonstration's texts on one core.
 RATE: Final = 65.0
-#: Points below which there is nothing to make good.
+#: Gains below this many points are too small to time a recovery.
 _MIN_GAIN: Final = 0.5
-#: The share of what there is to make good after which a change counts as made good.
+#: The share of the gain after which search counts as recovered (*made good*).
 _RECOVERED: Final = 0.9
 _FIRST_TEXTS: Final = (16, 32)
 _LATE_GROUPS: Final = 3
@@ -81,7 +81,7 @@ def replay_public_sets(
     rate : float
         Texts a second.
     status : callable
-        Told what is being replayed.
+        Called with the name of each stream that is replayed.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def replay_own(
     Raises
     ------
     TextError
-        There is no such pivot.
+        The pivot does not exist.
     """
     started = time.monotonic()
     live_texts = max(1, round(LIVE_SECONDS * rate))
@@ -179,7 +179,7 @@ def play(adapter: Adapter, stream: NamedStream, *, live_texts: int, rate: float,
 
 
 def recovery(adapter: Adapter, played: Played, *, rate: float) -> Recovery | None:
-    """Return how soon the epochs of a changed segment were good; None where there is no change or nothing held out."""
+    """Return how soon search recovered after a change; None without a change or held-out texts."""
     segment = played.segment
     if not segment.is_change or segment.held_out is None or not played.opened:
         return None

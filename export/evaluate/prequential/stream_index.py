@@ -61,7 +61,7 @@ class StreamIndex:
     Parameters
     ----------
     messages : Messages
-        What is stored, but for messages without a group.
+        The stored messages; those without a group are left out.
     Y : ndarray of shape (n, dim), float32
         Their unit vectors, as stored.
     pivot : str
@@ -162,7 +162,7 @@ def quality(adapter: Adapter, sample: Messages, pivot: str, adaptation: QueryAda
 
 
 def tag_key(tag: str | None) -> str | None:
-    """Return the key of a tag; None where there is none."""
+    """Return the key of a tag; None without a tag."""
     return None if tag is None else language_key(tag)
 
 

@@ -42,7 +42,7 @@ STATIC: Final = Column("static", "inductive")
 EPOCHS: Final = Column("epochs", "causal")
 LIVE: Final = Column("live", "causal")
 IDEAL: Final = Column("ideal", "causal")
-#: The same by cosine less half the hubness of what is stored.
+#: The same by cosine less half the hubness of the stored vectors.
 WITH_HUBNESS: Final[Mapping[Column, Column]] = {
     column: Column(f"{column.name} + hubness", "causal") for column in (EPOCHS, LIVE, IDEAL)
 }
@@ -59,15 +59,15 @@ class Segment:
         The language, as reported, that retrieval goes to and from.
     messages : Messages
     stored : Messages, optional
-        Texts that are stored too, and are no part of the stream.
+        Texts that are stored too, and are not in the stream.
     held_out : Messages, optional
-        Texts of the same domain that are no part of the stream: on them the quality of each epoch is estimated.
+        Texts of the same domain that are not in the stream: the quality of each epoch is estimated on them.
     prototypes : ndarray of shape (n_labels, dim), float32, optional
         Vectors of label texts as encoded; then messages have gold labels.
     is_change : bool
-        The domain is another than that of what came before.
+        The domain differs from that of the segment before.
     is_home : bool
-        The domain is that of what adapters are fitted on: adapting has little to gain there, and nothing to lose.
+        The domain is the one that adapters are fitted on: adapting can gain little there, and must not lose.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Played:
 
 
 class _ReplayLearner:
-    """The learner of one tenant with what is open: by doubling and on drift, or every so many messages too."""
+    """The learner of one tenant and its open epoch: opened by doubling and on drift, or also every n messages."""
 
     def __init__(self, adapter: Adapter, *, live_texts: int | None = None) -> None:
         self._adapter = adapter
@@ -185,8 +185,8 @@ class Replay:
     Notes
     -----
     A message costs a pass of the adapter a column, and O(n_stored · dim) to be looked up; an epoch
-    O(n_stored · n_bank · dim) for the hubness of what is stored. ``IDEAL`` is the learner of ``EPOCHS`` with an epoch
-    before every message, but for the bank, which is renewed every ``_IDEAL_BANK_BATCHES`` batches.
+    O(n_stored · n_bank · dim) for the hubness of the stored vectors. ``IDEAL`` is the learner of ``EPOCHS`` with
+    an epoch before every message, except for the bank, which is renewed every ``_IDEAL_BANK_BATCHES`` batches.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class Replay:
 
 
 class _Stage:
-    """One segment with what is stored in it, and what its queries found so far."""
+    """One segment with its stored vectors, and what its queries found so far."""
 
     def __init__(self, adapter: Adapter, segment: Segment) -> None:
         self._adapter = adapter
@@ -277,7 +277,7 @@ class _Stage:
             Y = np.concatenate([Y, stored_vectors(adapter, segment.stored)])
         self._index = {RAW: StreamIndex(everything, raw, segment.pivot)}
         self._stored = StreamIndex(everything, Y, segment.pivot)
-        #: Where in the index a message's own text stands.
+        #: Positions of the messages' own texts in the index.
         self._positions = np.cumsum(everything.groups != NO_GROUP) - 1
         self._labels: Matrix | None = None
         if segment.prototypes is not None:

@@ -49,7 +49,7 @@ def test_texts_that_a_head_is_trained_on_are_not_judged_on(tmp_path: Path) -> No
             ("eins", "en", "x"), ("good morning", "en", "x"), ("three", "en", "y"), ("two", "de", "y")
         ),
     )
-    with pytest.raises(TextError, match=r"test\.jsonl, line 2: .* at .*train\.jsonl, line 2; .* take it out"):
+    with pytest.raises(TextError, match=r"test\.jsonl, line 2: .* at .*train\.jsonl, line 2; remove it"):
         read_labelled(test, train=train)
     with pytest.raises(TextError, match=r"line 1: .* \(3 more texts are in both\)"):
         read_labelled(

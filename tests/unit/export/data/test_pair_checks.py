@@ -71,7 +71,7 @@ def test_lines_that_slip_from_some_line_on_are_refused_with_that_line(
         good.source[keep] if missing == "source" else good.source[:n],
         good.target[keep] if missing == "target" else good.target[:n],
     )
-    with pytest.raises(AdapterError, match=r"p\.tsv, line (\d+): from here to line \d+, translations stand 1 line"
+    with pytest.raises(AdapterError, match=r"p\.tsv, line (\d+): from here to line \d+, translations are 1 line"
     ) as refused:  # fmt: skip
         check_pairs(slipped, base(0, 1))
     line = int(str(refused.value).split("line ")[1].split(":")[0])

@@ -33,9 +33,9 @@ def test_a_stream_is_read_in_the_order_of_its_lines(tmp_path: Path) -> None:
         ({"text": " "}, "line 4: an object with a string 'text' is needed"),
         ({"text": "\ud800"}, "line 4: the text holds a lone surrogate"),
         ({"text": "a", "language": "<de>"}, "line 4: '<de>' is not a language tag"),
-        ({"text": "a", "language": 7}, "line 4: 'language' is no text"),
+        ({"text": "a", "language": 7}, "line 4: 'language' is not a text"),
         ({"text": "a", "group": " "}, "line 4: 'group' is not a text, or blank"),
-        ({"text": "a", "group": True}, "line 4: 'group' is no text"),
+        ({"text": "a", "group": True}, "line 4: 'group' is not a text"),
     ],
 )
 def test_a_malformed_stream_is_refused_with_its_line(record: Any, message: str, tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ def test_what_cannot_be_run_is_refused(session: Session, tmp_path: Path) -> None
     rows = LABELLED + LABELLED.replace('"x"', '"y"')
     with pytest.raises(EvaluationError, match="--train FILE"):
         evaluate(session, "head", TaskTexts(path=write(tmp_path / "l.jsonl", rows)))
-    with pytest.raises(TextError, match=r"nowhere is no folder; set ALIGNSTREAM_DATA"):
+    with pytest.raises(TextError, match=r"nowhere is not a folder; set ALIGNSTREAM_DATA"):
         evaluate(session, "pool", TaskTexts(root=tmp_path / "nowhere"))
 
 
