@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
 
 
-class ByServer(LoadScopeScheduling):
+class ByServer(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a process the tests of one file, so that what a file sets up is set up once.
 
     All tests on Apache Kafka go to one process, and all tests with the real encoder to another: each process has the
