@@ -17,7 +17,7 @@ import kafka.errors as kafka_errors
 
 from alignstream.models.errors import BrokerError, BrokerUnavailable, TopicMissing
 from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
-from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.observe.logs import LogCapture, captured_log
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
@@ -102,7 +102,7 @@ def probe(settings: Settings) -> None:
 
 
 def explain(
-    error: kafka_errors.KafkaError, settings: Settings, heard: Overheard | None = None
+    error: kafka_errors.KafkaError, settings: Settings, heard: LogCapture | None = None
 ) -> BrokerError:
     """Turn a client's error into one that says what went wrong, where, and what to do.
 
@@ -144,7 +144,7 @@ def explain(
 @contextlib.contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
     """Turn kafka-python's errors into ``BrokerError``."""
-    with overheard("kafka.net.manager") as heard:
+    with captured_log("kafka.net.manager") as heard:
         try:
             yield
         except kafka_errors.KafkaError as error:

@@ -14,7 +14,7 @@ from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import BrokerNotReady
 from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
-from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.observe.logs import LogCapture, captured_log
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import (
     DEAD_LETTER_EXTRA_BYTES,
@@ -67,7 +67,7 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             "sasl_plain_password": settings.secret("broker_password"),
         }
     admin = AIOKafkaAdminClient(**options)
-    with overheard("aiokafka") as heard:
+    with captured_log("aiokafka") as heard:
         try:
             await admin.start()
             present = set(await admin.list_topics())
@@ -85,7 +85,7 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             await admin.close()
 
 
-def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> str:
+def _why_not_ready(settings: Settings, error: Exception, heard: LogCapture) -> str:
     """Return why the broker cannot be used; the library's exception does not say why, only its log does."""
     refused = heard.about(AuthenticationFailedError, SaslAuthenticationFailed)
     if refused:

@@ -29,7 +29,7 @@ from alignstream.streams.worker.crash_journal import CrashJournal
 logger = logging.getLogger(__name__)
 
 
-class Batches(Protocol):
+class Pipeline(Protocol):
     """A pipeline for one kind of message, which the agent runs in its executor."""
 
     def run(self, records: Sequence[SourceRecord], catalogue: Catalogue) -> Sequence[Outcome]:
@@ -44,7 +44,7 @@ class BatchAgent:
 
     Parameters
     ----------
-    pipeline : Batches
+    pipeline : Pipeline
         Run in ``executor``, one batch at a time.
     pack : callable
         Packs the observations of a batch into values of ``observations.v1``.
@@ -68,7 +68,7 @@ class BatchAgent:
 
     def __init__(
         self,
-        pipeline: Batches,
+        pipeline: Pipeline,
         *,
         pack: Callable[[Sequence[Observed]], Sequence[bytes]],
         executor: concurrent.futures.Executor,

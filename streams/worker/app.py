@@ -37,7 +37,7 @@ from alignstream.streams.settings import Settings
 from alignstream.streams.wire.observations import packed
 from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, INPUTS, PAIRS
 from alignstream.streams.worker.admission import policy_of
-from alignstream.streams.worker.agents import BatchAgent, Batches
+from alignstream.streams.worker.agents import BatchAgent, Pipeline
 from alignstream.streams.worker.crash_journal import CrashJournal
 from alignstream.streams.worker.encoding import Encoding
 from alignstream.streams.worker.feedback import FeedbackPipeline, PairsPipeline
@@ -176,7 +176,7 @@ class WorkerService(FaustService[PreparedWorker]):
         # Part of the folder's name: offsets mean nothing on another broker.
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
         journal = CrashJournal(settings.state_dir / "in-flight" / f"{settings.group}-{broker}")
-        pipelines: dict[str, Batches] = {
+        pipelines: dict[str, Pipeline] = {
             DOCUMENTS: DocumentsPipeline(prepared.encoder, policy, now=time.time, **clocks),
             PAIRS: PairsPipeline(encoding, policy, now=time.time),
             FEEDBACK: FeedbackPipeline(encoding, policy, now=time.time),
@@ -195,7 +195,7 @@ class WorkerService(FaustService[PreparedWorker]):
         self,
         app: App,
         prepared: PreparedWorker,
-        pipeline: Batches,
+        pipeline: Pipeline,
         journal: CrashJournal,
         limits: dict[str, int],
     ) -> BatchAgent:

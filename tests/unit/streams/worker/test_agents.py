@@ -65,7 +65,7 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """Batches that a test names; notes acknowledgements into the same story as the broker."""
+    """Pipeline that a test names; notes acknowledgements into the same story as the broker."""
 
     def __init__(self, batches: Sequence[Sequence[Message]], story: list[tuple[Any, ...]]) -> None:
         self._batches = batches
