@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter compare replay export-graph schemas docs package clean
+.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter adapter-page compare replay export-graph schemas docs package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,8 +65,11 @@ fmt: setup-dev ## format and sort imports
 bench: setup-dev ## measure speed and memory, as ratios in one run
 	$(BIN)/python -m tests.bench
 
-adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encodes 30,000 texts the first time)
+adapter: setup-dev ## fit the shipped adapter again from ALIGNSTREAM_DATA (encodes 250,000 texts the first time)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.shipped_adapter
+
+adapter-page: setup-dev ## judge the shipped adapter again and write its page (encodes 30,000 texts the first time)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.shipped_adapter judge
 
 compare: setup-dev ## judge every alignment method and write its page (after make adapter)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m alignstream.export.figures.comparison

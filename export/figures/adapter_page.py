@@ -1,4 +1,4 @@
-"""Write the page about the shipped adapter: every figure comes from the fit, none by hand."""
+"""Write the page about the shipped adapter: every figure is measured, none is typed by hand."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,11 +9,14 @@ from alignstream.export.evaluate.set_report import SetReport
 from alignstream.export.evaluate.statistics import TIE_POINTS
 from alignstream.export.figures.shipped_bank import MAX_SIMILARITY_LOSS, MIN_POINTS_KEPT, ChosenBank
 from alignstream.models.adapter.adapter import Adapter
+from alignstream.models.errors import AlignstreamError
+
+_TRIED: Final = "tried"
 
 _HEAD: Final = """\
 # The default adapter
 
-<!-- Written by `make adapter`; changes made here are lost. -->
+<!-- Written by `make adapter` and `make adapter-page`; changes made here are lost. -->
 
 The adapter that alignstream ships for its embedded encoder. It subtracts from every vector what attention over
 the prototypes of {languages} languages finds of them, divides by how far that language spreads, gives every text
@@ -53,9 +56,9 @@ Settings were tried on NTREX-128's development lines and SIB-200's development t
 xSID's commands, a domain that nothing was fitted on (*commands*: from the others to English); the score is the
 average of the measures. The guard comes first: within no language of the STS benchmark (1,500 development pairs
 each) may Spearman's correlation with people's judgements fall by more than {guard} points, and {kept:.0f} of a
-hundred neighbours must stay. Chosen: **{settings}**; the runner-up:
-**{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while this one
-was developed.
+hundred neighbours must stay. Chosen: **common {common:g}, temperature {temperature:g}, ridge {strength:g}**; the
+runner-up: **{runner_up}**. TICO-19 took no part in the choice of settings, but methods were compared on it while
+this one was developed.
 """
 
 _LIMITS: Final = """\
@@ -71,32 +74,34 @@ _LIMITS: Final = """\
 _AGAIN: Final = """\
 ## Fit it again
 
-`ALIGNSTREAM_DATA=<folder> make adapter` writes the adapter and this page. Sources: NTREX-128 (CC BY-SA 4.0)
+`ALIGNSTREAM_DATA=<folder> make adapter` fits the adapter and writes it and this page; `make adapter-page` judges the
+shipped one and writes the page again, but for the table of what was tried. Sources: NTREX-128 (CC BY-SA 4.0)
 and SIB-200 (texts of FLORES-200, CC BY-SA 4.0), judged on TICO-19 (CC0), NusaX and xSID (CC BY-SA 4.0) and, as the
 guard alone, the multilingual STS benchmark.
 """
 
 
-def render_page(adapter: Adapter, choice: ChosenBank, reports: Sequence[SetReport]) -> str:
+def render_page(adapter: Adapter, reports: Sequence[SetReport], tried: str) -> str:
     """Return the page as Markdown.
 
     Parameters
     ----------
     adapter : Adapter
         With the report of the fit.
-    choice : ChosenBank
-        What was tried on development texts.
     reports : sequence of SetReport
         The sets it was judged on, the most telling first.
+    tried : str
+        The table of what was tried on development texts, from ``tried_table`` or ``tried_of``.
     """
     report: Mapping[str, Any] = adapter.report
+    settings: Mapping[str, float] = report["settings"]
     parts = [
         _HEAD.format(
             version=adapter.version,
             size_kb=len(adapter.blob) / 1000,
             tie=TIE_POINTS,
             languages=report["languages"],
-            common=choice.settings.common,
+            common=settings["common"],
         ),
         _overview(reports),
         *map(_set_section, reports),
@@ -108,10 +113,12 @@ def render_page(adapter: Adapter, choice: ChosenBank, reports: Sequence[SetRepor
             n_dev=len(DEV_LANGUAGES),
             guard=MAX_SIMILARITY_LOSS,
             kept=MIN_POINTS_KEPT,
-            settings=choice.settings,
-            runner_up=choice.runner_up.name,
+            common=settings["common"],
+            temperature=settings["temperature"],
+            strength=settings["strength"],
+            runner_up=report["runner_up"],
         ),
-        _choice_table(choice),
+        tried,
         _LIMITS.format(n_lines=reports[0].n_lines, point=100 / reports[0].n_lines),
         _AGAIN,
     ]
@@ -154,7 +161,8 @@ def _set_section(report: SetReport) -> str:
     )
 
 
-def _choice_table(choice: ChosenBank) -> str:
+def tried_table(choice: ChosenBank) -> str:
+    """Return the table of what a fit tried, the chosen settings in bold."""
     rows = []
     for trial in choice.trials:
         name = f"**{trial.name}**" if trial is choice.chosen else trial.name
@@ -163,8 +171,24 @@ def _choice_table(choice: ChosenBank) -> str:
         rows.append([
             name, *cells, f"{trial.score:.2f}", f"{trial.kept:.1f}", guard if trial.is_safe else f"{guard} (refused)",
         ])  # fmt: skip
-    head = ["tried", *choice.chosen.measures, "score", "neighbours kept", "worst change of similarity"]
+    head = [_TRIED, *choice.chosen.measures, "score", "neighbours kept", "worst change of similarity"]
     return _table(head, rows)
+
+
+def tried_of(page: str) -> str:
+    """Return the table of what was tried as it stands in a page: only a fit can measure it again.
+
+    Raises
+    ------
+    AlignstreamError
+        The page has no such table.
+    """
+    _, head, rest = page.partition(f"| {_TRIED} |")
+    if not head:
+        raise AlignstreamError(
+            f"the page has no table of what was {_TRIED}: fit the adapter again with 'make adapter'"
+        )
+    return head + rest.partition("\n\n")[0] + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

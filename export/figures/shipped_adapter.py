@@ -1,7 +1,8 @@
 """Make the adapter that the package ships for the embedded encoder, from the public sets in ALIGNSTREAM_DATA.
 
-``make adapter`` fits it again and writes its page; ``python -m alignstream.export.figures.shipped_adapter tune-labels``
-prints the constants of zero-shot labels that belong to it. Every subsample is fixed, so every run reads the same texts.
+``make adapter`` fits it again and writes its page; ``make adapter-page`` only judges the packaged one again. The
+command ``tune-labels`` prints the constants of zero-shot labels that belong to it. Every subsample is fixed, so every
+run reads the same texts.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from alignstream.export.data.vector_sets import LabelledTexts
 from alignstream.export.evaluate.measures import transform_of
 from alignstream.export.evaluate.set_report import SetReport, judge
 from alignstream.export.figures import program
-from alignstream.export.figures.adapter_page import render_page
+from alignstream.export.figures.adapter_page import render_page, tried_of, tried_table
 from alignstream.export.figures.shipped_bank import (
     TAG_EVIDENCE,
     BankDev,
@@ -129,7 +130,7 @@ def tune_labels(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run this module as a program."""
     parser = program.parser_of("shipped_adapter", __doc__)
-    parser.add_argument("command", nargs="?", choices=("fit", "tune-labels"), default="fit")
+    parser.add_argument("command", nargs="?", choices=("fit", "judge", "tune-labels"), default="fit")
     parser.add_argument("--output", type=Path, default=FOLDER / FILE, help="the adapter's file")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with its figures")
     program.run(parser, arguments, _run)
@@ -144,13 +145,22 @@ def _run(options: argparse.Namespace) -> Iterator[str]:
         temperature, midpoint = tune_labels(dev.labelled, dev.topical, sources.shipped_adapter())
         yield from (f"TEMPERATURE {temperature:.3f}", f"MULTI_LABEL_MIDPOINT {midpoint:.3f}")
         return
+    if options.command == "judge":
+        tried = tried_of(options.page.read_text(encoding="utf-8"))
+        adapter, reports = sources.shipped_adapter(), _judge(sources, sources.shipped_adapter())
+        replace_file(options.page, render_page(adapter, reports, tried).encode())
+        yield from _summary_lines(reports)
+        return
     fitted = fit_shipped(sources)
     write_adapter(fitted.adapter, options.output, overwrite=True)
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(options.page, render_page(fitted.adapter, fitted.choice, fitted.reports).encode())
+    replace_file(
+        options.page, render_page(fitted.adapter, fitted.reports, tried_table(fitted.choice)).encode()
+    )
     size = f"{len(fitted.adapter.blob) / 1000:.0f} kB"
     yield f"{options.output}: version {fitted.adapter.version}, {size}"
-    yield from _summary_lines(fitted)
+    yield f"chosen: {fitted.choice.settings}; runner-up: {fitted.choice.runner_up.name}"
+    yield from _summary_lines(fitted.reports)
 
 
 def _judge(sources: Sources, adapter: Adapter) -> list[SetReport]:
@@ -203,9 +213,9 @@ def _judge(sources: Sources, adapter: Adapter) -> list[SetReport]:
     ]
 
 
-def _summary_lines(fitted: FittedShipped) -> list[str]:
-    lines = [f"chosen: {fitted.choice.settings}; runner-up: {fitted.choice.runner_up.name}"]
-    for report in fitted.reports:
+def _summary_lines(reports: Sequence[SetReport]) -> list[str]:
+    lines = []
+    for report in reports:
         for name in report.measures:
             mean, wins, losses = report.mean(name), report.wins(name), report.losses(name)
             lines.append(

@@ -282,7 +282,7 @@ def test_what_cannot_be_verified_is_refused_and_said_and_the_last_good_one_serve
         lambda: metric(service.worker, "adapter_stale_seconds") > stale + 0.2, "staleness grows", SWAP_SECONDS
     )
     assert metric(service.worker, "registry_up") == 1
-    assert service.worker.log().count("adapter default refused") >= 1
+    assert service.worker.log().count("adapter default rejected") >= 1
 
 
 @on_one_broker
