@@ -37,7 +37,15 @@ from alignstream.streams.observe.health import Health
 from alignstream.streams.observe.sensors import RegistryMetrics
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.observations import HEADERS as OBSERVATION_HEADERS
-from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, INPUTS, OBSERVATIONS, PAIRS
+from alignstream.streams.wire.topics import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    EPOCHS,
+    FEEDBACK,
+    INPUTS,
+    OBSERVATIONS,
+    PAIRS,
+)
 from alignstream.streams.worker.admission import policy_of
 from alignstream.streams.worker.agents import BatchAgent, Batches
 from alignstream.streams.worker.crash_journal import CrashJournal
@@ -69,6 +77,9 @@ class WorkerService(FaustService[PreparedWorker]):
     artifact : Path
         Folder of the encoder.
     """
+
+    #: The learner's: no document needs them.
+    _optional_topics = (OBSERVATIONS, EPOCHS)
 
     def __init__(self, settings: Settings, artifact: Path) -> None:
         super().__init__(settings, Health())
