@@ -224,10 +224,12 @@ def judge_meaning(kept: float, similarity_change: float | None = None) -> Verdic
     """
     is_kept = kept >= MIN_NEIGHBOURS_KEPT
     is_similar = similarity_change is None or similarity_change >= -MAX_SIMILARITY_LOSS
-    told = "" if similarity_change is None else f"; similarity changes by {similarity_change:+.2f} points"
+    similarity_note = (
+        "" if similarity_change is None else f"; similarity changes by {similarity_change:+.2f} points"
+    )
     return Verdict(
         is_kept and is_similar,
-        f"{kept:.0%} of neighbours within the language stay; {MIN_NEIGHBOURS_KEPT:.0%} are needed{told}",
+        f"{kept:.0%} of neighbours within the language stay; {MIN_NEIGHBOURS_KEPT:.0%} are needed{similarity_note}",
         kept, kept, kept,
     )  # fmt: skip
 

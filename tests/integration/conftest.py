@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from one_encoder import OneEncoder
 from oracle import Outputs, open_producer
 from running_learner import ENCODER, Ledger, Observer, StartLearner, adapter_of, learners
 from running_service import SESSION_TIMEOUT_SECONDS, OpenService, RunKafka, Service, StartWorker
@@ -23,6 +24,7 @@ from alignstream.export.encoders.embedded import embedded_fingerprint
 from alignstream.export.figures.sources import Sources
 from alignstream.models.adapter.shipped import packaged_adapter
 from alignstream.models.arrays import Matrix
+from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import ProcessError
 from alignstream.ops.admin.encoder_choice import artifact_folder
 from alignstream.ops.admin.registry import push_adapter
@@ -70,7 +72,13 @@ def apache_kafka(folder: Path, overrides: Mapping[str, str] | None = None) -> It
         yield started
 
 
-@pytest.fixture(scope="session", params=["tansu", pytest.param("kafka", marks=pytest.mark.kafka)])
+#: Texts that a run may encode for the cache of vectors: some two minutes on one core.
+MAX_ENCODED = 3000
+#: In a test's id too: this is how tests on Apache Kafka come to share one process (``tests/conftest.py``).
+KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session", params=["tansu", KAFKA])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Yield a running broker: Tansu, and Apache Kafka where ``KAFKA_HOME`` is set."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -78,14 +86,14 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(params=[KAFKA])
 def own_kafka(tmp_path: Path) -> Iterator[Broker]:
     """Yield an Apache Kafka for this test alone, its data in ``tmp_path / "kafka"``."""
     with apache_kafka(tmp_path / "kafka") as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=[KAFKA])
 def run_kafka() -> RunKafka:
     """Return what runs an Apache Kafka with settings of its own."""
     return apache_kafka
@@ -178,26 +186,63 @@ def observer(learner_settings: Settings) -> Iterator[Observer]:
 
 
 @pytest.fixture(scope="session")
-def cached_sources() -> Sources:
-    """Return the public sets with the vectors that the cache already has; encode nothing."""
-    data = os.environ.get("ALIGNSTREAM_DATA")
-    if not data:
+def public_data() -> Path:
+    """Return the folder of the public sets. What it should hold and does not is an error, not a skip."""
+    folder = os.environ.get("ALIGNSTREAM_DATA")
+    if not folder:
         pytest.skip("ALIGNSTREAM_DATA is not set: the public sets are not here")
-    encoder = embedded_fingerprint()
-    adapter = packaged_adapter(encoder)
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def vector_cache(one_encoder: OneEncoder, embedded_artifact: Path) -> EmbeddingCache:
+    """Return this machine's cache of vectors of the embedded encoder; it encodes what it lacks, if that is little."""
+    fingerprint = embedded_fingerprint()
+    adapter = packaged_adapter(fingerprint)
     assert adapter is not None
+    n_encoded = 0
 
-    def refuse(texts: Sequence[str]) -> Matrix:
-        pytest.skip(f"the cache lacks {len(texts)} vectors; the command that writes the figures encodes them")
+    def encode(texts: Sequence[str]) -> Matrix:
+        nonlocal n_encoded
+        n_encoded += len(texts)
+        if n_encoded > MAX_ENCODED:
+            pytest.skip(
+                f"the cache lacks more than {MAX_ENCODED} vectors; 'make adapter compare replay' encodes them"
+            )
+        return one_encoder.load(embedded_artifact).encode_texts(texts)
 
-    cache = EmbeddingCache(load().cache_dir, fingerprint=encoder, dim=adapter.dim, encode=refuse)
-    return Sources(Path(data), cache, encoder=encoder)
+    return EmbeddingCache(load().cache_dir, fingerprint=fingerprint, dim=adapter.dim, encode=encode)
+
+
+@pytest.fixture(scope="session")
+def cached_sources(public_data: Path, vector_cache: EmbeddingCache) -> Sources:
+    """Return the public sets with their vectors."""
+    return Sources(public_data, vector_cache, encoder=embedded_fingerprint())
 
 
 @pytest.fixture(scope="session")
 def embedded_artifact() -> Path:
     """Return the folder of the embedded encoder; assembled where this machine has not done so before."""
     return artifact_folder(load())
+
+
+@pytest.fixture(scope="session")
+def one_encoder() -> OneEncoder:
+    """Return what loads a real encoder, one at a time."""
+    return OneEncoder()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _encoder_goes_with_its_file(one_encoder: OneEncoder) -> Iterator[None]:
+    """Let the encoder go that a file's tests have loaded."""
+    yield
+    one_encoder.drop()
+
+
+@pytest.fixture
+def encoder(one_encoder: OneEncoder, embedded_artifact: Path) -> OnnxEncoder:
+    """Return the embedded encoder, loaded where the test before has left another one or none."""
+    return one_encoder.load(embedded_artifact)
 
 
 @pytest.fixture(scope="session")

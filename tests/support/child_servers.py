@@ -1,9 +1,11 @@
 """Small programs that stand in for servers, and a wait for what they do."""
 
+import inspect
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from bounded import wait_until
 
 from alignstream.ops.local.server import Server
 
@@ -24,11 +26,9 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["ALIGNSTREAM_METRICS_PORT"])
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait until a condition holds, and fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+    """Wait until a condition holds; fail with its source if it does not in time."""
+    what = inspect.getsource(condition).strip()
+    wait_until(condition, what, seconds, poll_seconds=0.02)
 
 
 def server(folder: Path, command: tuple[str, ...] = SLEEPER, stop_seconds: float = 10.0) -> Server:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import kafka
+from bounded import wait_until
 from kafka.admin import ConfigResource, ConfigResourceType
 from tiny_encoder import text_of
 
@@ -27,17 +28,8 @@ Header = tuple[str, bytes | None]
 
 #: A worker that has to be restarted, and a group that waits for a dead member, included.
 DRAIN_SECONDS = 90.0
-POLL_SECONDS = 0.05
 #: The key of every numbered document ends in its number's text: ``key-7``.
 N_KEYS = 7
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
-    """Ask until it holds; fail with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
 
 
 # -- what is in the topics -------------------------------------------------------------------------
@@ -149,7 +141,9 @@ class Outputs:
             assert time.monotonic() < deadline, f"{len(left)} without outcome: {sorted(left)[:10]}"
             self.look()
         while self.look(0.3):
-            pass
+            assert time.monotonic() < deadline + DRAIN_SECONDS, (
+                "records go on coming: nobody stopped the load"
+            )
 
     def vector(self, place: Place) -> Seen:
         """Return the one vector record of a document."""
@@ -264,7 +258,7 @@ class Load:
         """Stop, and wait for every confirmation."""
         self._stop.set()
         self._thread.join(150)
-        assert not self._thread.is_alive()
+        assert not self._thread.is_alive(), "the load was not confirmed within 150 s"
         if self._failure is not None:
             raise self._failure
         results = [future.get(timeout=30) for future in self._futures]

@@ -13,7 +13,8 @@ from typing import Any, Protocol, Self
 import kafka
 import numpy as np
 import redis
-from oracle import Header, Seen, Topics, open_producer, wait_until
+from bounded import wait_until
+from oracle import DRAIN_SECONDS, Header, Seen, Topics, open_producer
 from started_servers import environment_of
 from tiny_encoder import DIM
 
@@ -203,7 +204,7 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(90)
-        assert not self._thread.is_alive()
+        assert not self._thread.is_alive(), "the observations did not end within 90 s"
         if self._failure is not None:
             raise self._failure
 
@@ -220,8 +221,10 @@ class Topic:
 
     def look(self) -> list[Seen]:
         """Take in what has come, and return all."""
+        deadline = time.monotonic() + DRAIN_SECONDS
         while found := self._topics.poll(0.2):
             self.records += found
+            assert time.monotonic() < deadline, "records go on coming: nobody stopped what makes them"
         return self.records
 
     def close(self) -> None:

@@ -1,17 +1,20 @@
 """A running worker as the tests see it: its metrics, its journal, what was sent to it, and what it published."""
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import http.client
 import json
 import os
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from fork_server import ForkServer
 from oracle import Header, Outputs, Place
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -140,6 +143,20 @@ class RunKafka(Protocol):
 #: The script that the installation made.
 ALIGNSTREAM = str(Path(sys.executable).with_name("alignstream"))
 DONE, FAILED, MISUSED, IN_PART = 0, 1, 2, 3
+#: Closed when the tests are over.
+_at_exit = contextlib.ExitStack()
+atexit.register(_at_exit.close)
+
+
+#: For one command; those that load an encoder take some.
+COMMAND_SECONDS = 120.0
+
+
+@functools.cache
+def command_server() -> ForkServer:
+    """Return what runs commands for the tests of this process."""
+    folder = _at_exit.enter_context(tempfile.TemporaryDirectory(prefix="alignstream-"))
+    return _at_exit.enter_context(ForkServer(Path(folder)))
 
 
 class Shell:
@@ -156,13 +173,12 @@ class Shell:
         **settings: Any,
     ) -> tuple[str, str]:
         """Return standard output and standard error."""
-        done = subprocess.run(
-            [ALIGNSTREAM, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            timeout=120,
-            check=False,
-            env=self.environment | {f"ALIGNSTREAM_{name.upper()}": value for name, value in settings.items()},
+        changes = {f"ALIGNSTREAM_{name.upper()}": value for name, value in settings.items()}
+        done = command_server().run(
+            [str(argument) for argument in arguments],
+            environment=self.environment | changes,
+            stdin=stdin,
+            timeout=COMMAND_SECONDS,
         )
         out, err = done.stdout.decode(), done.stderr.decode()
         assert done.returncode == expect, (arguments, done.returncode, out, err)

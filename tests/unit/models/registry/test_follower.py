@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from bounded import join
 
 from alignstream.models.adapter.adapter import IDENTITY, Adapter
 from alignstream.models.adapter.steps.centre import Centre
@@ -370,7 +371,7 @@ def test_a_reader_never_sees_half_of_what_one_look_changed(scene: Scene) -> None
         scene.follower.refresh()
         expected.add((value.version, labels.version))
     stop.set()
-    reader.join(5)
+    join([reader], "the reader ends when told to", 5)
     assert pairs
     assert pairs <= expected
 
@@ -386,5 +387,4 @@ def test_it_follows_hints_and_obeys_a_stop_at_once(scene: Scene) -> None:
     finally:
         stop.set()
         scene.registry.close()
-        thread.join(5)
-    assert not thread.is_alive()
+        join([thread], "the follower obeys a stop", 5)

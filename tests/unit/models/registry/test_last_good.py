@@ -239,11 +239,13 @@ def test_workers_that_share_the_folder_never_see_a_mixture(tmp_path: Path) -> No
     n_seen = 0
     with ProcessPoolExecutor(len(blobs)) as pool:
         savers = [pool.submit(save_often, tmp_path, blob) for blob in blobs]
+        deadline = time.monotonic() + 60
         while wait_for(savers, timeout=0.001).not_done:
+            assert time.monotonic() < deadline, "the two savers did not end within 60 s"
             copy = copies.load("adapter", "default")
             if copy is not None:
                 assert copy[1] in blobs
                 n_seen += 1
         for saver in savers:
-            saver.result()
+            saver.result(60)
     assert n_seen > 0

@@ -11,7 +11,9 @@ from alignstream.ops.cli import app
 
 def test_help_loads_neither_the_broker_client_nor_numpy() -> None:
     code = "import sys, alignstream.ops.cli; print(*sorted({'kafka', 'numpy', 'faust', 'msgspec'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
     assert run.stdout.strip() == ""
 
 

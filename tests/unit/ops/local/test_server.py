@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from bounded import ended, program, read_line
 from child_servers import DEAF, SLEEPER, server, until
 
 from alignstream.models.errors import ProcessError
@@ -97,7 +97,7 @@ def start():
                    is_detached=sys.argv[2] == "detached").start()
     print(child.pid, flush=True)
     globals()["child"] = child
-thread = threading.Thread(target=start); thread.start(); thread.join()
+thread = threading.Thread(target=start); thread.start(); thread.join(60)
 time.sleep(600)
 """
 
@@ -105,16 +105,15 @@ time.sleep(600)
 @pytest.mark.parametrize("kind", ["attached", "detached"])
 def test_a_child_dies_with_its_killed_parent_unless_it_is_detached(tmp_path: Path, kind: str) -> None:
     command = [sys.executable, "-P", "-c", PARENT, str(tmp_path), kind, *SLEEPER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        identity = Identity.of(int(parent.stdout.readline()))
+    with program(command) as parent:
+        identity = Identity.of(int(read_line(parent, "the parent has started its child")))
         assert identity is not None
         try:
             # The thread that asked for the child has ended: that alone must not end the child.
             time.sleep(0.2)
             assert identity.is_running()
             parent.kill()
-            parent.wait()
+            ended(parent, "the killed parent ends")
             if kind == "attached":
                 until(lambda: not identity.is_running())
             else:

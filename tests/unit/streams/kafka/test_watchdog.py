@@ -137,7 +137,7 @@ def test_it_tells_that_the_loop_turns_until_it_is_cancelled(
         turned = asyncio.Event()
         monkeypatch.setattr(scene.health, "loop_turned", turned.set)
         task = asyncio.create_task(scene.watchdog.run())
-        await turned.wait()
+        await asyncio.wait_for(turned.wait(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
