@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Matrix, Vector64
-from alignstream.models.checks.gate import worse_p_value
+from alignstream.models.checks.significance import worse_p_value
 from alignstream.models.labels import calibration, refinement
 from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet
@@ -188,11 +188,11 @@ class _Fit:
             )
             thresholds = calibration.match_thresholds(before, now)
         if self.examples is None or self.gold is None:
-            found = calibration.uncalibrated(is_refined=labels.is_refined, thresholds=thresholds)
+            calibrated = calibration.uncalibrated(is_refined=labels.is_refined, thresholds=thresholds)
         else:
             keep = np.ones(len(self.gold), dtype=np.bool_) if rows is None else rows
             cosines = label_cosines(self.examples[keep], labels.prototypes, self.common) - labels.bias
-            found = calibration.calibrate(
+            calibrated = calibration.calibrate(
                 cosines, self.gold[keep],
                 multi_label=multi_label, is_refined=labels.is_refined, wrong_cost=self.wrong_cost,
             )  # fmt: skip
@@ -203,9 +203,9 @@ class _Fit:
             dim=self.adapter.dim,
             prototypes=encode_prototypes(labels.prototypes),
             bias=_stored(labels.bias),
-            temperature=round(found.temperature, _DIGITS),
-            abstain_margin=round(found.abstain_margin, _DIGITS),
-            thresholds=None if found.thresholds is None else _stored(found.thresholds),
+            temperature=round(calibrated.temperature, _DIGITS),
+            abstain_margin=round(calibrated.abstain_margin, _DIGITS),
+            thresholds=None if calibrated.thresholds is None else _stored(calibrated.thresholds),
         )
 
     def judged(self, labels: _Labels | None, plain: _Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -262,7 +262,7 @@ class _Fit:
         nearest = label_cosines(self.sample, plain.prototypes, self.common).argmax(axis=1)
         shares = np.bincount(nearest, minlength=len(plain.prototypes)) / len(self.sample)
         _, answered = self._scored(self.sample, self.calibrated(labels, plain), plain)
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "texts": len(self.sample),
             "shares": {
                 label: round(float(share), 3)
@@ -274,10 +274,10 @@ class _Fit:
             "examples": 0 if self.gold is None else len(self.gold),
         }
         if self.gold is None:
-            return found
+            return figures
         name = "balanced_accuracy" if self.label_set.multi_label else "accuracy"
         pairs = [self.quality(item, plain) for item in (None, labels)]
-        found[name] = [round(float(value or 0.0), 4) for value in pairs]
+        figures[name] = [round(float(value or 0.0), 4) for value in pairs]
         errors = []
         for item in (None, labels):
             scores, answered = self.judged(item, plain)
@@ -286,12 +286,12 @@ class _Fit:
             else:
                 confidence, right = scores.max(axis=1), _right(scores, self.gold)
             errors.append(round(calibration.calibration_error(confidence, right), 4))
-        found["calibration_error"] = errors
-        found["abstained_examples"] = round(float(1.0 - answered.mean()), 4)
+        figures["calibration_error"] = errors
+        figures["abstained_examples"] = round(float(1.0 - answered.mean()), 4)
         if not self.label_set.multi_label and answered.any():
-            found["accuracy_answered"] = round(float(right[answered].mean()), 4)
-            found["wrong_cost"] = self.wrong_cost
-        return found
+            figures["accuracy_answered"] = round(float(right[answered].mean()), 4)
+            figures["wrong_cost"] = self.wrong_cost
+        return figures
 
 
 def _right(scores: NDArray[np.float64], gold: NDArray[np.bool_]) -> NDArray[np.bool_]:

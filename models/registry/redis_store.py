@@ -45,8 +45,8 @@ URL_OPTIONS = frozenset({"db", "username", "password", "ssl_ca_certs", "ssl_cert
 # Types are checked first, because a script that stops half-way is not rolled back. A lost hint is no failure.
 SWAP_SCRIPT = """
 for i, wanted in ipairs({'string', 'list', 'set'}) do
-  local found = redis.call('TYPE', KEYS[i]).ok
-  if found ~= 'none' and found ~= wanted then return {KEYS[i], found, wanted} end
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= wanted then return {KEYS[i], kind, wanted} end
 end
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SADD', KEYS[3], ARGV[3])
