@@ -12,7 +12,13 @@ from alignstream.models.labels import label_set as labels
 from alignstream.streams.wire import records, topics
 
 #: Made at run time, decided by the worker's own settings, or not caused by a value.
-NOT_IN_BAD_RECORDS = {"too-large", "tenant-not-allowed", "inference-failed", "output-too-large"}
+NOT_IN_BAD_RECORDS = {
+    "learner-unreachable",
+    "too-large",
+    "tenant-not-allowed",
+    "inference-failed",
+    "output-too-large",
+}
 
 
 def load(room: str, name: str) -> dict[str, Any]:
