@@ -1,4 +1,5 @@
 """Offline work: encoder artifacts and fitting. The only package that may import torch.
 
-``embedded``, ``fit`` and ``evaluate`` need no torch; ``onnx`` and ``parity`` need the ``export`` extra.
+``encoders/embedded``, ``fit`` and ``evaluate`` need no torch; ``train``, ``encoders/onnx_export`` and
+``encoders/parity`` need the ``export`` extra.
 """

@@ -295,7 +295,7 @@ def _read_header(member: IO[bytes], dtype: np.dtype[Any], n_columns: int) -> int
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, is_fortran, stored_dtype = read(member)
     if stored_dtype != dtype or len(shape) != 2 or shape[1] != n_columns or (is_fortran and shape[0] > 1):
-        raise ValueError(f"an array of {stored_dtype} and shape {shape} is none of ours")
+        raise ValueError(f"an array of {stored_dtype} and shape {shape} is not in this cache's format")
     return int(shape[0])
 
 

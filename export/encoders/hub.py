@@ -26,7 +26,7 @@ def download(name: str) -> tuple[Path, str]:
         return _snapshot(name, _patterns(name))
     except (HfHubHTTPError, HFValidationError) as error:
         raise ExportError(
-            f"{name!r} is neither a folder here nor a model that the hub gives: {_first_line(error)}"
+            f"{name!r} is neither a folder here nor a model on the hub: {_first_line(error)}"
         ) from error
     except OSError as error:  # every failure of a connection is one, in this library and below it
         try:

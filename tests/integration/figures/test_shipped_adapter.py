@@ -128,7 +128,7 @@ def test_texts_encoded_anew_attend_to_their_own_language(
 def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
     adapter: Adapter, encoder: OnnxEncoder
 ) -> None:
-    """The figures of docs/realign.md: what ``raw_vector`` loses, on every text of the demonstration."""
+    """The figures of ``measurements/realign.md``: what ``raw_vector`` loses, on every text of the demonstration."""
     items = [(tag, text) for item in load_texts().texts for tag, text in item.text.items()]
     X = encoder.encode(encoder.tokenize([text for _, text in items]))
     halves = [read_float16(float16_field(x), x.size) for x in X]
