@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignstream.models.arrays import Array64, Matrix
-from alignstream.models.checks.significance import LEVEL, bootstrap_means
+from alignstream.models.checks.significance import DRAWS, LEVEL
 from alignstream.models.errors import AdapterError
 
 #: With at least this many held-out pairs, accuracy is judged instead of margins.
@@ -234,6 +234,11 @@ def judge_meaning(kept: float, similarity_change: float | None = None) -> Verdic
 
 
 def _interval(differences: Array64, seed: int) -> tuple[float, float, float]:
-    means = bootstrap_means(differences, seed=seed)
+    # Margins are all distinct: drawing rows is ten times as fast as drawing how often each value occurs.
+    generator = np.random.Generator(np.random.PCG64(seed))
+    means = np.empty(DRAWS)
+    for start in range(0, DRAWS, 100):
+        positions = generator.integers(0, len(differences), size=(100, len(differences)))
+        means[start : start + 100] = differences[positions].mean(axis=1)
     low, high = np.quantile(means, [LEVEL / 2, 1 - LEVEL / 2])
     return float(differences.mean()), float(low), float(high)

@@ -80,6 +80,13 @@ def test_its_page_is_the_page_of_this_version(adapter: Adapter) -> None:
             assert f"{raw} | {aligned} | {item['wins'][measure]} |" in page
 
 
+@pytest.mark.parametrize("name", ["alignment.md", "following.md"])
+def test_other_pages_measure_the_adapter_of_this_version(adapter: Adapter, name: str) -> None:
+    assert adapter.version in (Path(__file__).parents[3] / recipe.PAGE.parent / name).read_text(
+        encoding="utf-8"
+    )
+
+
 def test_its_report_says_what_it_gains_and_names_every_loss(adapter: Adapter) -> None:
     for item in adapter.report["sets"]:
         for column, measure in enumerate(item["measures"]):
