@@ -5,9 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # An editable install reads pyproject.toml once; new dependencies or a new lock need another.
 INPUTS := pyproject.toml constraints.txt
+# What a test lets go goes back to the system: blocks of 64 KiB are mapped, not kept.
+MEMORY := MALLOC_MMAP_THRESHOLD_=65536
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-up up down test check fmt bench adapter adapter-page compare replay export-graph schemas docs package clean
+.PHONY: help setup setup-dev demo demo-up up down test quick check fmt bench adapter adapter-page compare replay export-graph schemas docs package clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,8 +50,12 @@ up: setup ## broker, Redis and a worker on this machine, left running
 down: setup ## end what up or demo-up left running
 	@$(BIN)/alignstream down
 
+# Three processes on two cores: what waits for a server runs beside what computes. More would need more memory.
 test: setup-dev ## every test; on Apache Kafka too where KAFKA_HOME is set
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(MEMORY) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+
+quick: setup-dev ## the tests of a minute: no broker, no real encoder
+	$(MEMORY) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration" tests/unit tests/contract
 
 check: setup-dev ## formatting, lint, types, layers, spelling
 	$(BIN)/ruff format --check .

@@ -1,5 +1,5 @@
 """Offline work: encoder artifacts and fitting. The only package that may import torch.
 
-``data``, ``evaluate``, ``fit`` and ``encoders.embedded`` need no torch; ``train``, ``encoders.onnx_export`` and
-``encoders.parity`` need the ``export`` extra.
+``encoders/embedded``, ``fit`` and ``evaluate`` need no torch; ``train``, ``encoders/onnx_export`` and
+``encoders/parity`` need the ``export`` extra.
 """

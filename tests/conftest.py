@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 ON_KAFKA: Final = re.compile(r"\[(.*-)?kafka(-.*)?\]$")
 #: Files whose tests load the embedded encoder, here or in a process that they start.
 WITH_ENCODER: Final = re.compile(
-    r"tests/integration/(figures|demo|docs)/|tests/integration/export/test_(embedded|compare)"
+    r"tests/integration/(figures|demo|docs)/|tests/integration/export/test_(embedded|compare|weights)"
     r"|tests/integration/worker/test_(service|following_served)|tests/contract/test_packaging"
 )
 
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
 
 
-class ByServer(LoadScopeScheduling):
+class ByServer(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a process the tests of one file, so that what a file sets up is set up once.
 
     All tests on Apache Kafka go to one process, and all tests with the real encoder to another: each process has the

@@ -1,4 +1,4 @@
-"""The public sets in ALIGNSTREAM_DATA by name: development parts alone, as nothing held out is read here.
+"""What ``evaluate`` judges on, by the name of a public set in ALIGNSTREAM_DATA: development parts alone.
 
 Subsamples are fixed and evenly spaced, so that every run reads the same texts. Nothing here encodes.
 """

@@ -1,4 +1,4 @@
-"""The public sets in ALIGNSTREAM_DATA: texts to fit on, and texts to choose settings on.
+"""What adapters are fitted on and settings are chosen on: parts of the public sets in ALIGNSTREAM_DATA.
 
 Nothing here encodes or fits. Subsamples are fixed and evenly spaced, so that every run reads the same texts.
 """

@@ -26,8 +26,9 @@ from alignstream.export.evaluate.columns import RAW, in_column
 from alignstream.export.evaluate.layer_report import POOLINGS, LayerReport, LayerResult
 from alignstream.export.evaluate.measures import FROM_PIVOT, TO_PIVOT, Measured, mixed_pool, retrieval
 from alignstream.export.evaluate.report import repeated_note, slipped_warning
-from alignstream.export.evaluate.statistics import DRAWS, bootstrap_interval
+from alignstream.export.evaluate.statistics import bootstrap_interval
 from alignstream.models.arrays import Indices, Matrix
+from alignstream.models.checks.significance import DRAWS
 from alignstream.models.errors import ExportError
 
 #: Texts of one forward pass; longer batches gain nothing on a CPU.

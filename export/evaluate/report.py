@@ -12,7 +12,8 @@ import msgspec
 from alignstream.export.data.selection import listed
 from alignstream.export.evaluate.columns import ADAPTER, RAW, Kind, Results
 from alignstream.export.evaluate.compared import MeasureResult, column_result, rounded_json
-from alignstream.export.evaluate.statistics import DRAWS, Interval
+from alignstream.export.evaluate.statistics import Interval
+from alignstream.models.checks.significance import DRAWS
 
 FORMAT: Final = "alignstream.evaluation/1"
 KINDS: Final[tuple[Kind, ...]] = ("inductive", "causal", "transductive")

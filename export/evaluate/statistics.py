@@ -11,21 +11,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from alignstream.models.checks.gate import holm
+from alignstream.models.checks.significance import DRAWS, LEVEL, bootstrap_means, holm, worse_p_value
 from alignstream.models.errors import StatisticsError
 
 #: A change of at most this many points is neither a win nor a loss.
 TIE_POINTS: Final = 0.5
-DRAWS: Final = 2000
-#: The share of draws outside the interval, and the level of a significance test.
-LEVEL: Final = 0.05
 #: Holm's strictest step of n tests is LEVEL / n, which a bootstrap of few draws could never reach: its least p-value
 #: is 1 / (draws + 1). So there are this many draws beyond that step.
 _DRAWS_BEYOND: Final = 5
-#: Sums of draws that differ from 0 by less than this are 0: what adding floats in another order costs.
-_ZERO: Final = 1e-12
-#: Numbers of one block of draws: 32 MB of counts.
-_BLOCK_CELLS: Final = 4_000_000
 #: Hits among fewer texts than this cannot be told from chance, so nothing is warned of.
 _MIN_TEXTS: Final = 10
 #: A count of hits is called chance unless chance alone finds as many less often than this.
@@ -87,7 +80,7 @@ def bootstrap_interval(
     StatisticsError
         There are no items.
     """
-    means = _bootstrap_means(differences, seed=seed, n_draws=n_draws)
+    means = bootstrap_means(differences, seed=seed, n_draws=n_draws)
     if len(differences) == 1:
         return Interval(mean=float(differences[0]), low=None, high=None)
     low, high = np.quantile(means, [level / 2, 1 - level / 2])
@@ -140,30 +133,9 @@ def significantly_worse(
             for position, language in enumerate(languages)
         ]
     )
-    # gate.holm tests at 5 %; another level is the same test on scaled p-values.
+    # holm tests at 5 %; another level is the same test on scaled p-values.
     significant = holm(p_values * (LEVEL / level))
     return [language for language, is_worse in zip(languages, significant, strict=True) if is_worse]
-
-
-def worse_p_value(
-    raw: NDArray[np.float64], adapter: NDArray[np.float64], *, seed: int = 0, n_draws: int = DRAWS
-) -> float:
-    """Return how plausible it is that the mean did not fall: the share of bootstrap draws where it did not.
-
-    Parameters
-    ----------
-    raw, adapter : ndarray of shape (n_texts,), float64
-        One value a text, paired.
-
-    Raises
-    ------
-    StatisticsError
-        Shapes differ, or there is no text.
-    """
-    if raw.shape != adapter.shape:
-        raise StatisticsError(f"{len(raw)} texts were judged raw, but {len(adapter)} with the adapter")
-    means = _bootstrap_means(adapter - raw, seed=seed, n_draws=n_draws)
-    return float((np.count_nonzero(means >= -_ZERO) + 1) / (n_draws + 1))
 
 
 def is_chance(n_hits: int, n_texts: int, share: float) -> bool:
@@ -226,19 +198,3 @@ def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     last = np.cumsum(counts)
     mean_rank: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
     return mean_rank
-
-
-def _bootstrap_means(values: NDArray[np.float64], *, seed: int, n_draws: int) -> NDArray[np.float64]:
-    """Draw means of resamples; equal values are drawn together, which changes nothing but the time."""
-    if len(values) == 0:
-        raise StatisticsError("there is nothing to resample")
-    distinct, counts = np.unique(values, return_counts=True)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    shares = counts / len(values)
-    means = np.empty(n_draws)
-    step = max(1, _BLOCK_CELLS // len(distinct))
-    for start in range(0, n_draws, step):
-        n = min(step, n_draws - start)
-        drawn = generator.multinomial(len(values), shares, size=n)
-        means[start : start + n] = drawn @ distinct / len(values)
-    return means

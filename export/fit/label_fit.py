@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context
 from alignstream.models.arrays import Matrix, Vector64
-from alignstream.models.checks.gate import worse_p_value
+from alignstream.models.checks.significance import worse_p_value
 from alignstream.models.labels import calibration, refinement
 from alignstream.models.labels.fitted_labels import FittedLabels, encode_prototypes
 from alignstream.models.labels.label_set import LabelSet

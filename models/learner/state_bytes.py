@@ -25,7 +25,7 @@ MAX_SECTION_BYTES: Final = 16 * 1024 * 1024
 #: Counters and flags of the state that are JSON values already.
 _PLAIN: Final = (
     "n_texts", "next_at", "n_seen", "n_capped", "number", "n_since", "n_feedback", "suspended", "is_frozen",
-    "frozen_languages", "n_drifts", "n_calm", "awaited",
+    "frozen_languages", "n_drifts", "n_calm", "requested_reason",
 )  # fmt: skip
 
 

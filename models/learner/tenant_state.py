@@ -97,13 +97,13 @@ class TenantState:
         #: Consecutive windows without a change while suspended.
         self.n_calm = 0
         #: Why an epoch is due, whatever the counts; None: by the counts.
-        self.awaited: Reason | None = None
+        self.requested_reason: Reason | None = None
 
     @property
     def due(self) -> Reason | None:
         """Why an epoch should be opened now; None if there is no reason."""
-        if self.awaited is not None:
-            return self.awaited
+        if self.requested_reason is not None:
+            return self.requested_reason
         if self.n_texts >= self.next_at or self._has_grown():
             return "doubling"
         kept = len(self.pairs) + len(self.examples)
@@ -127,13 +127,13 @@ class TenantState:
     def tick(self, *, is_live: bool) -> None:
         """Note that time has passed: an epoch is due for whatever waits."""
         if self.n_feedback:
-            self.awaited = self.awaited or "feedback"
+            self.requested_reason = self.requested_reason or "feedback"
         elif is_live and self.n_since:
-            self.awaited = self.awaited or "interval"
+            self.requested_reason = self.requested_reason or "interval"
 
-    def ask(self) -> None:
+    def request_epoch(self) -> None:
         """Note that a person has asked for an epoch."""
-        self.awaited = "manual"
+        self.requested_reason = "manual"
 
     # -- texts ---------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class TenantState:
             mean_key = MeanKey(text.language or "")
         recent = Recent(mean_key, text.vector, text.key, is_new_key)
         self.recent.append(recent)
-        if self._handle_change(recent) or self.suspended:
+        if self._test_for_change(recent) or self.suspended:
             return
         self._learn(recent)
         self.n_texts += 1
@@ -171,7 +171,7 @@ class TenantState:
             self.counts_since[recent.mean_key] += 1
             self.bank.add("" if is_inferred else language, recent.vector)
 
-    def _handle_change(self, recent: Recent) -> bool:
+    def _test_for_change(self, recent: Recent) -> bool:
         """Test the stream for a change, and begin again after one; return whether this text is dealt with."""
         if self.means.weight(recent.mean_key) < TESTED_FROM:
             return False
@@ -212,7 +212,7 @@ class TenantState:
         self.n_texts = len(self.recent)
         self.next_at = 2 * self.n_texts
         self.n_since += 1
-        self.awaited = "drift"
+        self.requested_reason = "drift"
 
     # -- feedback ------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class TenantState:
         if self.pairs.pop(pair_id, None) is None:
             return False
         self.n_feedback += 1
-        self.awaited = "feedback"
+        self.requested_reason = "feedback"
         return True
 
     def _keep(self, kept: OrderedDict, name: str, value: object, limit: int) -> None:  # type: ignore[type-arg]
@@ -274,7 +274,7 @@ class TenantState:
             self.n_texts, self.next_at = 0, FIRST_EPOCH_TEXTS
             self.key_quota = KeyQuota()
             self.suspended = None
-        self.awaited = "reset"
+        self.requested_reason = "reset"
 
     # -- an epoch --------------------------------------------------------------------------------------
 
@@ -316,10 +316,10 @@ class TenantState:
         )
         return TaggedVectors(vectors, tuple(language or "" for _, language in tagged))
 
-    def opened(self) -> None:
+    def note_epoch(self) -> None:
         """Note that an epoch was published or refused: the next one waits until the texts have doubled again."""
         self.number += 1
-        self.awaited = None
+        self.requested_reason = None
         self.n_since = 0
         self.n_feedback = 0
         self.counts_since.clear()

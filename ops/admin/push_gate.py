@@ -22,6 +22,7 @@ from alignstream.models.adapter.languages import language_key
 from alignstream.models.arrays import Mask, Matrix
 from alignstream.models.checks import gate
 from alignstream.models.checks.neighbours import neighbours_kept
+from alignstream.models.checks.significance import holm, worse_p_value
 from alignstream.models.encoder.artifact import read_manifest
 from alignstream.models.errors import AdapterError
 from alignstream.ops.admin.encoder_choice import artifact_folder, open_cache, open_encoder
@@ -152,7 +153,7 @@ def _judge(
     after = _aligned(candidate, vectors)
     hits_before, hits_after = (_hits(aligned, others) for aligned in (_aligned(before, vectors), after))
     verdict = gate.judge_many(*(np.concatenate(list(hits.values())) for hits in (hits_before, hits_after)))
-    worse = gate.holm(np.array([gate.worse_p_value(hits_before[tag], hits_after[tag]) for tag in others]))
+    worse = holm(np.array([worse_p_value(hits_before[tag], hits_after[tag]) for tag in others]))
     languages = {
         tag: f"finds {hits_after[tag].mean():.0%} of its translations, {hits_before[tag].mean():.0%} before"
         for tag, is_worse in zip(others, worse, strict=True)

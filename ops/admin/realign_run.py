@@ -14,6 +14,7 @@ from alignstream.models.errors import AdapterError, AlignstreamError, NothingRea
 from alignstream.models.serving.tenant_map import TenantMap
 from alignstream.ops.admin.adapter_choice import catalogue, file_label, read_adapter
 from alignstream.ops.admin.output_file import open_output
+from alignstream.ops.admin.realign import AdapterSpace, Destination, Refused, Unchanged, realign
 from alignstream.ops.admin.registry import fetch
 from alignstream.ops.admin.stored_vectors import (
     SCHEMA,
@@ -26,7 +27,6 @@ from alignstream.ops.client.broker_topics import require_topics
 from alignstream.ops.client.connection import resolve_topic
 from alignstream.ops.client.producer import RefusedRecord, produce
 from alignstream.streams.settings import Settings
-from alignstream.streams.wire.realign import AdapterSpace, Destination, Refused, Unchanged, realign
 from alignstream.streams.wire.topics import HEADER_SCHEMA, header
 
 #: A file, the name of a topic, or None for standard output.

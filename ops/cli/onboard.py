@@ -192,7 +192,7 @@ def _base(base: str, *, encoder: str, dim: int) -> "Adapter":
 
 
 def _distractors(cache: "EmbeddingCache", language: str, targets: "Matrix") -> "Matrix":
-    """Return vectors of unrelated texts in a language: those of the demonstration, else the pairs' own targets."""
+    """Return vectors of unrelated texts in a language: those of the gate, else the pairs' own targets."""
     from alignstream.models.adapter.languages import language_key
     from alignstream.ops.admin.gate_texts import load_texts
 

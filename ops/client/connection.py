@@ -16,8 +16,8 @@ import kafka
 import kafka.errors as kafka_errors
 
 from alignstream.models.errors import BrokerError, BrokerUnavailable, TopicMissing
-from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
-from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.kafka.connections import TLS_REMEDY, kafka_python_options
+from alignstream.streams.observe.logs import LogCapture, captured_log
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import DEAD_LETTER_EXTRA_BYTES, DEFAULT_MAX_MESSAGE_BYTES
 
@@ -49,28 +49,18 @@ def resolve_topic(settings: Settings, name: str) -> str:
 
 
 def kafka_options(settings: Settings) -> dict[str, Any]:
-    """Return the options that every kafka-python client takes from the settings.
+    """Return the options that every kafka-python client of these tools takes from the settings.
 
     Raises
     ------
-    BrokerError
+    SettingsError
         A certificate, key or password file cannot be used.
     """
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.broker.split(","),
-        "client_id": "alignstream-tools",
-        "security_protocol": settings.broker_security,
+    return kafka_python_options(settings, client_id="alignstream-tools") | {
         "bootstrap_timeout_ms": int(BOOTSTRAP_SECONDS * 1000),
         "request_timeout_ms": int(REQUEST_SECONDS * 1000),
         "reconnect_backoff_max_ms": 1000,
     }
-    if settings.broker_security in {"SSL", "SASL_SSL"}:
-        options["ssl_context"] = tls_context(settings)
-    if settings.broker_security.startswith("SASL"):
-        options["sasl_mechanism"] = settings.broker_sasl_mechanism
-        options["sasl_plain_username"] = settings.broker_username
-        options["sasl_plain_password"] = settings.secret("broker_password") or ""
-    return options
 
 
 def probe(settings: Settings) -> None:
@@ -102,7 +92,7 @@ def probe(settings: Settings) -> None:
 
 
 def explain(
-    error: kafka_errors.KafkaError, settings: Settings, heard: Overheard | None = None
+    error: kafka_errors.KafkaError, settings: Settings, heard: LogCapture | None = None
 ) -> BrokerError:
     """Turn a client's error into one that says what went wrong, where, and what to do.
 
@@ -144,7 +134,7 @@ def explain(
 @contextlib.contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
     """Turn kafka-python's errors into ``BrokerError``."""
-    with overheard("kafka.net.manager") as heard:
+    with captured_log("kafka.net.manager") as heard:
         try:
             yield
         except kafka_errors.KafkaError as error:

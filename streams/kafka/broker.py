@@ -3,7 +3,9 @@
 Also Faust's credentials.
 """
 
+import logging
 import ssl
+from collections.abc import Collection
 from typing import Any, Final
 
 import faust
@@ -14,7 +16,7 @@ from faust.types.auth import CredentialsT
 
 from alignstream.models.errors import BrokerNotReady
 from alignstream.streams.kafka.connections import TLS_REMEDY, tls_context
-from alignstream.streams.observe.logs import Overheard, overheard
+from alignstream.streams.observe.logs import LogCapture, captured_log
 from alignstream.streams.settings import Settings
 from alignstream.streams.wire.topics import (
     DEAD_LETTER_EXTRA_BYTES,
@@ -26,6 +28,8 @@ from alignstream.streams.wire.topics import (
     VECTORS,
     specs,
 )
+
+logger = logging.getLogger(__name__)
 
 #: Milliseconds to wait for each reply of the broker; the service then retries.
 ASK_TIMEOUT_MS: Final = 5000
@@ -44,10 +48,16 @@ def credentials(settings: Settings) -> CredentialsT | None:
     return None if context is None else faust.SSLCredentials(context)
 
 
-async def record_limits(settings: Settings) -> dict[str, int]:
+async def record_limits(settings: Settings, *, optional: Collection[str] = ()) -> dict[str, int]:
     """Return the largest record that each topic accepts, in bytes, by topic name without prefix.
 
     Where the broker does not tell (the local stack's does not), the value that ``topics create`` sets.
+
+    Parameters
+    ----------
+    settings : Settings
+    optional : collection of str
+        Topics that may be missing, which is logged.
 
     Raises
     ------
@@ -67,17 +77,16 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             "sasl_plain_password": settings.secret("broker_password"),
         }
     admin = AIOKafkaAdminClient(**options)
-    with overheard("aiokafka") as heard:
+    with captured_log("aiokafka") as heard:
         try:
             await admin.start()
             present = set(await admin.list_topics())
             names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
-            missing = sorted(set(names.values()) - present)
+            missing = {name for name, topic in names.items() if topic not in present}
+            if missing - set(optional):
+                raise BrokerNotReady(_missing(settings, missing))
             if missing:
-                raise BrokerNotReady(
-                    f"topics are missing on {settings.broker}: {', '.join(missing)}; create them with "
-                    "'alignstream topics create'"
-                )
+                logger.warning("%s; going on without", _missing(settings, missing))
             return {name: await _max_message_bytes(admin, topic, name) for name, topic in names.items()}
         except (TimeoutError, KafkaError, OSError) as error:
             raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
@@ -85,7 +94,12 @@ async def record_limits(settings: Settings) -> dict[str, int]:
             await admin.close()
 
 
-def _why_not_ready(settings: Settings, error: Exception, heard: Overheard) -> str:
+def _missing(settings: Settings, names: Collection[str]) -> str:
+    topics = ", ".join(sorted(settings.topic_prefix + name for name in names))
+    return f"topics are missing on {settings.broker}: {topics}; create them with 'alignstream topics create'"
+
+
+def _why_not_ready(settings: Settings, error: Exception, heard: LogCapture) -> str:
     """Return why the broker cannot be used; the library's exception does not say why, only its log does."""
     refused = heard.about(AuthenticationFailedError, SaslAuthenticationFailed)
     if refused:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
 import faust
@@ -60,6 +60,9 @@ class FaustService(abc.ABC, Generic[Prepared]):
     settings : Settings
     health : Health
     """
+
+    #: Topics without which the service works all the same.
+    _optional_topics: Collection[str] = ()
 
     def __init__(self, settings: Settings, health: Health) -> None:
         self._settings = settings
@@ -110,7 +113,7 @@ class FaustService(abc.ABC, Generic[Prepared]):
         logged: str | None = None
         while True:
             try:
-                limits = asyncio.run(record_limits(self._settings))
+                limits = asyncio.run(record_limits(self._settings, optional=self._optional_topics))
             except BrokerNotReady as error:
                 self.health.set("broker", str(error))
                 if str(error) != logged:

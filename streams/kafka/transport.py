@@ -200,12 +200,15 @@ class Consumer(driver.Consumer):
         return offset if committed is None or offset > committed else None
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:  # noqa: ARG002 (the parent's signature)
-        """Commit, and record offsets as committed only if the commit succeeded."""
+        """Commit, and record offsets as committed only if the commit succeeded.
+
+        The parent first flushes the producer, and so waits for a partition that cannot be written, whichever it is.
+        There is nothing to wait for: records are acknowledged once the broker has confirmed their outputs.
+        """
         assignment = self.assignment()
         owned = {tp: offset for tp, offset in offsets.items() if tp in assignment}
         if not owned:
             return False
-        await self.app.producer.flush()
         if not await self._commit(owned):
             return False
         self._committed_offset.update(owned)

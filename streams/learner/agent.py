@@ -64,7 +64,7 @@ class Active:
     pending: list[tuple[Stream, Event]] = dataclasses.field(default_factory=list)
     #: Texts learned, and operators' requests carried out, at the last checkpoint.
     n_at_checkpoint: int = 0
-    n_asked: int = 0
+    n_requests: int = 0
 
 
 class LearnerAgent:
@@ -127,12 +127,12 @@ class LearnerAgent:
             async with self._one_turn():
                 await self._take(stream, events)
 
-    async def look_around(self) -> None:
+    async def run_clock(self) -> None:
         """Take a turn of the clock every ``TURN_SECONDS``, forever."""
         while True:
             await asyncio.sleep(TURN_SECONDS)
             async with self._one_turn():
-                await self._look()
+                await self._run_due()
 
     async def assigned(self, *, is_ours: bool) -> None:
         """Start over from the epoch log: another learner may have written since the partition was last ours."""
@@ -145,7 +145,7 @@ class LearnerAgent:
                 with contextlib.suppress(Fenced):  # the other one has the log already
                     await self._topic.release()
 
-    async def leave(self) -> None:
+    async def shut_down(self) -> None:
         """Write a last checkpoint, release the claim for the next learner, and stop reading."""
         async with asyncio.timeout(LEAVE_SECONDS), self._one_turn():
             await self._let_go()
@@ -192,7 +192,7 @@ class LearnerAgent:
             "%d were fenced)",
             len(learning.tenancies), len(log.epochs), learning.position, log.n_unreadable, log.n_fenced,
         )  # fmt: skip
-        await self._writer.look()
+        await self._writer.reconcile_registry()
         if self._state is not waiting:
             await self._topic.release()
             return None
@@ -233,9 +233,9 @@ class LearnerAgent:
         learning = active.learning
         if (
             learning.n_learned - active.n_at_checkpoint >= CHECKPOINT_TEXTS
-            or learning.n_asked > active.n_asked
+            or learning.n_requests > active.n_requests
         ):
-            active.n_asked = learning.n_asked
+            active.n_requests = learning.n_requests
             await self._checkpoint(active)
 
     def _abandon(self, events: Sequence[Event]) -> None:
@@ -270,7 +270,7 @@ class LearnerAgent:
 
     # -- the clock -----------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _run_due(self) -> None:
         """Renew the claim, write a checkpoint, tick, and compare Redis with the log, where each is due."""
         if not self._app.flow_control.is_active():
             await self._let_go()
@@ -289,7 +289,7 @@ class LearnerAgent:
             await self._tick(active.learning, now)
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            await self._writer.look()
+            await self._writer.reconcile_registry()
             if self._state is active:
                 self._learner_metrics.show(active.learning)
 

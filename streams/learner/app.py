@@ -104,14 +104,14 @@ class LearnerService(FaustService[PreparedLearner]):
 
         app.on_partitions_assigned.connect(assigned)
 
-        async def look_around() -> None:
-            await agent.look_around()
+        async def run_clock() -> None:
+            await agent.run_clock()
 
-        app.task(look_around)
+        app.task(run_clock)
 
         async def leaving(*_: object, **__: object) -> None:
             # After this, Faust cancels tasks and commits what was acknowledged.
-            await agent.leave()
+            await agent.shut_down()
 
         app.on_before_shutdown.connect(leaving)
 

@@ -127,7 +127,7 @@ class EpochTopic:
             self._renewed_at = self._sure_at = now
             on_wait(None)
             logger.info("claimed the epoch log with term %d", term)
-            await self.mend()
+            await self.rewrite_fenced()
             return True
         on_wait(None)
         return False
@@ -157,7 +157,7 @@ class EpochTopic:
         Fenced
             Another learner has claimed the log.
         """
-        await self._make_sure()
+        await self._read_to_end()
         await self._write(key, value)
 
     async def put(self, key: bytes, value: bytes) -> None:
@@ -168,7 +168,7 @@ class EpochTopic:
         Fenced
             Another learner claimed the log first; the manifest is not valid.
         """
-        await self._make_sure()
+        await self._read_to_end()
         await self._read_up_to(await self._write(key, value))
         self._stay_owner()
 
@@ -182,7 +182,7 @@ class EpochTopic:
         """
         if not parts:
             return
-        await self._make_sure()
+        await self._read_to_end()
         headers = (*PART_HEADERS, *term_header(self._claimed))
         confirmed = [await self._send(EPOCHS, part_key(name), part, headers) for name, part in parts.items()]
         await asyncio.gather(*confirmed)
@@ -206,18 +206,18 @@ class EpochTopic:
         if now - self._renewed_at >= self.lease_seconds / RENEWALS:
             await self.put(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner)))
             self._renewed_at = self._sure_at = now
-        await self.mend()
+        await self.rewrite_fenced()
 
-    async def mend(self) -> None:
+    async def rewrite_fenced(self) -> None:
         """Write again the valid records that fenced ones replaced."""
         for key in sorted(self.log.spoiled):
             logger.warning("a former learner wrote after losing its claim; restoring the valid record")
-            await self._make_sure()
+            await self._read_to_end()
             await self._read_up_to(await self._write(key, self.log.repaired(key, term=self.term)))
             self._stay_owner()
             self.log.spoiled.discard(key)
 
-    async def _make_sure(self) -> None:
+    async def _read_to_end(self) -> None:
         """Before a write, read the log to its end, unless that was done a moment ago."""
         now = time.monotonic()
         if now - self._sure_at > SURE_SHARE * self.lease_seconds:
@@ -239,7 +239,7 @@ class EpochTopic:
             Another learner has claimed the log.
         """
         if self.term:
-            await self._make_sure()
+            await self._read_to_end()
             await self._write(CLAIM_KEY, encode(Claim(term=self.term, owner=self._owner, is_released=True)))
             self._claimed = 0
 

@@ -12,7 +12,7 @@ from alignstream.models.errors import RegistryCorrupt, RegistryError
 from alignstream.models.registry.layout import Pointer, epoch_name
 from alignstream.models.registry.store import Store
 from alignstream.streams.learner.epoch_topic import EpochTopic
-from alignstream.streams.learner.learning import Frozen, Learning, Opened
+from alignstream.streams.learner.learning import FreezeChange, Learning, Opened
 from alignstream.streams.learner.tenancy import sections_of, summary_of
 from alignstream.streams.wire.epoch_log import (
     PROGRESS_KEY,
@@ -70,7 +70,7 @@ class EpochWriter:
         version = EpochVersion(
             number=epoch.number,
             reason=epoch.reason,
-            position=decision.moment[1],
+            position=decision.decided_at[1],
             sha256=epoch.sha256,
             size_bytes=len(epoch.blob),
             parts=list(parts),
@@ -82,7 +82,7 @@ class EpochWriter:
             encoder=epoch.encoder,
             tenant=epoch.tenant,
             current=version,
-            decided_at=decision.moment,
+            decided_at=decision.decided_at,
             history=list(with_version(before, version)),
         )
         await self._announce(record)
@@ -94,7 +94,7 @@ class EpochWriter:
         )  # fmt: skip
         return record
 
-    async def freeze(self, decision: Frozen) -> EpochV1 | None:
+    async def freeze(self, decision: FreezeChange) -> EpochV1 | None:
         """Write that a tenant is frozen or thawed, and roll back to an older epoch if one is named.
 
         Returns
@@ -104,7 +104,7 @@ class EpochWriter:
         """
         before = self._topic.log.epochs.get(decision.tenant_key)
         # Later requests may have been carried out already. Repeating this one would undo them.
-        if before is None or decision.moment < before.decided_at:
+        if before is None or decision.decided_at < before.decided_at:
             return None
         current = before.current
         if decision.number is not None:
@@ -121,7 +121,7 @@ class EpochWriter:
             tenant=before.tenant,
             current=current,
             is_frozen=decision.is_frozen,
-            decided_at=decision.moment,
+            decided_at=decision.decided_at,
             history=[version for version in before.versions if version.number != current.number],
         )
         await self._announce(record)
@@ -196,7 +196,7 @@ class EpochWriter:
         self._store.publish("epoch", name, blob, encoder=encoder, note=f"{record.current.reason}")
         self._store.prune("epoch", name, keep=KEPT_BLOBS)
 
-    async def look(self) -> None:
+    async def reconcile_registry(self) -> None:
         """Make Redis equal to the log, after a flush, an outage or a change from outside."""
         try:
             pointers = await asyncio.get_running_loop().run_in_executor(

@@ -38,7 +38,7 @@ ANEW_MS: Final = 60_000
 
 #: A position in the observations that is comparable even if the topic was recreated: highest timestamp so far, in
 #: milliseconds since 1970, and next offset.
-Moment = tuple[int, int]
+LogPosition = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Opened:
     """An epoch to publish."""
 
     epoch: Epoch
-    moment: Moment
+    decided_at: LogPosition
     #: For each language, the outcome of fitting a map on its pairs, in words.
     maps: tuple[str, ...] = ()
 
@@ -61,16 +61,16 @@ class Withheld:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Frozen:
+class FreezeChange:
     """A tenant that an operator froze or thawed; ``number`` is the epoch to roll back to, if one was named."""
 
     tenant_key: TenantKey
-    moment: Moment
+    decided_at: LogPosition
     is_frozen: bool
     number: int | None = None
 
 
-Decision = Opened | Withheld | Frozen
+Decision = Opened | Withheld | FreezeChange
 
 
 class Learning:
@@ -101,7 +101,7 @@ class Learning:
         self.n_unreadable = 0
         self.n_crowded_out = 0
         #: Requests of operators, who wait until they are in the epoch log.
-        self.n_asked = 0
+        self.n_requests = 0
 
     # -- from and to the epoch log ---------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Learning:
             refusal = judge_epoch(candidate, tenancy.last, adapter)
         if refusal is None and len(candidate.blob) > MAX_EPOCH_BYTES:
             refusal = f"it has {len(candidate.blob)} bytes; the limit is {MAX_EPOCH_BYTES}"
-        state.opened()
+        state.note_epoch()
         if refusal is not None:
             tenancy.refusal = Refusal(candidate.number, refusal)
             return Withheld(tenant_key, candidate.number, refusal)
@@ -263,7 +263,7 @@ class Learning:
     # -- control requests ------------------------------------------------------------------------------
 
     def _control(self, control: Control, offset: int) -> list[Decision]:
-        self.n_asked += control.action != "tick"
+        self.n_requests += control.action != "tick"
         decisions: list[Decision] = []
         touched: dict[TenantKey, Tenancy] = {}
         for tenant_key, tenancy in list(self.tenancies.items()):
@@ -279,7 +279,7 @@ class Learning:
 
     @staticmethod
     def _apply(
-        control: Control, tenant_key: TenantKey, tenancy: Tenancy, moment: Moment
+        control: Control, tenant_key: TenantKey, tenancy: Tenancy, decided_at: LogPosition
     ) -> Sequence[Decision]:
         state = tenancy.state
         language = observations.key_of(control.language)
@@ -287,22 +287,22 @@ class Learning:
             case "tick":
                 state.tick(is_live=control.is_live)
             case "publish":
-                state.ask()
+                state.request_epoch()
             case "freeze" | "thaw" if language is not None:
                 state.freeze_language(language, is_frozen=control.action == "freeze")
             case "freeze":
                 state.is_frozen = True
-                return [Frozen(tenant_key, moment, is_frozen=True)]
+                return [FreezeChange(tenant_key, decided_at, is_frozen=True)]
             case "thaw":
                 state.thaw()
-                return [Frozen(tenant_key, moment, is_frozen=False)]
+                return [FreezeChange(tenant_key, decided_at, is_frozen=False)]
             case "reset":
                 state.reset(language)
             case "rollback":
                 state.is_frozen = True
                 # The writer finds the epoch. The one rolled back must not be the baseline of later checks.
                 tenancy.last = None
-                return [Frozen(tenant_key, moment, is_frozen=True, number=control.epoch)]
+                return [FreezeChange(tenant_key, decided_at, is_frozen=True, number=control.epoch)]
             case "forget-pair":
                 if state.delete_pair(control.pair_id or ""):
                     tenancy.map_of = None

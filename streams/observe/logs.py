@@ -47,7 +47,7 @@ def configure(level: str, format: Literal["json", "text"]) -> None:  # noqa: A00
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-class Overheard(logging.Handler):
+class LogCapture(logging.Handler):
     """A handler that keeps a library's warnings and errors, with the type of exception that each reports."""
 
     def __init__(self) -> None:
@@ -70,9 +70,9 @@ class Overheard(logging.Handler):
 
 
 @contextlib.contextmanager
-def overheard(name: str) -> Iterator[Overheard]:
+def captured_log(name: str) -> Iterator[LogCapture]:
     """Listen to a library's logger: some libraries say only there why they could not connect."""
-    handler = Overheard()
+    handler = LogCapture()
     logging.getLogger(name).addHandler(handler)
     try:
         yield handler

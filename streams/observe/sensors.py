@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import faust
 from faust.types import AppT
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _COUNTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _TOKENS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+#: Why a record for the learner was dropped: too much waits for the broker, or it was not delivered.
+Drop = Literal["full", "failed"]
 STAGES: Final = ("queue", "decode", "tokenize", "encode", "align", "classify", "publish")
 
 
@@ -80,6 +82,9 @@ class Metrics:
         self.commit_age = Gauge("commit_age_seconds", "Time since the last offset commit", **common)
         self.rebalances = Counter("rebalances", "Rebalances of the consumer group", **common)
         self.produce_errors = Counter("produce_errors", "Failed deliveries", ["error"], **common)
+        self.observations_dropped = Counter(
+            "observations_dropped", "Records for the learner that were dropped", ["reason"], **common
+        )
         self.loop_lag = Gauge("event_loop_lag_seconds", "How late the event loop woke the watchdog", **common)
         self.adapter_info = Gauge("adapter_info", "Adapter in use", ["name", "version", "source"], **common)
         self.adapter_age = Gauge(
@@ -98,6 +103,8 @@ class Metrics:
         # A series that exists only after the first failure cannot be alerted on.
         for reason in REASONS:
             self.dead.labels(reason=reason)
+        for reason in get_args(Drop):
+            self.observations_dropped.labels(reason=reason)
         for stage in STAGES:
             self.stages.labels(stage=stage)
 

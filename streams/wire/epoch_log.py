@@ -170,7 +170,7 @@ def epoch_key(encoder: str, tenant: str) -> bytes:
 
 
 def part_key(sha256: str) -> bytes:
-    """Return the key of a part."""
+    """Return the key under which a part of an epoch lies in the topic, by its hash."""
     return PART_PREFIX + sha256.encode()
 
 

@@ -37,6 +37,7 @@ Reason = Literal[
     "tenant-not-allowed",
     "inference-failed",
     "output-too-large",
+    "learner-unreachable",
 ]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 

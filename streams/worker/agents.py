@@ -20,7 +20,6 @@ from alignstream.streams.kafka.events import Event, Stream, source_record
 from alignstream.streams.observe.sensors import Metrics
 from alignstream.streams.wire.codec import Rejected, SourceRecord
 from alignstream.streams.wire.dead_letter import replacement
-from alignstream.streams.wire.observations import HEADERS as OBSERVATION_HEADERS
 from alignstream.streams.wire.observations import Observed
 from alignstream.streams.wire.outcome import Outcome, Output, Send, record_bytes
 from alignstream.streams.wire.topics import DEAD_LETTERS, HEADER_ERROR_PREFIX, OBSERVATIONS
@@ -29,7 +28,7 @@ from alignstream.streams.worker.crash_journal import CrashJournal
 logger = logging.getLogger(__name__)
 
 
-class Batches(Protocol):
+class Pipeline(Protocol):
     """A pipeline for one kind of message, which the agent runs in its executor."""
 
     def run(self, records: Sequence[SourceRecord], catalogue: Catalogue) -> Sequence[Outcome]:
@@ -39,15 +38,30 @@ class Batches(Protocol):
         """Return the outcome of a rejected record."""
 
 
+class Observations(Protocol):
+    """Takes to the learner what was observed."""
+
+    def offer(self, observed: Sequence[Observed]) -> None:
+        """Hand on what may be lost; never wait."""
+
+    async def deliver(self, observed: Sequence[Observed]) -> bool:
+        """Hand on what may not be lost; say whether the broker has confirmed all of it."""
+
+
 class BatchAgent:
     """The agent of one input topic: records in; outputs, observations and dead letters out.
 
+    What was observed of documents is offered to the learner and may be lost: no document waits for it. What people
+    teach (``is_taught``) reaches the learner before its outputs are published, or becomes a dead letter.
+
     Parameters
     ----------
-    pipeline : Batches
+    pipeline : Pipeline
         Run in ``executor``, one batch at a time.
-    pack : callable
-        Packs the observations of a batch into values of ``observations.v1``.
+    observations : Observations
+        Takes what was observed.
+    is_taught : bool
+        Whether the topic is there for the learner: pairs and label feedback.
     executor : Executor
         One thread: the encoder's.
     catalogue : callable
@@ -68,9 +82,10 @@ class BatchAgent:
 
     def __init__(
         self,
-        pipeline: Batches,
+        pipeline: Pipeline,
         *,
-        pack: Callable[[Sequence[Observed]], Sequence[bytes]],
+        observations: Observations,
+        is_taught: bool,
         executor: concurrent.futures.Executor,
         catalogue: Callable[[], Catalogue],
         send: Send,
@@ -82,7 +97,8 @@ class BatchAgent:
         dead_letter_bytes: int,
     ) -> None:
         self._pipeline = pipeline
-        self._pack = pack
+        self._observations = observations
+        self._is_taught = is_taught
         self._executor = executor
         self._catalogue = catalogue
         self._send = send
@@ -129,7 +145,14 @@ class BatchAgent:
             self._journal.start(offsets, alone=alone)
             outcomes = await self._process(records, offsets)
         started = time.monotonic()
+        if self._is_taught:
+            outcomes = await self._teach(outcomes)
         outcomes = await self._publish(outcomes, alone=alone)
+        if not self._is_taught:
+            # After the outputs: the learner sees only what was published.
+            self._observations.offer(
+                [outcome.observed for outcome in outcomes if outcome.observed is not None]
+            )
         self._metrics.stages.labels(stage="publish").observe(time.monotonic() - started)
         for event in events:
             await stream.ack(event)
@@ -151,24 +174,26 @@ class BatchAgent:
         self._journal.absolve(offsets)
         return outcomes
 
+    async def _teach(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Hand on what people teach; what the learner's topic does not take becomes a dead letter, to be replayed."""
+        observed = [outcome.observed for outcome in outcomes if outcome.observed is not None]
+        if not observed or await self._observations.deliver(observed):
+            return outcomes
+        rejected = Rejected(
+            "learner-unreachable",
+            "publish",
+            f"the broker takes no record for {OBSERVATIONS}; replay this later",
+        )
+        return [
+            outcome if outcome.observed is None else self._pipeline.reject(outcome.source, rejected)
+            for outcome in outcomes
+        ]
+
     async def _publish(self, outcomes: Sequence[Outcome], *, alone: bool) -> Sequence[Outcome]:
         """Publish in order; return the final outcomes of the records."""
         accepted = [outcome for outcome in outcomes if outcome.rejected is None]
         outputs = [output for outcome in accepted for output in outcome.outputs]
-        # After the outputs: the learner sees only what was published.
-        observed = [outcome.observed for outcome in accepted if outcome.observed is not None]
-        observations = [
-            Output(OBSERVATIONS, None, value, OBSERVATION_HEADERS)
-            for value in (self._pack(observed) if observed else ())
-        ]
-        refused = await self._deliver([*outputs, *observations])
-        if any(refused[len(outputs) :]):
-            # Lost observations only cost learning: no reason to dead-letter documents, or to retry forever.
-            logger.error(
-                "the broker refuses the observations of a batch as too large, so the learner learns nothing from it; "
-                "raise max.message.bytes of %s", OBSERVATIONS,
-            )  # fmt: skip
-        if any(refused[: len(outputs)]):
+        if any(await self._deliver(outputs)):
             if not alone:
                 # Other records of the same request failed with it. Sending them again here would put them behind
                 # records accepted since. After the restart these records are processed alone, in order.

@@ -13,37 +13,51 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.registry.follower import Follower
 from alignstream.models.registry.last_good import LastGoodCopies
 from alignstream.models.registry.store import Store
 from alignstream.streams.kafka.broker import input_limit_exceeds_dead_letters, output_limit
-from alignstream.streams.kafka.connections import open_store
+from alignstream.streams.kafka.connections import open_side_client, open_store
 from alignstream.streams.kafka.events import Stream
 from alignstream.streams.kafka.service import (
+    REQUEST_OVERHEAD_BYTES,
     FaustService,
     make_app,
     raw_topic,
     require_compiled_faust,
     sender,
 )
+from alignstream.streams.kafka.side_producer import SideProducer
 from alignstream.streams.kafka.transport import App
 from alignstream.streams.observe import logs
 from alignstream.streams.observe.health import Health
 from alignstream.streams.observe.sensors import RegistryMetrics
 from alignstream.streams.settings import Settings
-from alignstream.streams.wire.observations import packed
-from alignstream.streams.wire.topics import DEAD_LETTERS, DOCUMENTS, FEEDBACK, INPUTS, PAIRS
+from alignstream.streams.wire.observations import HEADERS as OBSERVATION_HEADERS
+from alignstream.streams.wire.topics import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    EPOCHS,
+    FEEDBACK,
+    INPUTS,
+    OBSERVATIONS,
+    PAIRS,
+)
 from alignstream.streams.worker.admission import policy_of
-from alignstream.streams.worker.agents import BatchAgent, Batches
+from alignstream.streams.worker.agents import BatchAgent, Pipeline
 from alignstream.streams.worker.crash_journal import CrashJournal
 from alignstream.streams.worker.encoding import Encoding
 from alignstream.streams.worker.feedback import FeedbackPipeline, PairsPipeline
+from alignstream.streams.worker.observing import Observing
 from alignstream.streams.worker.pipeline import DocumentsPipeline
 
 logger = logging.getLogger(__name__)
+
+#: Seconds for the last observations when the worker ends.
+CLOSE_SECONDS: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +78,24 @@ class WorkerService(FaustService[PreparedWorker]):
         Folder of the encoder.
     """
 
+    #: The learner's: no document needs them.
+    _optional_topics = (OBSERVATIONS, EPOCHS)
+
     def __init__(self, settings: Settings, artifact: Path) -> None:
         super().__init__(settings, Health())
         self._artifact = artifact
         self._registry_metrics = RegistryMetrics(self.metrics)
         self._n_encoded = 0
         self._executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._side_producer: SideProducer | None = None
+
+    def run(self) -> int:
+        """Run until told to stop; return the exit code."""
+        try:
+            return super().run()
+        finally:
+            if self._side_producer is not None:
+                self._side_producer.close(CLOSE_SECONDS)
 
     # -- the start -----------------------------------------------------------------------------------
 
@@ -176,13 +202,18 @@ class WorkerService(FaustService[PreparedWorker]):
         # Part of the folder's name: offsets mean nothing on another broker.
         broker = hashlib.sha256(settings.broker.encode()).hexdigest()[:12]
         journal = CrashJournal(settings.state_dir / "in-flight" / f"{settings.group}-{broker}")
-        pipelines: dict[str, Batches] = {
+        pipelines: dict[str, Pipeline] = {
             DOCUMENTS: DocumentsPipeline(prepared.encoder, policy, now=time.time, **clocks),
             PAIRS: PairsPipeline(encoding, policy, now=time.time),
             FEEDBACK: FeedbackPipeline(encoding, policy, now=time.time),
         }
+        observing = self._open_observing(prepared.encoder, limits)
         for topic, pipeline in pipelines.items():
-            self._register(app, topic, self._agent(app, prepared, pipeline, journal, limits))
+            agent = self._agent(
+                app, prepared, pipeline, limits,
+                observing=observing, journal=journal, is_taught=topic != DOCUMENTS,
+            )  # fmt: skip
+            self._register(app, topic, agent)
 
         async def assigned(*_: object, **__: object) -> None:
             journal.assigned()
@@ -191,18 +222,41 @@ class WorkerService(FaustService[PreparedWorker]):
         self._watch(app, n_progress=lambda: self._n_encoded)
         return app
 
+    def _open_observing(self, encoder: OnnxEncoder, limits: dict[str, int]) -> Observing:
+        settings = self._settings
+        self._side_producer = SideProducer(
+            functools.partial(
+                open_side_client, settings, max_request_bytes=limits[OBSERVATIONS] + REQUEST_OVERHEAD_BYTES
+            ),
+            settings.topic_prefix + OBSERVATIONS,
+            OBSERVATION_HEADERS,
+            on_drop=lambda why: self.metrics.observations_dropped.labels(reason=why).inc(),
+        )
+        self._side_producer.start()
+        return Observing(
+            self._side_producer,
+            encoder=encoder.fingerprint,
+            dim=encoder.dim,
+            # Opening the client comes on top, and the client ends every delivery by itself.
+            timeout_seconds=settings.produce_timeout_seconds + 2 * CLOSE_SECONDS,
+        )
+
     def _agent(
         self,
         app: App,
         prepared: PreparedWorker,
-        pipeline: Batches,
-        journal: CrashJournal,
+        pipeline: Pipeline,
         limits: dict[str, int],
+        *,
+        observing: Observing,
+        journal: CrashJournal,
+        is_taught: bool,
     ) -> BatchAgent:
-        settings, encoder = self._settings, prepared.encoder
+        settings = self._settings
         return BatchAgent(
             pipeline,
-            pack=functools.partial(packed, encoder=encoder.fingerprint, dim=encoder.dim),
+            observations=observing,
+            is_taught=is_taught,
             executor=self._executor,
             catalogue=lambda: prepared.follower.catalogue,
             send=sender(app, settings.topic_prefix, timeout_seconds=settings.produce_timeout_seconds),

@@ -21,7 +21,7 @@ from alignstream.models.files import replace_file
 logger = logging.getLogger(__name__)
 
 
-class Note(msgspec.Struct):
+class InFlightNote(msgspec.Struct):
     """The records of one partition that were in flight, and how often each was tried alone.
 
     ``attempts`` counts, by offset, how often the worker started on the record alone and did not finish.
@@ -42,7 +42,7 @@ class CrashJournal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._notes: dict[tuple[str, int], Note] = {}
+        self._notes: dict[tuple[str, int], InFlightNote] = {}
         self._is_writable = True
 
     def _path(self, topic: str, partition: int) -> Path:
@@ -52,14 +52,14 @@ class CrashJournal:
         """Forget the notes in memory: another worker may have changed those of newly assigned partitions."""
         self._notes.clear()
 
-    def _note(self, topic: str, partition: int) -> Note:
+    def _note(self, topic: str, partition: int) -> InFlightNote:
         key = (topic, partition)
         if key not in self._notes:
             path = self._path(topic, partition)
-            note = Note()
+            note = InFlightNote()
             with contextlib.suppress(FileNotFoundError):
                 try:
-                    note = msgspec.json.decode(path.read_bytes(), type=Note)
+                    note = msgspec.json.decode(path.read_bytes(), type=InFlightNote)
                 except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                     if isinstance(error, FileNotFoundError):
                         raise
@@ -78,8 +78,8 @@ class CrashJournal:
         return self._note(topic, partition).attempts.get(offset, 0)
 
     def start(self, offsets: Iterable[tuple[str, int, int]], *, alone: bool) -> None:
-        """Note records (topic, partition, offset) as in flight, before they can kill the worker."""
-        touched: dict[tuple[str, int], Note] = {}
+        """InFlightNote records (topic, partition, offset) as in flight, before they can kill the worker."""
+        touched: dict[tuple[str, int], InFlightNote] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
             if alone:
@@ -90,8 +90,8 @@ class CrashJournal:
         self._write(touched)
 
     def absolve(self, offsets: Iterable[tuple[str, int, int]]) -> None:
-        """Note that records are not to blame if the process ends now; they are still processed alone."""
-        touched: dict[tuple[str, int], Note] = {}
+        """InFlightNote that records are not to blame if the process ends now; they are still processed alone."""
+        touched: dict[tuple[str, int], InFlightNote] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
             if note.attempts.get(offset):
@@ -101,7 +101,7 @@ class CrashJournal:
 
     def finish(self, offsets: Iterable[tuple[str, int, int]]) -> None:
         """Remove records from the notes, once their outputs are confirmed."""
-        touched: dict[tuple[str, int], Note] = {}
+        touched: dict[tuple[str, int], InFlightNote] = {}
         for topic, partition, offset in offsets:
             note = self._note(topic, partition)
             # Partitions are processed in order: lower offsets are finished too, and never come again.
@@ -110,7 +110,7 @@ class CrashJournal:
             touched[topic, partition] = note
         self._write(touched)
 
-    def _write(self, touched: dict[tuple[str, int], Note]) -> None:
+    def _write(self, touched: dict[tuple[str, int], InFlightNote]) -> None:
         try:
             for (topic, partition), note in touched.items():
                 self._write_one(self._path(topic, partition), note)
@@ -122,7 +122,7 @@ class CrashJournal:
         else:
             self._is_writable = True
 
-    def _write_one(self, path: Path, note: Note) -> None:
+    def _write_one(self, path: Path, note: InFlightNote) -> None:
         if not note.in_flight and not note.attempts:
             path.unlink(missing_ok=True)
             return

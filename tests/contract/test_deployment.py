@@ -78,6 +78,7 @@ COUNTERS_AND_GAUGES = {
     "alignstream_commit_age_seconds",
     "alignstream_rebalances_total",
     "alignstream_produce_errors_total",
+    "alignstream_observations_dropped_total",
     "alignstream_event_loop_lag_seconds",
     "alignstream_adapter_info",
     "alignstream_adapter_age_seconds",

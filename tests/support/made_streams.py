@@ -166,7 +166,7 @@ class Ledger:
             version = EpochVersion(
                 number=epoch.number,
                 reason=epoch.reason,
-                position=decision.moment[1],
+                position=decision.decided_at[1],
                 sha256=epoch.sha256,
                 size_bytes=len(epoch.blob),
                 parts=self._write(epoch.blob),

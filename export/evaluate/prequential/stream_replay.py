@@ -155,7 +155,7 @@ class _ReplayLearner:
         epoch = self.state.epoch(encoder=self._adapter.encoder, tenant="evaluation", reason=reason)
         last = None if self.adaptation is None else self.adaptation.epoch
         refusal = None if self._adapter.is_identity else judge_epoch(epoch, last, self._adapter)
-        self.state.opened()
+        self.state.note_epoch()
         if refusal is not None:
             self.refusals.append(refusal)
             return None

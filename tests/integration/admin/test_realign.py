@@ -15,13 +15,13 @@ from tiny_encoder import DIM
 from alignstream.models.adapter.adapter import Adapter, space
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.encoder.artifact import decode_vector, read_manifest
+from alignstream.ops.admin.realign import AdapterSpace, Realigned, realign
 from alignstream.ops.admin.registry import push_adapter
 from alignstream.ops.client.connection import open_admin
 from alignstream.ops.client.producer import Outgoing, produce
 from alignstream.ops.client.reader import Reader, read
 from alignstream.ops.client.record import Record
 from alignstream.streams.settings import Settings
-from alignstream.streams.wire.realign import AdapterSpace, Realigned, realign
 from alignstream.streams.wire.topics import VECTORS
 
 N_DOCUMENTS = 60

@@ -126,11 +126,11 @@ def call_app(*arguments: str) -> None:
 
 
 def test_compare_prints_cosines_score_links_and_what_has_none(
-    cached: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    embedded_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "map.png"
     tags = ("--language-a", "en", "--language-b", "de-AT")
-    call_app(A, B, *tags, "--png", str(picture), "--artifact", str(cached))
+    call_app(A, B, *tags, "--png", str(picture), "--artifact", str(embedded_artifact))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("sentence cosine: 0.9")
     assert " aligned (adapter " in lines[0]

@@ -15,17 +15,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from late import late
 from one_encoder import OneEncoder
 
 from alignstream.export.encoders import embedded, graph_map, weights
 from alignstream.export.encoders.embedded import assemble, cached_artifact
 from alignstream.export.encoders.parity_texts import parity_texts
-from alignstream.export.figures import embedded_graph
 from alignstream.models.arrays import Matrix
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.encoder.tokenizer import Tokens
 from alignstream.models.errors import ArtifactCorrupt, ExportError, WeightsMissing
+
+embedded_graph = late("alignstream.export.figures.embedded_graph")
 
 #: Assembled and exported graphs hold the same nodes and numbers, so nothing may differ but the last bits of
 #: an onnxruntime that arranges its memory otherwise.

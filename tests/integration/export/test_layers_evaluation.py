@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from late import late, needs_torch
 from typer.testing import CliRunner
 
 from alignstream.export.data.parallel import Parallel
@@ -17,11 +18,11 @@ from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import ExportError, ExtraMissing
 from alignstream.ops.cli import evaluate as command
 
-layers: Any = pytest.importorskip("alignstream.export.evaluate.layers", reason="needs the export extra")
-torch: Any = pytest.importorskip("torch")
-transformers: Any = pytest.importorskip("transformers")
+layers = late("alignstream.export.evaluate.layers")
+torch = late("torch")
+transformers = late("transformers")
 
-pytestmark = pytest.mark.export
+pytestmark = needs_torch
 
 Build = Callable[..., Path]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from late import late, needs_torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from alignstream.export.encoders import parity
 from alignstream.export.encoders import sentence_transformers as folders
 from alignstream.export.encoders.parity_texts import parity_texts
 from alignstream.models.encoder import artifact
@@ -21,11 +21,12 @@ from alignstream.models.encoder.onnx import OnnxEncoder
 from alignstream.models.errors import AlignstreamError, ExportError
 from alignstream.ops.cli import app
 
-onnx_export = pytest.importorskip("alignstream.export.encoders.onnx_export", reason="needs the export extra")
-torch: Any = pytest.importorskip("torch")
-transformers: Any = pytest.importorskip("transformers")
+onnx_export = late("alignstream.export.encoders.onnx_export")
+parity = late("alignstream.export.encoders.parity")
+torch = late("torch")
+transformers = late("transformers")
 
-pytestmark = pytest.mark.export
+pytestmark = needs_torch
 
 Build = Callable[..., Path]
 Vectors = NDArray[np.float32]

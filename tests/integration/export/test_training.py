@@ -2,31 +2,37 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from late import late, needs_torch
 
 from alignstream.export.data.pair_checks import PairVectors
 from alignstream.export.data.pairs import Pairs
 from alignstream.export.fit.pair_adapter import with_correction
-from alignstream.export.train import judge, losses
-from alignstream.export.train.adversarial import AdversarialConfig, refine_unpaired
 from alignstream.export.train.curves import check_curves, write_curves
-from alignstream.export.train.loop import Refined
-from alignstream.export.train.refine import PairConfig, PairLoss, refine
-from alignstream.export.train.trained_adapter import train_on_pairs, train_without_pairs
 from alignstream.export.train.unpaired_checks import check_texts
 from alignstream.models.adapter.adapter import Adapter, from_bytes
 from alignstream.models.adapter.steps.linear import LinearMap
 from alignstream.models.arrays import Matrix
 from alignstream.models.errors import AdapterError, TextError, TrainingError
 
-pytestmark = pytest.mark.export
+torch = late("torch")
+judge = late("alignstream.export.train.judge")
+losses = late("alignstream.export.train.losses")
+PairConfig = late("alignstream.export.train.refine", "PairConfig")
+refine = late("alignstream.export.train.refine", "refine")
+AdversarialConfig = late("alignstream.export.train.adversarial", "AdversarialConfig")
+refine_unpaired = late("alignstream.export.train.adversarial", "refine_unpaired")
+train_on_pairs = late("alignstream.export.train.trained_adapter", "train_on_pairs")
+train_without_pairs = late("alignstream.export.train.trained_adapter", "train_without_pairs")
+
+pytestmark = needs_torch
 
 DIM = 16
 IDENTITY = np.eye(DIM, dtype=np.float32)
-FAST = PairConfig(passes=12, batch_size=64, lr=5e-3, patience=4)
+FAST = {"passes": 12, "batch_size": 64, "lr": 5e-3, "patience": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -44,24 +50,23 @@ def sides(n: int, *, seed: int, turn: float = 1.5) -> tuple[Matrix, Matrix]:
     return judge.unit(X), judge.unit(Y)
 
 
-def trained(loss: PairLoss, *, config: PairConfig = FAST, checkpoint: Path | None = None) -> Refined:
+def trained(loss: str, *, config: Any = None, checkpoint: Path | None = None) -> Any:
     return refine(
-        *sides(400, seed=1), *sides(150, seed=2), start=IDENTITY, loss=loss, config=config, device="cpu",
-        checkpoint=checkpoint,
+        *sides(400, seed=1), *sides(150, seed=2), start=IDENTITY, loss=loss,
+        config=config or PairConfig(**FAST), device="cpu", checkpoint=checkpoint,
     )  # fmt: skip
 
 
 # -- the losses ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", [losses.info_nce, losses.translation_ranking])
-def test_a_loss_is_lower_for_translations_and_the_same_from_either_side(
-    loss: "type[losses.info_nce]",
-) -> None:  # type: ignore[valid-type]
+@pytest.mark.parametrize("name", ["info_nce", "translation_ranking"])
+def test_a_loss_is_lower_for_translations_and_the_same_from_either_side(name: str) -> None:
+    loss = getattr(losses, name)
     A, B = (torch.from_numpy(side) for side in sides(64, seed=3, turn=0.1))
-    right, wrong = loss(A, B), loss(A, B.roll(1, dims=0))  # type: ignore[operator]
+    right, wrong = loss(A, B), loss(A, B.roll(1, dims=0))
     assert float(right) < float(wrong)
-    assert float(loss(B, A)) == pytest.approx(float(right), rel=1e-5)  # type: ignore[operator]
+    assert float(loss(B, A)) == pytest.approx(float(right), rel=1e-5)
 
 
 def test_a_margin_and_hard_negatives_make_ranking_harder() -> None:
@@ -72,12 +77,13 @@ def test_a_margin_and_hard_negatives_make_ranking_harder() -> None:
     assert float(losses.translation_ranking(A, B, hard=B[wrong])) > float(losses.translation_ranking(A, B))
 
 
-@pytest.mark.parametrize("loss", [losses.info_nce, losses.translation_ranking])
-def test_the_translation_of_the_same_text_is_no_wrong_answer(loss: "type[losses.info_nce]") -> None:  # type: ignore[valid-type]
+@pytest.mark.parametrize("name", ["info_nce", "translation_ranking"])
+def test_the_translation_of_the_same_text_is_no_wrong_answer(name: str) -> None:
+    loss = getattr(losses, name)
     A, B = (torch.from_numpy(side) for side in sides(16, seed=3, turn=0.1))
     noisy = A + 0.003 * torch.randn(A.shape, generator=torch.Generator().manual_seed(0))
-    twice = loss(torch.cat([A, noisy]), torch.cat([B, B]))  # type: ignore[operator]
-    once = loss(A, B)  # type: ignore[operator]
+    twice = loss(torch.cat([A, noisy]), torch.cat([B, B]))
+    once = loss(A, B)
     # A right answer taken for a wrong one would cost at least log 2.
     assert float(twice) < float(once) + 0.3
 
@@ -85,7 +91,7 @@ def test_the_translation_of_the_same_text_is_no_wrong_answer(loss: "type[losses.
 def test_a_gradient_reaches_the_map() -> None:
     A, B = (torch.from_numpy(side) for side in sides(32, seed=3))
     W = torch.eye(DIM, requires_grad=True)
-    losses.info_nce(A @ W, B).backward()  # type: ignore[no-untyped-call]
+    losses.info_nce(A @ W, B).backward()
     assert W.grad is not None
     assert float(W.grad.abs().max()) > 0.0
 
@@ -111,7 +117,7 @@ def test_the_orthogonalising_step_leads_to_an_orthogonal_matrix() -> None:
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "ranking"])
-def test_pairs_improve_on_the_start_and_the_best_pass_is_kept(loss: PairLoss, tmp_path: Path) -> None:
+def test_pairs_improve_on_the_start_and_the_best_pass_is_kept(loss: str, tmp_path: Path) -> None:
     found = trained(loss)
     assert found.accepted, found.reason
     before, best = found.curves[0].figures, found.curves[found.best_pass].figures
@@ -189,9 +195,8 @@ def start_of(matrix: Matrix) -> Adapter:
 
 def test_a_trained_map_is_kept_where_it_beats_the_start_and_the_closed_form() -> None:
     start = start_of(IDENTITY)
-    found = train_on_pairs(
-        "contrastive", start, pair_vectors(400, seed=1), pair_vectors(150, seed=2), config=FAST, device="cpu"
-    )
+    pairs, dev = pair_vectors(400, seed=1), pair_vectors(150, seed=2)
+    found = train_on_pairs("contrastive", start, pairs, dev, config=PairConfig(**FAST), device="cpu")
     assert list(found.figures) == ["start", "closed form", "trained"]
     best = max(found.figures, key=lambda name: judge.dev_rank(found.figures[name]))
     assert found.kept == best != "start"

@@ -94,4 +94,15 @@ def test_the_figures_of_label_examples_are_those_of_the_page(
 def test_the_page_takes_the_figures_again() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page.count(SECTION.begin) == 1
-    assert len(SECTION.written(page, ["x"])) < len(page)
+    before, _, rest = page.partition(SECTION.begin)
+    after = rest.partition(SECTION.end)[2]
+    again = SECTION.written(page, ["the figures"])
+    assert again.startswith(before)
+    assert again.endswith(after)
+    assert again[len(before) : len(again) - len(after)].split("\n") == [
+        SECTION.begin,
+        "",
+        "the figures",
+        "",
+        SECTION.end,
+    ]

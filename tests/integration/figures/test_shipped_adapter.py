@@ -80,6 +80,13 @@ def test_its_page_is_the_page_of_this_version(adapter: Adapter) -> None:
             assert f"{raw} | {aligned} | {item['wins'][measure]} |" in page
 
 
+@pytest.mark.parametrize("name", ["alignment.md", "following.md"])
+def test_other_pages_measure_the_adapter_of_this_version(adapter: Adapter, name: str) -> None:
+    assert adapter.version in (Path(__file__).parents[3] / recipe.PAGE.parent / name).read_text(
+        encoding="utf-8"
+    )
+
+
 def test_its_report_says_what_it_gains_and_names_every_loss(adapter: Adapter) -> None:
     for item in adapter.report["sets"]:
         for column, measure in enumerate(item["measures"]):
@@ -121,7 +128,7 @@ def test_texts_encoded_anew_attend_to_their_own_language(
 def test_a_vector_aligned_from_float16_is_next_to_the_one_from_float32(
     adapter: Adapter, encoder: OnnxEncoder
 ) -> None:
-    """The figures of docs/pages/measurements/realign.md: what ``raw_vector`` loses on all demonstration texts."""
+    """The figures of ``measurements/realign.md``: what ``raw_vector`` loses on all demonstration texts."""
     items = [(tag, text) for item in load_texts().texts for tag, text in item.text.items()]
     X = encoder.encode(encoder.tokenize([text for _, text in items]))
     halves = [read_float16(float16_field(x), x.size) for x in X]

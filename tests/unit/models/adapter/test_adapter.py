@@ -165,7 +165,7 @@ def test_equal_parameters_give_equal_bytes_and_any_other_report_another_version(
 
 
 def test_an_adapter_of_another_encoder_is_refused() -> None:
-    with pytest.raises(AdapterMismatch, match=r"fitted on encoder eeeeeeeeeeee.*alignstream fit default"):
+    with pytest.raises(AdapterMismatch, match=r"fitted on encoder eeeeeeeeeeee.*alignstream fit attention"):
         from_bytes(fitted().blob, encoder="f" * 64)
 
 

@@ -90,15 +90,3 @@ def test_leaving_one_out_leaves_that_one_out() -> None:
 
     np.testing.assert_allclose(gate.leave_one_out(3, fit_without, X), X)
     assert asked == [0, 1, 2]
-
-
-def test_holm_is_stricter_the_more_is_tested() -> None:
-    assert gate.holm(np.array([0.04])).tolist() == [True]
-    assert gate.holm(np.array([0.04, 0.5, 0.5])).tolist() == [False, False, False]
-    assert gate.holm(np.array([0.5, 0.001, 0.02])).tolist() == [False, True, True]
-
-
-def test_what_certainly_fell_has_a_small_p_value() -> None:
-    assert gate.worse_p_value(outcomes(300, 250), outcomes(300, 200)) < 0.01
-    assert gate.worse_p_value(outcomes(300, 200), outcomes(300, 250)) > 0.9
-    assert gate.worse_p_value(outcomes(300, 200), outcomes(300, 200)) == 1.0

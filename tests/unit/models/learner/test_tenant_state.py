@@ -132,7 +132,7 @@ def test_a_stream_without_a_change_looks_like_one_at_most_once_in_a_hundred_wind
         for x in texts(rng, 50 * WINDOW, dim=WIDE):
             state.learn_text(text(x, key=None))
             if state.due:
-                state.opened()
+                state.note_epoch()
             if state.last_finding is not seen:
                 seen = state.last_finding
                 n_windows += 1
@@ -170,7 +170,7 @@ def test_a_shift_is_confirmed_within_four_windows_and_means_follow_there_and_bac
             if state.due:
                 reason = state.due
                 assert state.epoch(encoder="e", tenant="a", reason=reason).reason == reason
-                state.opened()
+                state.note_epoch()
                 assert state.due is None
         assert state.n_drifts - before == (1 if found else 0), "one change is one change"
         return found
@@ -206,7 +206,7 @@ def test_a_stream_whose_neighbours_resemble_each_other_is_no_change_after_change
         X = made.unit(topic + 0.05 * rng.standard_normal((block, WIDE)) / 8)
         take(state, X, key=None)
         if state.due:
-            state.opened()
+            state.note_epoch()
     assert state.n_drifts <= 2
     assert state.drift.dependence > 4, "such neighbours tell as much as one"
 
@@ -365,7 +365,7 @@ def test_epochs_come_when_texts_have_doubled() -> None:
         state.learn_text(text(x, key=None))
         if state.due == "doubling":
             found.append(count)
-            state.opened()
+            state.note_epoch()
     assert found == [FIRST_EPOCH_TEXTS * 2**power for power in range(5)]
     assert state.number == 5
 
@@ -382,13 +382,13 @@ def test_feedback_is_due_when_a_quarter_is_new_and_the_rest_when_time_passes() -
         state.learn_pair(pair(str(number)))
         if state.due == "feedback":
             found.append(number + 1)
-            state.opened()
+            state.note_epoch()
     assert found == [1, 2, 3, 4, 6, 8, 11, 15, 20]
     state.learn_pair(pair("more"))
     assert (state.due, state.is_behind) == (None, True)
     state.tick(is_live=False)
     assert state.due == "feedback"
-    state.opened()
+    state.note_epoch()
     assert (state.due, state.is_behind) == (None, False)
     assert not state.delete_pair("nobody")
     assert state.due is None
@@ -432,13 +432,13 @@ def test_a_reset_forgets_what_texts_taught_and_keeps_feedback() -> None:
     take(state, texts(rng, 40), key=None)
     take(state, texts(rng, 40, language=1), tag="en-Latn", key=None)
     state.learn_pair(pair("p"))
-    state.opened()
+    state.note_epoch()
     state.reset("de-Latn")
     assert (state.means.languages, len(state.bank), state.due) == ((MeanKey("en-Latn"),), 40, "reset")
     state.reset()
     assert (len(state.means), len(state.bank), state.n_texts, state.next_at) == (0, 0, 0, FIRST_EPOCH_TEXTS)
     assert list(state.pairs) == ["p"]
-    state.opened()
+    state.note_epoch()
     take(state, texts(rng, FIRST_EPOCH_TEXTS), key=None)
     assert state.due == "doubling"
     assert state.number == 2, "numbers go on"
@@ -458,7 +458,7 @@ def busy_state(seed: int, n: int) -> TenantState:
         (x,) = texts(rng, 1)
         state.learn_example(Example(str(number), "topics", "sports", x, None if number % 2 else "de-Latn"))
     if state.due:
-        state.opened()
+        state.note_epoch()
     return state
 
 
@@ -473,7 +473,7 @@ def test_a_state_survives_its_bytes_and_goes_on_as_it_would_have(seed: int, n: i
         rng = np.random.default_rng(seed)
         many_keys(one, texts(rng, 150, shift=away(seed + 2)), rng)
         one.learn_pair(pair("new", 3))
-        one.opened()
+        one.note_epoch()
     assert to_sections(again) == to_sections(state)
     blobs = [one.epoch(encoder="e", tenant="a", reason="manual").blob for one in (state, again)]
     assert blobs[0] == blobs[1]

@@ -14,9 +14,9 @@ from alignstream.models.adapter.adapter import Adapter, space
 from alignstream.models.adapter.steps.centre import Centre
 from alignstream.models.errors import AlignstreamError, NothingRealigned
 from alignstream.ops.admin import stored_vectors
+from alignstream.ops.admin.realign import AdapterSpace, Realigned, realign
 from alignstream.ops.cli import app
 from alignstream.streams.wire.codec import float16_field, vector_field
-from alignstream.streams.wire.realign import AdapterSpace, Realigned, realign
 
 DIM = 4
 ENCODER = "e" * 64

@@ -18,7 +18,7 @@ from alignstream.models.serving.epoch import Epoch, LabelExamples, Memory, Tagge
 from alignstream.streams.learner import epoch_topic
 from alignstream.streams.learner.epoch_topic import EpochTopic
 from alignstream.streams.learner.epoch_writer import EpochWriter
-from alignstream.streams.learner.learning import Frozen, Opened
+from alignstream.streams.learner.learning import FreezeChange, Opened
 from alignstream.streams.settings import load
 from alignstream.streams.wire.epoch_log import (
     HEADERS,
@@ -302,10 +302,10 @@ def test_decisions_that_are_carried_out_again_after_a_crash_change_nothing(log: 
     decisions = [
         opened(1, 1),
         opened(2, 2),
-        Frozen(place, (103, 3), is_frozen=True, number=1),
-        Frozen(place, (104, 4), is_frozen=False),
+        FreezeChange(place, (103, 3), is_frozen=True, number=1),
+        FreezeChange(place, (104, 4), is_frozen=False),
         opened(3, 5),
-        Frozen(place, (106, 6), is_frozen=True, number=77),
+        FreezeChange(place, (106, 6), is_frozen=True, number=77),
     ]
 
     async def run() -> None:
@@ -332,7 +332,7 @@ def test_decisions_that_are_carried_out_again_after_a_crash_change_nothing(log: 
                 assert served() == known.current.number
                 numbers.append((known.current.number, known.is_frozen))
             # The topic was made anew: offsets begin again, and the time goes on.
-            await writer.freeze(Frozen(place, (70_000, 1), is_frozen=False))
+            await writer.freeze(FreezeChange(place, (70_000, 1), is_frozen=False))
             assert not topic.log.epochs[place].is_frozen
         first, again = numbers[:6], numbers[6:]
         assert first == [(1, False), (2, False), (1, True), (1, False), (3, False), (3, True)]

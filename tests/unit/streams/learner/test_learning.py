@@ -15,7 +15,7 @@ from made_streams import DIM, ENCODER, Ledger, adapter, control, feed, learner, 
 from alignstream.models.adapter.adapter import identity
 from alignstream.models.serving.epoch import MeanKey
 from alignstream.streams.learner import learning as learnings
-from alignstream.streams.learner.learning import Frozen, Learning, Opened, Withheld
+from alignstream.streams.learner.learning import FreezeChange, Learning, Opened, Withheld
 from alignstream.streams.learner.tenancy import summary_of
 from alignstream.streams.wire import epoch_log, observations
 
@@ -471,12 +471,12 @@ def test_a_frozen_tenant_learns_on_and_publishes_nothing_until_it_is_thawed() ->
     learning = learner()
     (x,) = made.texts(rng, 1)
     first = feed(learning, [record(made.observed_text(x, 0)), control("freeze", tenant="a")])
-    assert first == [Frozen((ENCODER, "a"), (1_001_000, 2), is_frozen=True)]
+    assert first == [FreezeChange((ENCODER, "a"), (1_001_000, 2), is_frozen=True)]
     items = [made.observed_text(x, i + 1) for i, x in enumerate(made.texts(rng, 40))]
     assert feed(learning, [record(*items), control("publish")], start=2) == []
     assert learning.tenancies[ENCODER, "a"].state.n_texts == 41
     thawed, published = feed(learning, [control("thaw", tenant="a")], start=4)
-    assert thawed == Frozen((ENCODER, "a"), (1_004_000, 5), is_frozen=False)
+    assert thawed == FreezeChange((ENCODER, "a"), (1_004_000, 5), is_frozen=False)
     assert isinstance(published, Opened)
 
 
@@ -489,7 +489,7 @@ def test_a_person_goes_back_and_later_canaries_are_compared_with_the_adapter_alo
     learning = learner(adapter())
     values = [record(made.observed_text(x, 0)), control("publish"), control("rollback", tenant="a", epoch=7)]
     decisions = feed(learning, [*values, control("thaw"), control("publish")])
-    assert decisions[1] == Frozen((ENCODER, "a"), (1_002_000, 3), is_frozen=True, number=7)
+    assert decisions[1] == FreezeChange((ENCODER, "a"), (1_002_000, 3), is_frozen=True, number=7)
     assert compared == [None, None]
 
 

@@ -452,7 +452,7 @@ def test_the_list_of_reasons_is_the_one_of_the_contract() -> None:
     assert set(get_args(Reason)) == {
         "bad-utf8", "bad-json", "bad-schema", "unknown-schema", "too-large", "too-deep", "empty-text",
         "too-many-labels", "unknown-label-set", "unknown-adapter", "tenant-not-allowed", "inference-failed",
-        "output-too-large",
+        "output-too-large", "learner-unreachable",
     }  # fmt: skip
 
 

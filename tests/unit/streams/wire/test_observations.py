@@ -157,13 +157,23 @@ def test_a_key_has_a_short_name_and_an_empty_one_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [None, b"", b"{", b"\xff", b"[]", b'{"dim":-1}', b'{"dim":"8"}', b'{"texts":[{}]}', b"[" * 10_000],
+    ("value", "says"),
+    [
+        (None, "null"),
+        (b"", "truncated"),
+        (b"{", "truncated"),
+        (b"\xff", "malformed"),
+        (b"[]", "got `array`"),
+        (b'{"dim":-1}', ">= 0 - at `$.dim`"),
+        (b'{"dim":"8"}', "got `str` - at `$.dim`"),
+        (b'{"texts":[{}]}', "`origin` - at `$.texts[0]`"),
+        (b"[" * 10_000, "got `array`"),
+    ],
 )
-def test_what_is_no_record_is_told_in_words(value: bytes | None) -> None:
+def test_what_is_no_record_is_told_in_words(value: bytes | None, says: str) -> None:
     found = decode(value)
     assert isinstance(found, str)
-    assert found
+    assert says in found
 
 
 def test_an_empty_record_says_nothing_and_is_one() -> None:

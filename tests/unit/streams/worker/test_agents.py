@@ -17,11 +17,10 @@ from alignstream.models.errors import EncoderFailed, OutputRefused
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.streams.kafka.events import source_record
 from alignstream.streams.observe.sensors import Metrics
-from alignstream.streams.wire.observations import packed
+from alignstream.streams.wire.observations import Observed
 from alignstream.streams.wire.topics import (
     DEAD_LETTERS,
     HEADER_REPLACED,
-    OBSERVATIONS,
     VECTORS,
     Headers,
     header,
@@ -65,7 +64,7 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """Batches that a test names; notes acknowledgements into the same story as the broker."""
+    """Pipeline that a test names; notes acknowledgements into the same story as the broker."""
 
     def __init__(self, batches: Sequence[Sequence[Message]], story: list[tuple[Any, ...]]) -> None:
         self._batches = batches
@@ -124,6 +123,27 @@ class Broker:
         self._story.append(("confirm", sent.topic, sent.offset))
 
 
+class Learner:
+    """Takes what is observed; its topic can be away."""
+
+    def __init__(self, story: list[tuple[Any, ...]]) -> None:
+        self._story = story
+        self.is_away = False
+        self.taken: list[Observed] = []
+
+    def offer(self, observed: Sequence[Observed]) -> None:
+        self._story.append(("offer", len(observed)))
+        if not self.is_away:
+            self.taken += observed
+
+    async def deliver(self, observed: Sequence[Observed]) -> bool:
+        await asyncio.sleep(0)
+        self._story.append(("deliver", len(observed)))
+        if not self.is_away:
+            self.taken += observed
+        return not self.is_away
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours may run after it but the next worker."""
 
@@ -131,8 +151,10 @@ class Killed(BaseException):
 class Worker:
     """One life of a worker on a journal that outlives it."""
 
-    def __init__(self, folder: Path, *, dead_letter_bytes: int = 200_000) -> None:
+    def __init__(self, folder: Path, *, dead_letter_bytes: int = 200_000, is_taught: bool = False) -> None:
         self.story: list[tuple[Any, ...]] = []
+        self.learner = Learner(self.story)
+        self._is_taught = is_taught
         self.broker = Broker(self.story)
         self.encoder = FakeEncoder(dim=DIM, failing_words=[POISON])
         self.metrics = Metrics()
@@ -160,7 +182,8 @@ class Worker:
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
             agent = BatchAgent(
                 self.pipeline,
-                pack=lambda items: packed(items, encoder=self.encoder.fingerprint, dim=DIM),
+                observations=self.learner,
+                is_taught=self._is_taught,
                 executor=executor,
                 catalogue=lambda: self.catalogue,
                 send=self.broker.send,
@@ -214,8 +237,8 @@ def test_nothing_is_acknowledged_before_everything_of_its_batch_is_confirmed(wor
     worker.work([good(0), bad(1), good(2)], [good(3)])
     kinds = [step[0] for step in worker.story]
     first_ack = kinds.index("ack")
-    # Two vectors, a dead letter, and what was observed of the two.
-    assert kinds[:first_ack].count("confirm") == 4
+    # Two vectors and a dead letter.
+    assert kinds[:first_ack].count("confirm") == 3
     assert worker.acked == [0, 1, 2, 3]
     # The next batch is not begun before this one is acknowledged.
     assert worker.story.index(("send", VECTORS, 3)) > worker.story.index(("ack", 0, 2))
@@ -400,15 +423,26 @@ def test_an_output_that_the_broker_refuses_as_too_large_goes_to_the_dead_letters
     assert worker.sample("alignstream_records_dead_lettered_total", reason="output-too-large") == 1.0
 
 
-def test_an_observation_that_the_broker_refuses_as_too_large_costs_no_document(
-    worker: Worker, caplog: pytest.LogCaptureFixture
-) -> None:
-    worker.broker.refuse = too_large(OBSERVATIONS)
-    worker.work([good(0), good(1)], [good(2)])
-    assert worker.confirmed(VECTORS) == [0, 1, 2]
-    assert worker.acked == [0, 1, 2]
-    assert reasons(worker) == {}
-    assert "the learner learns nothing from it" in caplog.text
+def test_the_learner_sees_only_what_was_published_and_no_document_waits_for_it(worker: Worker) -> None:
+    worker.work([good(0), bad(1), good(2)])
+    assert worker.story.index(("offer", 2)) > worker.story.index(("confirm", VECTORS, 2))
+    assert [item.origin.offset for item in worker.learner.taken] == [0, 2]
+    worker.learner.is_away = True
+    worker.work([good(3)])
+    assert (sorted(worker.confirmed(VECTORS)), worker.acked) == ([0, 2, 3], [0, 1, 2, 3])
+    assert reasons(worker) == {1: "bad-utf8"}
+
+
+def test_what_people_teach_reaches_the_learner_first_or_becomes_a_dead_letter(folder: Path) -> None:
+    worker = Worker(folder, is_taught=True)
+    worker.work([good(0), bad(1)])
+    assert worker.story.index(("deliver", 1)) < worker.story.index(("send", VECTORS, 0))
+    worker.learner.is_away = True
+    worker.work([good(2), good(3)], [bad(4)])
+    assert reasons(worker) == {
+        1: "bad-utf8", 2: "learner-unreachable", 3: "learner-unreachable", 4: "bad-utf8",
+    }  # fmt: skip
+    assert (worker.confirmed(VECTORS), worker.acked) == ([0], [0, 1, 2, 3, 4])
 
 
 def test_another_failure_beside_a_refused_size_is_not_hidden_by_it(folder: Path) -> None:

@@ -6,7 +6,7 @@ pipeline would write under the new adapter if the encoder returned the vector in
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -27,7 +27,6 @@ RefusalReason = Literal[
     "overridden",
     "no-raw-vector",
 ]
-REFUSAL_REASONS: Final[tuple[RefusalReason, ...]] = get_args(RefusalReason)
 
 #: Fields that describe the old adapter, or a moment of the stream under it. They would be wrong beside the new vector.
 DROPPED_FIELDS: Final = ("explain", "query_vector", "hubness", "epoch")

@@ -9,14 +9,16 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from late import late
 from onnx import TensorProto, helper, numpy_helper
 
 from alignstream.export.encoders import graph_map, weights
 from alignstream.export.encoders.graph_map import FOLDER, GRAPH, MAP, GraphMap
 from alignstream.export.encoders.weights import WheelFile, read_file
-from alignstream.export.figures.embedded_graph import strip
 from alignstream.models.encoder import artifact
 from alignstream.models.errors import ExportError, WeightsMissing
+
+strip = late("alignstream.export.figures.embedded_graph", "strip")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -24,16 +24,16 @@ from alignstream.models.arrays import Vector32
 from alignstream.models.encoder.tokenizer import Tokens
 from alignstream.models.registry.follower import Catalogue, Served
 from alignstream.models.serving.tenant_map import TenantMap
-from alignstream.streams.wire.codec import SourceRecord, float16_field, read_float16
-from alignstream.streams.wire.realign import (
-    REFUSAL_REASONS,
+from alignstream.ops.admin.realign import (
     AdapterSpace,
     Realigned,
+    RefusalReason,
     Refused,
     Unchanged,
     VectorSpace,
     realign,
 )
+from alignstream.streams.wire.codec import SourceRecord, float16_field, read_float16
 from alignstream.streams.wire.records import VectorAlignedV1
 from alignstream.streams.worker.admission import Policy
 from alignstream.streams.worker.pipeline import DocumentsPipeline
@@ -279,7 +279,7 @@ def test_what_cannot_be_moved_honestly_is_refused_with_its_reason(
     assert isinstance(result, Refused)
     assert result.reason == reason
     assert says in result.message
-    assert reason in REFUSAL_REASONS
+    assert reason in get_args(RefusalReason)
 
 
 def test_a_message_that_asked_for_the_whole_adapter_or_for_another_one_overrode_nothing() -> None:
