@@ -91,7 +91,7 @@ class EmbeddingCache:
 
         Notes
         -----
-        What was encoded is written every few thousand texts, and at any end, an interrupt included. Memory is the
+        New vectors are written every few thousand texts, and at any end, an interrupt included. Memory is the
         result and about 200 bytes a text: stored vectors are read in blocks.
         """
         return {name: self._embed_set(name, texts, on_texts) for name, texts in sets.items()}
@@ -134,7 +134,7 @@ class EmbeddingCache:
             if n_done > n_saved:
                 self._write(path, rows, result, is_done)
         except BaseException:
-            # An interrupt must not cost what was encoded; a write that fails matters less.
+            # An interrupt must not lose encoded vectors; a failed write matters less.
             if n_done > n_saved:
                 with contextlib.suppress(CacheError):
                     self._write(path, rows, result, is_done)

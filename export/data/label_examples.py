@@ -79,7 +79,7 @@ def read_sample(path: Path, *, language: str | None = None) -> LabelTexts:
         n_lines += 1
         tags.setdefault(text, tag or language)
     if not tags:
-        raise TextError(f"{path} holds no text; a text a line is needed")
+        raise TextError(f"{path} holds no texts; write one text a line")
     return LabelTexts(tuple(tags), tuple(tags.values()), n_repeated=n_lines - len(tags))
 
 

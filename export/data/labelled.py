@@ -47,7 +47,7 @@ class LabelledSet:
 
 @dataclasses.dataclass(frozen=True)
 class _LabelledFile:
-    """What a file holds by language: texts, their labels and their lines."""
+    """The content of a file by language: texts, their labels and their lines."""
 
     path: Path
     texts: dict[str, list[str]]

@@ -211,7 +211,7 @@ def read_sts(root: Path, languages: Sequence[str], *, n_pairs: int | None = None
     Raises
     ------
     TextError
-        A file is not there, or is not what the benchmark publishes.
+        A file is missing, or differs from the benchmark's.
     """
     pairs = ScoredPairs("stsb-dev", {}, {}, {})
     for language in languages:

@@ -80,5 +80,5 @@ def listed(names: Sequence[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return what a user typed for a message: in quotes, and only its beginning where it is long."""
+    """Return a user's input for a message: in quotes, and shortened if long."""
     return repr(name if len(name) <= _MAX_CHARACTERS else name[:_MAX_CHARACTERS] + "…")

@@ -114,7 +114,7 @@ def cached_artifact(cache_dir: Path) -> Path:
 
 
 def cache_key() -> str:
-    """Name what the assembled artifact follows from: graph, map, weights and tokenizer."""
+    """Return a key of the inputs of the assembled artifact: graph, map, weights and tokenizer."""
     _, graph_map = _read_template()
     parts = msgspec.json.encode((graph_map, weights.WEIGHTS_FILE.sha256, weights.TOKENIZER_FILE.sha256))
     return hashlib.sha256(parts).hexdigest()[:16]

@@ -15,7 +15,7 @@ _IGNORED: Final = ("onnx/*", "openvino/*", "tf_*", "flax_*", "rust_*", "original
 
 
 def download(name: str) -> tuple[Path, str]:
-    """Return the folder of a hub model, and its commit. What was fetched before is not fetched again.
+    """Return the folder of a hub model, and its commit. A model that was fetched before is not fetched again.
 
     Raises
     ------

@@ -80,9 +80,9 @@ def export_onnx(
     layer : int, optional
         Transformer layers to keep, from 1. Default: all.
     pooling : {"mean", "cls", "pooler"}, optional
-        Default: what the sentence-transformers folder says, else mean.
+        Default: the pooling of the sentence-transformers folder, else mean.
     prefix : str, optional
-        Text in front of every text. Default: ``"query: "`` for e5 models, else what the folder says, else none.
+        Text in front of every text. Default: ``"query: "`` for e5 models, else the folder's, else none.
     precision : str
         ``"fp32"``, the only one so far.
     overwrite : bool
@@ -247,7 +247,7 @@ def _write(loaded: _Loaded, source: _Source, folder: Path) -> Manifest:
 
 
 def _used_tensors(reference: parity.Reference) -> dict[str, Any]:
-    """Return what the vector depends on by checkpoint name: parameters alone, so no buffers."""
+    """Return the parameters that the vector depends on, by checkpoint name; no buffers."""
     model = reference.model
     tensors = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if reference.pooler is not None:

@@ -29,7 +29,7 @@ class DenseFolder(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What a folder says: the encoder's own folder, its pooling, and the dense layers after it, in order."""
+    """The content of a folder: the encoder's own folder, its pooling, and the dense layers after it, in order."""
 
     encoder: Path
     pooling: Pooling | None
@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """Read what a model folder asks for after its last layer.
+    """Read the steps of a model folder after its last layer.
 
     Parameters
     ----------

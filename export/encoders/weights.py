@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alignstream.models.errors import WeightsMissing
 
-#: What the embedded encoder is called where a model is named.
+#: The embedded encoder's name among models.
 EMBEDDED: Final = "embedded"
 #: The model whose weights these are, as its authors publish it.
 SOURCE: Final = "intfloat/multilingual-e5-small"
@@ -72,7 +72,7 @@ Tensor = NDArray[np.float32]
 
 
 class WheelFile(NamedTuple):
-    """One file of an installed distribution, and what it must be."""
+    """One file of an installed distribution, and its expected sha256."""
 
     distribution: str
     name: str
@@ -261,5 +261,5 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def revision() -> str:
-    """Return what the weights are and where they come from, for a manifest."""
+    """Return the precision and origin of the weights, for a manifest."""
     return f"4-bit, {WEIGHTS_FILE.distribution} {importlib.metadata.version(WEIGHTS_FILE.distribution)}"

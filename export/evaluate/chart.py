@@ -10,7 +10,7 @@ from alignstream.export.evaluate.report import KINDS, LEGEND, Evaluation, TaskRe
 from alignstream.export.evaluate.statistics import Interval
 from alignstream.models.errors import PictureError
 
-#: Told apart without colour too: by their order and their legend. Okabe and Ito's palette.
+#: Okabe and Ito's palette; order and legend distinguish the kinds without colour too.
 _COLOURS: Final = {"inductive": "#0072B2", "causal": "#009E73", "transductive": "#E69F00"}
 _RAW_COLOUR: Final = "#7f7f7f"
 _LOSS_COLOUR: Final = "#D55E00"

@@ -1,4 +1,4 @@
-"""What vectors go through before they are measured, a column each, and which texts each column saw.
+"""Columns of a measure: how vectors are transformed before they are measured, and which texts each column saw.
 
 Every column of a measure meets the same candidates. Columns are of three kinds that are never mixed: *inductive*
 ones see one text and what was fitted beforehand; *causal* ones also see earlier texts of the same stream (as a causal
@@ -30,7 +30,7 @@ Kind = Literal["inductive", "causal", "transductive"]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What the vectors of a column went through, and which texts it saw: its kind."""
+    """How the vectors of a column were transformed, and which texts it saw: its kind."""
 
     name: str
     kind: Kind
@@ -67,7 +67,7 @@ def with_corrections(
     Parameters
     ----------
     measure : callable
-        Takes a way to find, returns what it measures: ``measures.retrieval`` or ``measures.term_retrieval`` on some
+        Takes a way to find, returns the measured scores: ``measures.retrieval`` or ``measures.term_retrieval`` on some
         vectors.
     is_aligned : bool
         Whether they are aligned.
@@ -82,7 +82,7 @@ def with_corrections(
 
 
 def in_column(column: Column, measured: Mapping[str, Scores]) -> Results:
-    """Return what was measured as the results of one column."""
+    """Return measured scores as the results of one column."""
     return {name: {column: scores} for name, scores in measured.items()}
 
 

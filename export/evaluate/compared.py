@@ -71,9 +71,9 @@ def column_result(column: Column, scores: Scores, baseline: Scores | None, *, se
     ----------
     column : Column
     scores : Scores
-        What the column gave.
+        The scores of the column.
     baseline : Scores, optional
-        What it is compared with; None where it is not.
+        The scores to compare with; None for no comparison.
     seed : int
         Seed of the bootstrap.
     """

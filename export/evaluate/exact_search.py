@@ -262,7 +262,7 @@ def _check(Q: VectorRows, C: VectorRows, k: int, penalty: Vector32 | None, exclu
         raise SearchError(f"queries of shape {Q.shape} and candidates of shape {C.shape} do not go together")
     n_allowed = len(C) - (exclude is not None)
     if not 1 <= k <= n_allowed:
-        raise SearchError(f"{k} nearest are asked for, but there are {n_allowed} candidates")
+        raise SearchError(f"the {k} nearest of only {n_allowed} candidates cannot be found")
     if penalty is not None and penalty.shape != (len(C),):
         raise SearchError(f"a penalty of shape {penalty.shape} does not fit {len(C)} candidates")
     if exclude is not None and exclude.shape != (len(Q),):

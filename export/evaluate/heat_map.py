@@ -30,7 +30,7 @@ def parts(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:
 def to_text(
     links: Sequence[Link], left: Sequence[str], right: Sequence[str], *, unit: str = "tokens"
 ) -> list[str]:
-    """Return links as lines, with their confidences, and what has none.
+    """Return links as lines, with their confidences, and the items without a link.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def to_text(
     left, right : sequence of str
         Tokens or words of either text, that the links are positions in.
     unit : str
-        What they are called.
+        Their name in the output.
     """
     width = max((len(left[link.a]) for link in links), default=0)
     lines = [

@@ -49,7 +49,7 @@ class LayerResult(msgspec.Struct, frozen=True):
 
     @property
     def score(self) -> float:
-        """The mean over languages: what the best is chosen by."""
+        """The mean over languages, by which the best is chosen."""
         return statistics.fmean(self.by_language.values())
 
 

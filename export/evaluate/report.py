@@ -50,7 +50,7 @@ class TaskResult(msgspec.Struct, frozen=True):
     ----------
     task, set : str
     use : str
-        What a reader should know of the set: what was fitted or chosen on it.
+        Whether anything was fitted or chosen on the set, for the reader.
     pivot : str
         Where the task has one.
     n_texts : dict of str to int
@@ -61,7 +61,7 @@ class TaskResult(msgspec.Struct, frozen=True):
     notes : list of str
         Sentences on what the figures mean on these texts.
     warnings : list of str
-        What may be wrong with the texts.
+        Possible faults of the texts.
     """
 
     task: str
@@ -205,7 +205,7 @@ def heading(task: TaskResult) -> str:
 
 
 def facts(task: TaskResult) -> str:
-    """Say what a task's figures rest on."""
+    """Summarise the data behind a task's figures."""
     sizes = sorted(set(task.n_texts.values()))
     n = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     pivot = f", pivot {task.pivot}" if task.pivot else ""

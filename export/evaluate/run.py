@@ -34,7 +34,7 @@ def evaluate(session: Session, task: str, texts: TaskTexts) -> Evaluation:
     Raises
     ------
     EvaluationError
-        The task is unknown, has no such set, or needs what the session or the data lack.
+        The task is unknown, is not run on the set, or needs something that the session or the data lack.
     TextError
         A file or a set cannot be read.
     """

@@ -51,7 +51,7 @@ _NO_TOKENS: Final = "'words' needs token vectors, which this encoder does not gi
 
 @dataclasses.dataclass(frozen=True)
 class TaskOutcome:
-    """What a task gave.
+    """The results of a task.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def _words(session: Session, texts: TaskTexts, name: str | None) -> TaskOutcome:
         "Adapter: tokens less the means of both languages that the adapter's first step subtracts from sentences (of "
         "all its languages where it does not know both); its other steps play no part."
         if means
-        else "The adapter plays no part: it holds no means that fit this encoder's tokens."
+        else "The adapter is not used: it holds no means that fit this encoder's tokens."
     )
     notes = [
         note,

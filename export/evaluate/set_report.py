@@ -33,19 +33,19 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def gain(self) -> float:
-        """What the adapter gains."""
+        """The gain of the adapter."""
         return self.adapter - self.raw
 
 
 class SetReport(msgspec.Struct, frozen=True):
-    """What an adapter does on one set of texts.
+    """The effect of an adapter on one set of texts.
 
     Parameters
     ----------
     name : str
         The set.
     use : str
-        Whether anything was chosen on it: for the reader, who should know.
+        Whether anything was chosen on it, for the reader.
     pivot : str
         The language that retrieval goes to and from; empty without retrieval.
     n_lines : int

@@ -1,4 +1,4 @@
-"""The public sets that each task is judged on, and what a reader should know of each."""
+"""The public sets that each task is judged on, and a remark on each for the reader."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -25,7 +25,7 @@ Means = tuple[Vector64, Vector64]
 
 
 class SpannedVectors(Protocol):
-    """What an encoder says of one text's tokens, special ones left out."""
+    """An encoder's output for the tokens of one text, without special ones."""
 
     @property
     def spans(self) -> Sequence[tuple[int, int]]:

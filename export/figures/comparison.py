@@ -1,7 +1,7 @@
 """Compare every method on the same public texts, and write ``docs/pages/measurements/alignment.md``.
 
 ``make compare`` needs ALIGNSTREAM_DATA and the vectors that ``make adapter`` leaves in the cache. All methods see the
-same fitting texts, and none sees what it is judged on.
+same fitting texts, and none sees the texts that it is judged on.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The trained refiners on the texts that every method is compared on. Needs torch (the ``export`` extra).
 
-They start where the closed form ends and are judged like it; what does not beat its start on lines held back
-from the fitting part is not kept, and its row says so.
+They start where the closed form ends and are judged like it; a map that does not beat its start on lines
+held back from the fitting part is not kept, and its row says so.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """What a tenant's feedback changes on the public sets: ``python -m alignstream.export.figures.feedback_figures``.
 
 It prints the tables of ``docs/pages/measurements/feedback.md``; ``--document`` writes them there. Needs
-ALIGNSTREAM_DATA. What is not in the cache is encoded, for two minutes; the figures take about five.
+ALIGNSTREAM_DATA. Texts that are not in the cache are encoded, for two minutes; the figures take about five.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from alignstream.models.serving.query_adaptation import QueryAdaptation
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """What a worker serves a tenant with after its feedback, and what the gates said.
+    """What a worker serves to a tenant after its feedback, and the verdicts of the gates.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def pairs_of(
 
 
 def shuffled(n: int, share: float, seed: int) -> list[int]:
-    """Return rows of which a share, but at least two, have changed places."""
+    """Return row numbers in order, except that a share of them, at least two, are permuted."""
     rows = list(range(n))
     chosen = np.random.default_rng(seed).choice(n, max(2, round(share * n)), replace=False)
     for row, other in zip(chosen, np.roll(chosen, 1), strict=True):

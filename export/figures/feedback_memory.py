@@ -98,7 +98,7 @@ def recalled(
 
 @dataclasses.dataclass(frozen=True)
 class Paraphrases:
-    """How many paraphrases of remembered sources there are, and what they find first without and with the memory.
+    """The number of paraphrases of remembered sources, and their first hits without and with the memory.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ N_LINES: Final = 600
 
 @dataclasses.dataclass(frozen=True)
 class FeedbackLines:
-    """Parallel lines as encoded, those of them that are judged, and what the adapter alone makes of them.
+    """Parallel lines as encoded, the judged ones among them, and their vectors under the adapter alone.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """What fitting labels gains and costs on the public sets: ``python -m alignstream.export.figures.label_figures``.
 
 It prints the tables of ``docs/pages/measurements/labels.md``. Labels are fitted to English texts and judged on
-development texts in all languages, with the shipped adapter. Needs ALIGNSTREAM_DATA; what is not in the cache is
-encoded, for a minute.
+development texts in all languages, with the shipped adapter. Needs ALIGNSTREAM_DATA; new texts are encoded, for
+a minute.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Which changes let texts keep their neighbours: ``python -m alignstream.export.figures.neighbour_figures``.
 
 It prints the tables of ``docs/pages/measurements/neighbours.md``, which justify ``gate.MIN_NEIGHBOURS_KEPT``;
-``--document`` writes them there. Needs ALIGNSTREAM_DATA. The tables take a minute; what is not in the cache is encoded
-first, most of it by ``make adapter`` too.
+``--document`` writes them there. Needs ALIGNSTREAM_DATA. The tables take a minute; texts that are not in the
+cache are encoded first, most of them by ``make adapter`` too.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from alignstream.models.serving.query_adaptation import QueryAdaptation
 N_FEW: Final = 35
 N_PAIRS: Final = (10, 100, 300)
 SEED: Final = 0
-#: Not a map: what the memory of a tenant makes of queries, which look among stored vectors.
+#: Not a map: queries moved by a tenant's memory, looked up among stored vectors.
 MEMORY: Final = "queries with a tenant's memory"
 
 SECTION: Final = MarkedSection(

@@ -57,7 +57,7 @@ PAGE: Final = Path("docs/pages/measurements/adapter-default.md")
 
 @dataclasses.dataclass(frozen=True)
 class FittedShipped:
-    """The adapter, what was tried on the way, and how it does on each set."""
+    """The adapter, the settings that were tried, and its results on each set."""
 
     adapter: Adapter
     choice: ChosenBank

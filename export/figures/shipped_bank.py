@@ -36,12 +36,12 @@ from alignstream.models.fit.closed_form import PairSums
 from alignstream.models.fit.projection import fit_default
 from alignstream.models.fit.spreads import fit_spreads
 
-#: What a tag is worth: wrong tags cost nothing, right ones help as much as certainty would.
+#: Evidence of a tag: at this value wrong tags cost nothing, and right ones help as much as certainty would.
 TAG_EVIDENCE: Final = 4.0
 #: Weight of encyclopaedic pairs; news weighs 1.
 ENCYCLOPAEDIC: Final = 0.6
-#: What is tried: the share of the common part that stays, the temperature of the attention, and the strength of
-#: the ridge.
+#: The settings that are tried: the share of the common part that stays, the temperature of the attention, and the
+#: strength of the ridge.
 COMMONS: Final = (0.55, 0.65, 0.7, 0.8)
 TEMPERATURES: Final = (0.05, 0.1)
 STRENGTHS: Final = (1.0, 1.5, 2.0, 3.0)

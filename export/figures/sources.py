@@ -1,4 +1,4 @@
-"""The public sets as vectors: what the shipped adapter is fitted on, chosen on and judged on.
+"""The public sets as vectors: those that the shipped adapter is fitted on, chosen on and judged on.
 
 Every subsample is fixed, so that every run reads the same texts.
 """

@@ -66,7 +66,7 @@ class AttentionTrial(NamedTuple):
     strength : float or None
         λ of the pooled map; None without one.
     adapter : Adapter
-        What the settings give.
+        The adapter of these settings.
     """
 
     score: float

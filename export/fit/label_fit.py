@@ -29,16 +29,16 @@ _DIGITS: Final = 6
 
 @dataclasses.dataclass(frozen=True)
 class LabelFitOutcome:
-    """What a fit led to.
+    """The outcome of a fit.
 
     Parameters
     ----------
     labels : LabelSet
-        With what was fitted; as it was where nothing could be.
+        The fitted set; unchanged if nothing could be fitted.
     report : dict
-        What was measured: JSON values.
+        The measured figures: JSON values.
     warnings : list of str
-        What speaks against the fit, in sentences.
+        Objections to the fit, in sentences.
     """
 
     labels: LabelSet
@@ -72,17 +72,17 @@ def fit_labels(
     Parameters
     ----------
     label_set : LabelSet
-        What it held of an earlier fit does not count.
+        An earlier fit in it is ignored.
     adapter : Adapter
-        In whose space the vectors lie.
+        The adapter that aligned the vectors.
     template : str
-        What the labels were embedded in.
+        The sentence that the labels were embedded in.
     prototypes : ndarray of shape (n_labels, dim), float32
         Aligned vectors of the label texts.
     sample, examples : ndarray of shape (n, dim), float32
         Aligned vectors of texts without and with labels.
     gold : ndarray of shape (n_examples, n_labels), bool
-        What the examples are.
+        The right labels of the examples.
     wrong_cost : float
         Correct answers that one wrong answer costs; it sets the margin below which the set abstains.
     force : bool
@@ -124,7 +124,7 @@ def fit_labels(
 
 @dataclasses.dataclass(frozen=True)
 class _Loss:
-    """What the examples say against refined labels, and whether chance is a poor excuse."""
+    """A loss of refined labels on the examples, and whether it is beyond chance."""
 
     message: str
     is_certain: bool
@@ -165,7 +165,7 @@ class _Fit:
         return n_labels > 1 and (force or reason is None)
 
     def refined(self, prototypes: Matrix) -> _Labels:
-        """Refine labels that exclude each other; of others only take away what they share.
+        """Refine labels that exclude each other; of a multi-label set, only remove their common part.
 
         A text that none of several labels applies to must not pull one of them.
         """
@@ -258,7 +258,7 @@ class _Fit:
         return _Loss(f"{message}; that may be chance, more examples would tell", is_certain=False)
 
     def report(self, labels: _Labels, plain: _Labels) -> dict[str, Any]:
-        """Return what was measured, before (as served without a fit) and after."""
+        """Return the figures before (as served without a fit) and after."""
         nearest = label_cosines(self.sample, plain.prototypes, self.common).argmax(axis=1)
         shares = np.bincount(nearest, minlength=len(plain.prototypes)) / len(self.sample)
         _, answered = self._scored(self.sample, self.calibrated(labels, plain), plain)

@@ -21,9 +21,9 @@ class Anchor(NamedTuple):
     ----------
     mean : ndarray of shape (dim,), float64
     weight : float
-        Texts that it is worth.
+        Its weight, in texts.
     source : str or None
-        What it is, for people; None where nothing related is known.
+        Its origin, for people; None if nothing related is known.
     """
 
     mean: Vector64
@@ -59,7 +59,7 @@ def add_prototype(attention: PrototypeAttention, key: str, texts: Matrix) -> Pro
 
     Notes
     -----
-    Prototype and spread are shrunk toward what they were, or toward those of related languages.
+    Prototype and spread are shrunk toward their former values, or toward those of related languages.
     """
     n = len(texts)
     anchor = anchor_of(attention, key)

@@ -37,7 +37,7 @@ SPLIT_PAIRS: Final = 2 * gate.MANY_PAIRS
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One step that was tried: what was tried, whether it was taken, and why."""
+    """One step that was tried: its name, whether it was taken, and why."""
 
     name: str
     is_taken: bool
@@ -51,7 +51,7 @@ class Onboarded:
     Parameters
     ----------
     adapter : Adapter
-        The base where no step was taken.
+        The base if no step was taken.
     attempts : list of Attempt
     figures : dict of str to (float, float)
         On pairs, before and after: accuracy both ways, in points. After is that of two folds, each with a prototype
@@ -153,7 +153,7 @@ def _attended(adapter: Adapter, examples: LanguageExamples) -> list[tuple[str, f
 def _held_out(
     base: Adapter, key: str, examples: LanguageExamples, *, has_prototype: bool, has_map: bool
 ) -> dict[str, float]:
-    """Return the accuracy of pairs, each with what the fold without it gave."""
+    """Return the accuracy of pairs, each judged with the adapter of the fold without it."""
     there, back = (np.zeros(len(examples.source), dtype=bool) for _ in range(2))
     for fold in examples.folds():
         rest = examples.without(fold)

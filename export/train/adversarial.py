@@ -1,7 +1,7 @@
 """Refine a map without pairs: it learns to deceive a discriminator that tells the two languages apart.
 
 Needs torch (the ``export`` extra). Hardly ever better than self-learning and often useless (Søgaard et al.
-2018): it is here to be measured, and what it gives must beat the start on development pairs like the others.
+2018): it is here to be measured, and its map must beat the start on development pairs like the others.
 """
 
 import dataclasses

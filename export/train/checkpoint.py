@@ -1,6 +1,6 @@
 """Save a training run after each pass, and resume it as if it had never stopped.
 
-A folder holds ``checkpoint.json`` (pass, curves, what the run is) and the tensors it names, safetensors. The
+A folder holds ``checkpoint.json`` (pass, curves, identity of the run) and the tensors it names, safetensors. The
 tensors are written first under a new name and JSON takes its place last: a crash leaves the pass before.
 """
 
@@ -28,12 +28,12 @@ _TENSORS: Final = "pass-{:06d}.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run is: two runs of one ``Run`` give the same bytes on the same device.
+    """The identity of a run: two runs of one ``Run`` give the same bytes on the same device.
 
     Parameters
     ----------
     config : mapping
-        The loss and its settings, less what may change between stops: JSON values only.
+        The loss and its settings, without those that may change between stops: JSON values only.
     data_sha256 : str
         Hash of all vectors and of the start (``data_sha256``).
     """

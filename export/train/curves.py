@@ -1,4 +1,4 @@
-"""What a training run went through, pass by pass: as JSON, and as a picture. No torch."""
+"""The course of a training run, pass by pass: as JSON, and as a picture. No torch."""
 
 import dataclasses
 import json
@@ -26,8 +26,8 @@ class Point:
     number : int
         From 1; 0 is the start.
     figures : mapping of str to float
-        ``accuracy`` (points) and ``margin`` on development pairs; from pass 1 on ``loss``; and what the
-        loss adds: ``csls``, ``orthogonality`` and ``discriminator`` of the adversarial one.
+        ``accuracy`` (points) and ``margin`` on development pairs; from pass 1 on ``loss``; and
+        the loss's own: ``csls``, ``orthogonality`` and ``discriminator`` of the adversarial one.
     """
 
     number: int

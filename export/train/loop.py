@@ -79,7 +79,8 @@ class Judge:
     measure : callable
         Further figures of a map, by name.
     rank : callable
-        Figures to what the best pass has most of; on development pairs by default.
+        Turns figures into a value that is highest for the best pass. Default: accuracy, then margin, on
+        development pairs.
     """
 
     dev_X: Matrix  # noqa: N815 (a matrix)

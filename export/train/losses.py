@@ -1,4 +1,4 @@
-"""What the refiners minimise: pure functions of torch tensors, each a scalar that gradients flow through.
+"""Losses of the refiners: pure functions of torch tensors, each a scalar that gradients flow through.
 
 Rows are vectors of any length; every loss normalises them itself.
 """
@@ -90,7 +90,7 @@ def discriminator_loss(source: Tensor, target: Tensor, *, smoothing: float = 0.0
     Parameters
     ----------
     source, target : Tensor of shape (n,)
-        What the discriminator says of either: logits of "this is a source".
+        The discriminator's output for each: logits of "this is a source".
     smoothing : float
         Labels are 1 - smoothing and smoothing; from 0 to below 0.5.
 

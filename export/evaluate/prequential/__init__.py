@@ -1,1 +1,1 @@
-"""Replay streams as the service sees them: each query is answered with what was known when it came."""
+"""Replay streams as the service sees them: each query is answered with the state at its arrival."""

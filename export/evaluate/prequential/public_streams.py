@@ -100,7 +100,7 @@ class StreamLines:
 
 
 class Library:
-    """The public sets as vectors, read and encoded when they are asked for.
+    """The public sets as vectors, read and encoded on first use.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def with_hostile(messages: Messages, victim: str, vectors: Matrix, *, share: flo
     victim : str
         The language that hostile messages name, as they report it.
     vectors : ndarray of shape (n, dim), float32
-        What they hold; taken in turn.
+        Their vectors; taken in turn.
     share : float
         Share of the victim's messages that are hostile, from 0 to below 1.
     seed : int
@@ -326,7 +326,7 @@ HOSTILE: Final = ("texts of another language", "one subject again and again", "r
 def hostile_vectors(
     library: Library, lines: StreamLines, spam: StreamLines, victim: str, kind: str, *, seed: int
 ) -> Matrix:
-    """Return vectors of hostile texts, all of which name the victim's language.
+    """Return vectors of hostile texts; all name the victim's language.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ FORMAT: Final = "alignstream.replay/1"
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """How soon epochs made good what a change of domain cost, on texts that are held out.
+    """How soon search recovers after a change of domain, on held-out texts.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ from alignstream.models.adapter.languages import same_language
 
 #: What ``live`` waits for.
 LIVE_SECONDS: Final = 2.0
-#: Texts a second: what the embedded encoder reads of the demonstration's texts on one core.
+#: Texts a second: the embedded encoder's speed on the demonstration's texts, on one core.
 RATE: Final = 65.0
 #: Gains below this many points are too small to time a recovery.
 _MIN_GAIN: Final = 0.5

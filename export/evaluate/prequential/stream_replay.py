@@ -50,7 +50,7 @@ WITH_HUBNESS: Final[Mapping[Column, Column]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Segment:
-    """A stretch of a stream, in which every message looks up its translations among what the stretch stores.
+    """A stretch of a stream, in which every message looks up its translations among the texts that the stretch stores.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class OpenedEpoch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Played:
-    """What a segment gave.
+    """The results of a segment.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class _ReplayLearner:
         return reason
 
     def ideal(self, *, with_bank: bool) -> QueryAdaptation:
-        """Return what an epoch at this moment would serve with; without a bank its hubness is not to be asked for."""
+        """Return the query adaptation of an epoch at this moment; without a bank it has no usable hubness."""
         epoch = self.state.epoch(encoder=self._adapter.encoder, tenant="evaluation", reason="interval")
         if not with_bank:
             none = TaggedVectors(np.zeros((0, self._adapter.dim), dtype=np.float16), ())
@@ -201,7 +201,7 @@ class Replay:
         self._n_messages = 0
 
     def play(self, segment: Segment) -> Played:
-        """Replay one segment; what was learned in those before stays.
+        """Replay one segment, with the state learned in those before.
 
         Raises
         ------

@@ -68,9 +68,9 @@ def test_a_search_needs_little_more_than_its_block() -> None:
 
 def test_what_cannot_be_searched_is_refused() -> None:
     X = quarters(np.random.default_rng(0), 5)
-    with pytest.raises(SearchError, match="6 nearest are asked for, but there are 5"):
+    with pytest.raises(SearchError, match="the 6 nearest of only 5"):
         search(X, X, 6)
-    with pytest.raises(SearchError, match="but there are 4"):
+    with pytest.raises(SearchError, match="the 5 nearest of only 4"):
         search(X, X, 5, exclude=np.arange(5))
     with pytest.raises(SearchError, match="do not go together"):
         search(X, X[:, :3], 1)

@@ -145,7 +145,7 @@ def test_words_use_the_means_of_an_adapter_that_has_some_and_say_so(session: Ses
         found = evaluate(changed, "words", TaskTexts(path=path))
         (task,) = found.tasks
         assert [column.name for column in task.measures[0].columns] == ["raw", "token means removed"]
-        assert notes(task)[0].startswith("The adapter plays no part")
+        assert notes(task)[0].startswith("The adapter is not used")
         assert (found.adapter, found.adapter_version) == (None, None)
         assert ", no adapter;" in found.headline()
         assert "version" not in found.headline()
