@@ -1,1 +1,1 @@
-"""The people's side: command line, client, local stack, administration."""
+"""User-facing: command line, client, local stack, administration."""

@@ -66,7 +66,7 @@ def read_sample(path: Path, *, language: str | None = None) -> LabelTexts:
         A text a line; ``.tsv``: lines of ``language<TAB>text``; ``.jsonl`` or ``.ndjson``: objects with ``text`` and,
         where it is known, ``language``.
     language : str, optional
-        Tag of the texts that say none.
+        Tag of the texts without one.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_examples(path: Path, label_set: LabelSet, *, language: str | None = Non
     label_set : LabelSet
         Whose labels they are.
     language : str, optional
-        Tag of the texts that say none.
+        Tag of the texts without one.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def publish(
     scored : Path, optional
         Pairs with people's scores, to judge similarity within languages as well.
     force : bool
-        Publish it as it is, whatever the gate says.
+        Publish it as it is, even if the gate refuses it.
     expected_revision : int, optional
         Publish only if the pointer is at this revision.
 

@@ -31,7 +31,7 @@ def push(
     name: Annotated[str, typer.Option(help="Name to publish it under.")] = "default",
     note: Note = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Publish it whatever the gate says; its note will say so.")
+        bool, typer.Option("--force", help="Publish it even if the gate refuses it; its note will say so.")
     ] = False,
     scored: Annotated[
         Path | None,

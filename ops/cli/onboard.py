@@ -35,7 +35,9 @@ def onboard(
     push: Annotated[
         str | None, typer.Option("--push", help="Publish it under this name in the registry.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Take every step, whatever the gate says.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take every step, even those that the gate refuses.")
+    ] = False,
     artifact: Artifact = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -29,7 +29,7 @@ def up(
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="Partitions of each topic.")] = 4,
     worker: Annotated[bool, typer.Option(help="Start a worker, and restart it when it fails.")] = True,
     learner: Annotated[
-        bool, typer.Option(help="Start a learner beside the worker, so that queries adapt to the stream.")
+        bool, typer.Option(help="Start a learner too, so that queries adapt to the stream.")
     ] = True,
     show: Annotated[
         bool, typer.Option("--show", help="Start nothing; show the stack that is running.")

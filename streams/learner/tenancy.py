@@ -26,7 +26,7 @@ _STANDING_SECTION: Final = "standing"
 
 @dataclasses.dataclass(slots=True)
 class Tenancy:
-    """One tenant under one encoder: its state, and where it stands in the logs."""
+    """One tenant under one encoder: its state, and its position in the logs."""
 
     state: TenantState
     #: Observations below this offset are in the state.

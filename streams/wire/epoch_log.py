@@ -1,8 +1,8 @@
 """``epochs.v1``: the learner's decisions and its state, as records of one compacted topic.
 
 Keys: ``claim`` (who may write), ``progress`` (what was read), ``state/{encoder}/{tenant}``,
-``epoch/{encoder}/{tenant}`` and ``part/{sha256}``. Parts are content-addressed. A manifest names its parts, and is
-written after them.
+``epoch/{encoder}/{tenant}``, ``part/{sha256}``, and ``look`` (written to find the end of the log; readers ignore it).
+Parts are content-addressed. A manifest names its parts, and is written after them.
 
 A learner that lost its claim may still write. Such a record follows its successor's claim but names an older term, so
 readers ignore it: it is fenced. Compaction would keep it as the latest record of its key, so the successor writes the
