@@ -34,12 +34,6 @@ class _Late:
             raise AttributeError(name)
         return getattr(self._found(), name)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._found(), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(self._found(), name)
-
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._found()(*arguments, **options)
 

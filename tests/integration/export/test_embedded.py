@@ -268,8 +268,9 @@ def test_a_hub_that_cannot_be_reached_is_said_without_a_traceback(tmp_path: Path
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory, one_encoder: OneEncoder) -> Path:
     pytest.importorskip("torch", reason="needs the export extra")
+    one_encoder.drop()  # the export alone takes two gigabytes
     folder = tmp_path_factory.mktemp("exported")
     done = run(EXPORT, folder / "artifact", cwd=folder)
     assert done.returncode == 0, done.stderr

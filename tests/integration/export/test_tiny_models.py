@@ -405,7 +405,7 @@ def test_a_model_of_another_family_is_refused(models: dict[str, Path], tmp_path:
 def test_a_model_too_large_for_one_file_is_refused_before_the_export(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "_MAX_WEIGHT_BYTES", 1000)
+    monkeypatch.setattr("alignstream.export.encoders.onnx_export._MAX_WEIGHT_BYTES", 1000)
     with pytest.raises(ExportError, match="one ONNX file holds less"):
         export(models["xlm-r"], tmp_path / "out")
 
@@ -423,7 +423,7 @@ def test_a_graph_that_departs_from_torch_is_refused_and_leaves_nothing(
                 item.raw_data = values.tobytes()
         return int(original(graph, **options))
 
-    monkeypatch.setattr(onnx_export, "append_pooling", damage)
+    monkeypatch.setattr("alignstream.export.encoders.onnx_export.append_pooling", damage)
     with pytest.raises(parity.ParityError, match="does not give torch's vectors"):
         export(models["xlm-r"], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
