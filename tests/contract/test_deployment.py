@@ -173,8 +173,12 @@ def commands_in(text: str) -> Iterator[list[str]]:
         yield found[1].split()
 
 
+#: Made once: it takes a tenth of a second.
+COMMANDS = typer.main.get_command(app)
+
+
 def assert_is_a_command(words: list[str]) -> None:
-    command: Any = typer.main.get_command(app)
+    command: Any = COMMANDS
     rest = list(words)
     while isinstance(command, typer.core.TyperGroup) and rest:
         known = command.commands.get(rest[0])

@@ -59,6 +59,9 @@ def text_of(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8")))
 
 
+COMMANDS: Final = typer.main.get_command(app)
+
+
 def commands(command: Any, path: str = "alignstream") -> Iterator[tuple[str, Any]]:
     for name, member in getattr(command, "commands", {}).items():
         yield f"{path} {name}", member
@@ -67,7 +70,7 @@ def commands(command: Any, path: str = "alignstream") -> Iterator[tuple[str, Any
 
 def test_every_command_and_option_is_on_its_page(site: Path) -> None:
     page = (site / "reference/cli.html").read_text(encoding="utf-8")
-    found = list(commands(typer.main.get_command(app)))
+    found = list(commands(COMMANDS))
     assert len(found) > 40
     for name, command in found:
         section = page.partition(f'id="{"-".join(name.split())}"')[2].partition("<h2")[0].partition("<h3")[0]
@@ -193,7 +196,7 @@ def test_blocks_of_tutorials_and_how_to_pages_are_run_or_say_why_not(page: Path)
 
 @pytest.mark.parametrize("page", sources(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_are_not_run_exist_all_the_same(page: Path) -> None:
-    known = dict(commands(typer.main.get_command(app)))
+    known = dict(commands(COMMANDS))
     for block in doc_blocks.blocks(page.read_text(encoding="utf-8")):
         if block.not_run is None or block.language != "bash":
             continue

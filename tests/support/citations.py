@@ -19,13 +19,14 @@ from alignstream.streams.wire.contract import schemas
 from alignstream.streams.wire.topics import REASONS, specs
 
 _FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_CODE: Final = re.compile(r"`([^`\n]+)`")
+_CODE: Final = re.compile(r"`([^`]+)`")
 _LINK: Final = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def code_names(page: str) -> list[str]:
     """Return what stands between single backticks."""
-    return list(dict.fromkeys(_CODE.findall(_FENCED.sub("", page))))
+    found = _CODE.findall(_FENCED.sub("", page))
+    return list(dict.fromkeys(name if name.strip() != name else " ".join(name.split()) for name in found))
 
 
 def links(page: str) -> list[str]:

@@ -479,7 +479,7 @@ def test_an_artifact_is_replaced_only_when_asked(folder: Path, tmp_path: Path) -
 
 def test_a_folder_that_holds_anything_else_is_never_replaced(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match="no encoder artifact"), new_folder(folder, overwrite=True):
+    with pytest.raises(ExportError, match="not an encoder artifact"), new_folder(folder, overwrite=True):
         pass
     assert (folder / "notes.txt").read_text() == "mine"
 
