@@ -116,6 +116,8 @@ class SideProducer:
 
     def _put(self, value: bytes) -> concurrent.futures.Future[bool]:
         confirmed: concurrent.futures.Future[bool] = concurrent.futures.Future()
+        # Whoever stops waiting cancels what it waits for; a result set after that would raise, and end the thread.
+        confirmed.set_running_or_notify_cancel()
         with self._lock:
             self._held_bytes += len(value)
         self._values.put((value, confirmed))

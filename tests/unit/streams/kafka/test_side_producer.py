@@ -1,5 +1,6 @@
 """What a topic that cannot be written costs: what was for it, and nothing else."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -127,6 +128,24 @@ def test_a_broker_that_is_away_costs_values_until_it_is_back() -> None:
     assert results[2].result(20) is True
     scene.producer.close(5)
     assert scene.client.is_flushed
+
+
+def test_who_stops_waiting_does_not_end_the_thread(scene: Scene) -> None:
+    scene.client.gate.clear()
+    (given_up,) = scene.producer.deliver([b"v"])
+
+    async def wait() -> None:
+        await asyncio.wait_for(asyncio.wrap_future(given_up), 0.05)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(wait())
+    scene.client.error = OSError("gone")
+    scene.client.gate.set()
+    until(lambda: scene.dropped == ["failed"])
+    scene.client.error = None
+    (later,) = scene.producer.deliver([b"w"])
+    scene.sent(0).confirm(None)
+    assert later.result(20) is True
 
 
 def test_the_end_waits_for_what_was_offered_but_not_for_ever(scene: Scene) -> None:
