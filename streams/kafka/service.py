@@ -40,6 +40,10 @@ WAIT_SECONDS: Final = 1.0
 NEVER_SECONDS: Final = 10 * 365 * 24 * 3600.0
 #: A batch of 64 texts at the length limit takes half of this on two slow cores.
 REBALANCE_SECONDS: Final = 60.0
+#: Seconds for leaving: the batch in flight, the last commit, the group. Deployments give a minute.
+END_SECONDS: Final = 55.0
+#: The same after a crash, which has nothing to finish: the client may wait for its group for a minute.
+CRASH_SECONDS: Final = 15.0
 #: Added to the largest record of any topic, so that a request always has room for one record.
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
@@ -178,6 +182,7 @@ class FaustService(abc.ABC, Generic[Prepared]):
         if self._stop.is_set():
             return 0
         threading.Thread(target=self._watch_the_start, name="start", daemon=True).start()
+        threading.Thread(target=self._watch_the_end, args=(app,), name="end", daemon=True).start()
         try:
             worker.execute_from_commandline()
         except SystemExit as error:
@@ -191,6 +196,19 @@ class FaustService(abc.ABC, Generic[Prepared]):
             f"the consumer group did not answer for {self._settings.stall_timeout_seconds:.0f} s"
         )
         logger.critical("stalled: %s; ending the process", self.health.stalled)
+        logging.shutdown()
+        os._exit(EXIT_STALLED)
+
+    def _watch_the_end(self, app: App) -> None:
+        """End the process if it cannot leave: Faust may wait for a broker that never answers."""
+        while not app.should_stop:
+            time.sleep(WAIT_SECONDS)
+        seconds = CRASH_SECONDS if app.crashed else END_SECONDS
+        time.sleep(seconds)
+        logger.critical(
+            "still not stopped after %.0f s; ending the process. What was not committed is read again",
+            seconds,
+        )
         logging.shutdown()
         os._exit(EXIT_STALLED)
 

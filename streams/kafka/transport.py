@@ -9,6 +9,8 @@ It fixes these defects of faust-streaming 0.15.3 (each has a test in ``tests/con
    so every join or leave repeats up to a commit interval of records. If a commit is already under way,
    ``wait_empty`` also skips its own last commit.
 4. Idempotent producing and ``read_committed`` are available only with transactions.
+5. ``Consumer.wait_empty`` waits, after a crash too, for the records that the crash left unfinished: for ever, if a
+   traceback keeps them alive.
 """
 
 import dataclasses
@@ -175,6 +177,12 @@ class Consumer(driver.Consumer):
         Otherwise a rebalance or a shutdown would wait forever for its acknowledgement.
         """
         self._unacked_messages.discard(message)
+
+    def _clean_unacked_messages(self) -> None:
+        """Forget what is finished, and after a crash everything: nobody finishes it here, and it was not committed."""
+        if self.app.crashed:
+            self._unacked_messages.clear()
+        super()._clean_unacked_messages()
 
     def done(self, tp: TP) -> int | None:
         """Return the next offset to finish in a partition, or None while unknown.

@@ -446,3 +446,23 @@ def test_the_producer_keeps_one_request_a_partition_in_flight_so_that_order_hold
     source = code_of(Sender._sender_routine)
     assert "muted_partitions=muted_partitions" in source
     assert "self._muted_partitions.add(tp)" in source
+
+
+# -- 5. a crash waits for what it left unfinished ------------------------------------------------------------
+
+
+def test_what_a_crash_left_unfinished_is_not_waited_for(make: Make) -> None:
+    async def scene() -> None:
+        for ours in (False, True):
+            side = make(ours=ours)
+            in_hand = side.take(0, 1)  # the name keeps them alive, as the traceback of a crash does
+            side.ack(in_hand[0])
+            leaving = asyncio.ensure_future(side.consumer.wait_empty())
+            await asyncio.sleep(0)
+            await side.app.crash(RuntimeError("a crash"))
+            _, waiting = await asyncio.wait([leaving], timeout=3)
+            assert bool(waiting) is not ours
+            leaving.cancel()
+            assert side.thread.committed[-1] == {PLACE: 1}
+
+    run(scene)
