@@ -6,6 +6,7 @@ it, the result is compared with torch, and only what agrees takes the name that 
 
 import contextlib
 import dataclasses
+import gc
 import importlib.metadata
 import shutil
 import sys
@@ -13,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ from alignstream.export.encoders.artifact_folder import check_output, new_folder
 from alignstream.export.encoders.parity_texts import parity_texts
 from alignstream.export.encoders.pooling import Dense, append_pooling
 from alignstream.export.encoders.sentence_transformers import DenseFolder, Recipe, read_recipe
+from alignstream.export.encoders.word_table import set_aside, write_graph
 from alignstream.models.encoder import artifact
 from alignstream.models.encoder.artifact import Manifest, Pooling
 from alignstream.models.encoder.onnx import OnnxEncoder
@@ -108,11 +110,21 @@ def export_onnx(
         recipe = read_recipe(source.folder)
         if prefix is None:
             prefix = source.default_prefix or recipe.prompt or ""
-        loaded = _load(source, recipe, layer=layer, pooling=pooling or recipe.pooling or "mean", warn=warn)
-        reference = dataclasses.replace(loaded.reference, prefix=prefix)
-        loaded = dataclasses.replace(loaded, reference=reference)
+        options = _Options(layer, pooling or recipe.pooling or "mean", prefix, warn)
         with new_folder(output, overwrite=overwrite) as folder:
-            return _write(loaded, source, folder)
+            fields, expected = _write(source, recipe, options, folder)
+            # The torch model goes before the exported one comes: each may take gigabytes.
+            gc.collect()
+            artifact.seal(folder, **fields)
+            report = parity.compare(OnnxEncoder(folder), expected)
+            return artifact.seal(folder, **fields, parity=report)
+
+
+class _Options(NamedTuple):
+    layer: int | None
+    pooling: Pooling
+    prefix: str
+    warn: Warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +134,9 @@ class _Loaded:
     encoder_folder: Path
 
 
-def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Pooling, warn: Warn) -> _Loaded:
+def _load(source: _Source, recipe: Recipe, options: _Options) -> _Loaded:
     """Load the torch model, cut at its layer, with its tokenizer."""
-    folder = recipe.encoder
+    folder, (layer, pooling, prefix, warn) = recipe.encoder, options
     # Without this file transformers guesses the family from the folder's name.
     if not (folder / "config.json").is_file():
         raise ExportError(f"{source.name}: no config.json in {folder}; is it a transformers model?")
@@ -163,7 +175,7 @@ def _load(source: _Source, recipe: Recipe, *, layer: int | None, pooling: Poolin
             pooler=pooler,
             pooling=pooling,
             dense=tuple(map(_read_dense, recipe.dense)),
-            prefix="",
+            prefix=prefix,
             max_tokens=min(MAX_TOKENS, int(config.max_position_embeddings) - offset),
         ),
         layer=layer,
@@ -204,20 +216,26 @@ def _load_model(source: _Source, folder: Path, *, layer: int | None, with_pooler
     return model, pooler
 
 
-def _write(loaded: _Loaded, source: _Source, folder: Path) -> Manifest:
-    """Export, append pooling, seal with golden vectors from torch, compare with torch, seal with the report."""
+def _write(
+    source: _Source, recipe: Recipe, options: _Options, folder: Path
+) -> tuple[dict[str, Any], list[parity.Expected]]:
+    """Write graph and tokenizer; return the manifest's fields, golden vectors included, and what torch gives."""
+    loaded = _load(source, recipe, options)
     reference = loaded.reference
     model: Any = reference.model
     pooler = _pooler_dense(reference.pooler) if reference.pooler is not None else None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch:
-        # optimum copies the tokenizer of the folder that a model remembers; it is not needed here.
-        model.config._name_or_path = ""  # noqa: SLF001 (transformers has no other way)
+    # optimum copies the tokenizer of the folder that a model remembers; it is not needed here.
+    model.config._name_or_path = ""  # noqa: SLF001 (transformers has no other way)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as scratch,
+        set_aside(model) as word_table,
+    ):
         onnx_export_from_model(
             model, Path(scratch), task="feature-extraction", opset=OPSET, do_validation=False, device="cpu"
         )
         graph = onnx.load(str(Path(scratch) / artifact.MODEL))
     dim = append_pooling(graph, pooling=reference.pooling, pooler=pooler, dense=reference.dense)
-    onnx.save(graph, str(folder / artifact.MODEL))
+    write_graph(graph, word_table, folder / artifact.MODEL)
     del graph
     _write_tokenizer(loaded, folder)
     fields: dict[str, Any] = {
@@ -241,9 +259,7 @@ def _write(loaded: _Loaded, source: _Source, folder: Path) -> Manifest:
         ],
         "created_by": created_by("torch", "transformers", "optimum", "optimum-onnx"),
     }
-    artifact.seal(folder, **fields)
-    report = parity.compare(OnnxEncoder(folder), reference)
-    return artifact.seal(folder, **fields, parity=report)
+    return fields, parity.expected(reference)
 
 
 def _used_tensors(reference: parity.Reference) -> dict[str, Any]:

@@ -82,8 +82,39 @@ _ACTIVATIONS: Final[dict[Activation, Callable[[torch.Tensor], torch.Tensor]]] = 
 }
 
 
-def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
-    """Compare an artifact with its reference over ``parity_texts``.
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What torch gives for one text: token ids, the unit vector, and the vectors of the tokens."""
+
+    script: str
+    text: str
+    token_ids: list[int]
+    vector: Vector
+    token_vectors: Vector
+
+
+def expected(reference: Reference) -> list[Expected]:
+    """Encode ``parity_texts`` with torch, and the second of them cut to ``SHORTEST`` lengths.
+
+    Special tokens and a prefix make every text longer than a token; one is cut, to compare from 1 token on.
+    """
+    pairs = parity_texts()
+    items = [(script, text, reference.token_ids(text)) for script, text in pairs]
+    script, text, token_ids = items[1]
+    items += [(script, text, token_ids[:length]) for length in SHORTEST]
+    return [
+        Expected(script, text, token_ids, *reference.encode(token_ids)) for script, text, token_ids in items
+    ]
+
+
+def compare(encoder: OnnxEncoder, expected: Sequence[Expected]) -> dict[str, Any]:
+    """Compare an artifact with what torch gives.
+
+    Parameters
+    ----------
+    encoder : OnnxEncoder
+    expected : sequence of Expected
+        From ``expected``; the torch model may be gone by now.
 
     Returns
     -------
@@ -97,30 +128,26 @@ def compare(encoder: OnnxEncoder, reference: Reference) -> dict[str, Any]:
     ParityError
         A token id differs, or a vector differs by more than the tolerance.
     """
-    pairs = parity_texts()
-    tokens = encoder.tokenize([text for _, text in pairs])
-    for (script, text), own_tokens in zip(pairs, tokens, strict=True):
-        if reference.token_ids(text) != list(own_tokens.input_ids):
+    whole = expected[: -len(SHORTEST)]
+    for item, own_tokens in zip(whole, encoder.tokenize([item.text for item in whole]), strict=True):
+        if item.token_ids != list(own_tokens.input_ids):
             raise ParityError(
-                f"the artifact's tokenizer gives other ids than transformers' for {script} text {text[:40]!r}; "
-                "the model's tokenizer.json does not say all that its tokenizer does"
+                f"the artifact's tokenizer gives other ids than transformers' for {item.script} text "
+                f"{item.text[:40]!r}; the model's tokenizer.json does not say all that its tokenizer does"
             )
-    # Special tokens and a prefix make every text longer than a token: cut one, to compare from 1 token on.
-    tokens += [Tokens(input_ids=tokens[1].input_ids[:length], dropped=0) for length in SHORTEST]
-    scripts = [script for script, _ in pairs] + [pairs[1][0]] * len(SHORTEST)
+    tokens = [Tokens(input_ids=tuple(item.token_ids), dropped=0) for item in expected]
     X = encoder.encode(tokens)
     rows: list[dict[str, Any]] = []
-    for script, own_tokens, ours in zip(scripts, tokens, X, strict=True):
-        x, token_vectors = reference.encode(own_tokens.input_ids)
+    for item, own_tokens, ours in zip(expected, tokens, X, strict=True):
         (our_vectors,) = encoder.token_matrices([own_tokens])
         rows.append(
             {
-                "script": script,
-                "tokens": len(own_tokens.input_ids),
-                "difference": float(np.abs(x - ours).max()),
-                "cosine": _cosine(x, ours),
+                "script": item.script,
+                "tokens": len(item.token_ids),
+                "difference": float(np.abs(item.vector - ours).max()),
+                "cosine": _cosine(item.vector, ours),
                 "token_difference": float(
-                    np.abs(our_vectors - token_vectors).max() / np.abs(token_vectors).max()
+                    np.abs(our_vectors - item.token_vectors).max() / np.abs(item.token_vectors).max()
                 ),
             }
         )

