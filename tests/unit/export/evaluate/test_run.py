@@ -180,7 +180,7 @@ def test_memory_grows_as_one_copy_of_the_vectors(
     monkeypatch.setattr(exact_search, "_ROWS", 64)
     monkeypatch.setattr(exact_search, "_BLOCK_QUERIES", 64)
     monkeypatch.setattr(neighbours, "_BLOCK_CELLS", 16 * 1024)
-    dim, sizes = 512, (400, 800)
+    dim, sizes = 512, (200, 400)
     means = unit(np.random.default_rng(0).standard_normal((2, dim))) * np.float32(0.3)
     adapter = Adapter(ENCODER, dim, (LanguageCentre(means, ("en-Latn", "de-Latn"), (60, 60)),))
     rng = np.random.default_rng(1)

@@ -19,7 +19,7 @@ from alignstream.streams.learner.learning import FreezeChange, Learning, Opened,
 from alignstream.streams.learner.tenancy import summary_of
 from alignstream.streams.wire import epoch_log, observations
 
-cheap = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+cheap = settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
 #: 10,000 means of 384 numbers, and all that stands around them.
 MAX_MEANS_BYTES = 100_000_000
