@@ -50,9 +50,9 @@ up: setup ## broker, Redis and a worker on this machine, left running
 down: setup ## end what up or demo-up left running
 	@$(BIN)/alignstream down
 
-# Three processes on two cores: what waits for a server runs beside what computes. More would need more memory.
+# Four processes on two cores: what waits for a server runs beside what computes.
 test: setup-dev ## every test; on Apache Kafka too where KAFKA_HOME is set
-	$(MEMORY) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+	$(MEMORY) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 4
 
 quick: setup-dev ## the tests of a minute: no broker, no real encoder
 	$(MEMORY) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not integration" tests/unit tests/contract

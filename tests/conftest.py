@@ -12,7 +12,8 @@ ON_KAFKA: Final = re.compile(r"\[(.*-)?kafka(-.*)?\]$")
 #: Files whose tests load the embedded encoder, here or in a process that they start.
 WITH_ENCODER: Final = re.compile(
     r"tests/integration/(figures|demo|docs)/|tests/integration/export/test_(embedded|compare|weights)"
-    r"|tests/integration/worker/test_(service|following_served)|tests/contract/test_packaging"
+    r"|tests/integration/worker/test_(service|following_served)|tests/integration/cli/test_label_fit"
+    r"|tests/contract/test_packaging"
 )
 
 

@@ -252,7 +252,7 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slow_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an encoder that loads at once, and takes some milliseconds a text, as a real one does."""
-    return write_artifact(tmp_path_factory.mktemp("encoder") / "slow", n_work_layers=30)
+    return write_artifact(tmp_path_factory.mktemp("encoder") / "slow", n_work_layers=100)
 
 
 @pytest.fixture

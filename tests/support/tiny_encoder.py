@@ -81,9 +81,9 @@ def _graph(n_work_layers: int) -> onnx.ModelProto:
     last = "looked_up"
     if n_work_layers:
         for name, shape in (("widen", (DIM, WORK_WIDTH)), ("narrow", (WORK_WIDTH, DIM))):
-            tensors.append(
-                numpy_helper.from_array(draw.standard_normal(shape).astype(np.float32) * 0.01, name)
-            )
+            # Numbers keep their size from layer to layer: those next to nothing take a hundred times as long.
+            matrix = draw.standard_normal(shape) / np.sqrt(shape[0])
+            tensors.append(numpy_helper.from_array(matrix.astype(np.float32), name))
         tensors.append(numpy_helper.from_array(np.zeros(1, dtype=np.float32), "nothing"))
         for layer in range(n_work_layers):
             nodes += [

@@ -1,10 +1,11 @@
 """Tiny XLM-R and BERT models, exported and compared with transformers."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -74,15 +75,32 @@ def by_transformers(
     return np.stack(rows)
 
 
+class Exports(Protocol):
+    """Gives the artifact of a tiny model: exported once for all tests that only read it."""
+
+    def __call__(self, family: str, pooling: Pooling, layer: int | None, /) -> Path: ...
+
+
+@pytest.fixture(scope="module")
+def exported(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    @functools.cache
+    def once(family: str, pooling: Pooling, layer: int | None, /) -> Path:
+        folder = tmp_path_factory.mktemp("exported") / "artifact"
+        export(models[family], folder, pooling=pooling, layer=layer)
+        return folder
+
+    return once
+
+
 @pytest.mark.parametrize("family", ["xlm-r", "bert-cased", "bert-uncased"])
 @pytest.mark.parametrize(
     ("pooling", "layer"), [("mean", None), ("cls", None), ("pooler", None), ("mean", 2), ("cls", 1)]
 )
 def test_an_exported_model_gives_what_transformers_gives(
-    models: dict[str, Path], tmp_path: Path, family: str, pooling: Pooling, layer: int | None
+    models: dict[str, Path], exported: Exports, family: str, pooling: Pooling, layer: int | None
 ) -> None:
-    manifest = export(models[family], tmp_path / "out", pooling=pooling, layer=layer)
-    encoder = OnnxEncoder(tmp_path / "out")
+    folder = exported(family, pooling, layer)
+    manifest, encoder = artifact.read_manifest(folder), OnnxEncoder(folder)
     expected = by_transformers(models[family], TEXTS, layer=layer or LAYERS, pooling=pooling)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, atol=TOLERANCE)
     assert (manifest.layer, manifest.pooling, manifest.dense) == (layer, pooling, None)
@@ -91,10 +109,8 @@ def test_an_exported_model_gives_what_transformers_gives(
 
 
 @pytest.mark.parametrize("family", ["xlm-r", "bert-cased"])
-def test_the_report_covers_ten_scripts_and_one_to_512_tokens(
-    models: dict[str, Path], tmp_path: Path, family: str
-) -> None:
-    report = export(models[family], tmp_path / "out").parity
+def test_the_report_covers_ten_scripts_and_one_to_512_tokens(exported: Exports, family: str) -> None:
+    report = artifact.read_manifest(exported(family, "mean", None)).parity
     assert report is not None
     assert len({row["script"] for row in report["per_text"]}) >= 10
     lengths = {row["tokens"] for row in report["per_text"]}
@@ -105,19 +121,15 @@ def test_the_report_covers_ten_scripts_and_one_to_512_tokens(
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
 @pytest.mark.parametrize("family", ["xlm-r", "bert-uncased"])
-def test_a_text_gives_the_same_bytes_in_every_batch(
-    models: dict[str, Path], tmp_path: Path, family: str, pooling: Pooling
-) -> None:
-    export(models[family], tmp_path / "out", pooling=pooling)
-    encoder = OnnxEncoder(tmp_path / "out", max_batch_tokens=100_000)
+def test_a_text_gives_the_same_bytes_in_every_batch(exported: Exports, family: str, pooling: Pooling) -> None:
+    encoder = OnnxEncoder(exported(family, pooling, None), max_batch_tokens=100_000)
     tokens = encoder.tokenize([text for _, text in parity_texts()])
     alone = [encoder.encode([item])[0].tobytes() for item in tokens]
     assert [row.tobytes() for row in encoder.encode(tokens[::-1])] == alone[::-1]
 
 
-def test_token_vectors_are_those_of_the_chosen_layer(models: dict[str, Path], tmp_path: Path) -> None:
-    export(models["bert-cased"], tmp_path / "out", layer=2)
-    encoder = OnnxEncoder(tmp_path / "out")
+def test_token_vectors_are_those_of_the_chosen_layer(models: dict[str, Path], exported: Exports) -> None:
+    encoder = OnnxEncoder(exported("bert-cased", "mean", 2))
     (ours,) = encoder.token_matrices(encoder.tokenize([TEXTS[0]]))
     tokenizer = transformers.AutoTokenizer.from_pretrained(models["bert-cased"])
     model = transformers.AutoModel.from_pretrained(models["bert-cased"]).eval()
@@ -139,12 +151,11 @@ def test_another_pooling_or_layer_is_another_space_by_more_than_the_parity_toler
 
 
 def test_an_uncased_model_gives_one_vector_for_both_cases_and_a_cased_one_does_not(
-    models: dict[str, Path], tmp_path: Path
+    exported: Exports,
 ) -> None:
     texts = ["The Harbour", "the harbour"]
     for family, is_equal in (("bert-uncased", True), ("bert-cased", False)):
-        export(models[family], tmp_path / family)
-        first, second = OnnxEncoder(tmp_path / family).encode_texts(texts)
+        first, second = OnnxEncoder(exported(family, "mean", None)).encode_texts(texts)
         assert np.array_equal(first, second) is is_equal
 
 

@@ -36,7 +36,7 @@ from alignstream.streams.wire.topics import VECTORS
 
 #: From the end of the push to the first vector of the new version, with the hint and without.
 SWAP_SECONDS, SWAP_SECONDS_UNHINTED = 2.0, 8.0
-PER_SECOND = 60.0
+PER_SECOND = 20.0
 Report = Callable[[str, object], None]
 
 #: For what has nothing to do with the broker.
@@ -137,7 +137,7 @@ def test_a_swap_under_load_is_visible_in_time_and_no_partition_goes_back(
             for _ in range(4 if is_hinted else 1):
                 adapter = fresh()
                 n_sent = stream.n_sent
-                wait_until(lambda n_sent=n_sent: stream.n_sent > n_sent + 30, "the stream runs")  # type: ignore[misc]
+                wait_until(lambda n_sent=n_sent: stream.n_sent > n_sent + 10, "the stream runs")  # type: ignore[misc]
                 push_adapter(service.settings, "default", adapter.blob)
                 pushed.append((adapter.version, time.time()))
                 wait_until(
