@@ -9,11 +9,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: A test that runs on Apache Kafka says so in its parameters.
 ON_KAFKA: Final = re.compile(r"\[(.*-)?kafka(-.*)?\]$")
-#: Files whose tests load the embedded encoder, here or in a process that they start.
-WITH_ENCODER: Final = re.compile(
-    r"tests/integration/(figures|demo|docs)/|tests/integration/export/test_(embedded|compare|weights)"
-    r"|tests/integration/worker/test_(service|following_served)|tests/integration/cli/test_label_fit"
-    r"|tests/contract/test_packaging"
+#: What runs in one process each.
+KAFKA, ENCODER, ENCODERS = "kafka", "encoder", "encoders"
+#: Tests that load the embedded encoder, or torch: here, or in a process that they start.
+IN_PROCESS: Final = re.compile(r"tests/integration/(figures|export)/")
+IN_CHILDREN: Final = re.compile(
+    r"tests/integration/(demo|docs)/|tests/integration/worker/test_(service|following_served)"
+    r"|tests/integration/cli/(test_label_fit|test_operations\.py::test_an_adapter_that_loses)"
 )
 
 
@@ -32,8 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 class ByServer(LoadScopeScheduling):  # type: ignore[misc]
     """Gives a process the tests of one file, so that what a file sets up is set up once.
 
-    All tests on Apache Kafka go to one process, and all tests with the real encoder to another: each process has the
-    servers of its own session, and a second JVM or a second encoder takes memory that one after the other need not.
+    All tests on Apache Kafka go to one process, and those with the real encoder to two others, one that loads it and
+    one that starts what loads it: each process has the servers of its own session, and another JVM or another encoder
+    takes memory that one after the other need not.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -42,9 +45,10 @@ class ByServer(LoadScopeScheduling):  # type: ignore[misc]
 
 def group_of(nodeid: str) -> str:
     """Return the name of what runs in one process, in its order."""
-    if WITH_ENCODER.match(nodeid):
-        return "encoder"
-    return "kafka" if ON_KAFKA.search(nodeid) else nodeid.partition("::")[0]
+    for name, pattern in ((ENCODER, IN_PROCESS), (ENCODERS, IN_CHILDREN)):
+        if pattern.match(nodeid):
+            return name
+    return KAFKA if ON_KAFKA.search(nodeid) else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
@@ -61,5 +65,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _rank(item: pytest.Item) -> tuple[int, bool]:
     group = group_of(item.nodeid)
-    in_order = 0 if group in {"kafka", "encoder"} else 1 if "integration/" in group else 2
+    in_order = 0 if group in {KAFKA, ENCODER, ENCODERS} else 1 if "integration/" in group else 2
     return in_order, not ON_KAFKA.search(item.nodeid)

@@ -35,7 +35,8 @@ class Context:
     def overrides(self) -> dict[str, float]:
         """The hyper-parameters that the message sets, by name; part of its ``space``."""
         named = {"strength": self.strength, "shrinkage": self.shrinkage, "temperature": self.temperature}
-        return {name: float(value) for name, value in named.items() if value is not None}
+        # Added to 0.0, -0.0 is 0.0: equal numbers are one space.
+        return {name: 0.0 + value for name, value in named.items() if value is not None}
 
 
 #: Nothing is known about the text.

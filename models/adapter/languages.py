@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import langcodes
+from langcodes import language_distance
 from langcodes.tag_parser import LanguageTagError
 
 #: Tags cached; a tag takes a few dozen bytes at most.
 _REMEMBERED: Final = 4096
+#: Tags that the library may cache in turn, a kilobyte or two each, before its caches are emptied.
+_LIBRARY_REMEMBERS: Final = 4 * _REMEMBERED
 #: Tags that name no language: undetermined, multiple, uncoded, no linguistic content.
 _NO_LANGUAGE: Final = frozenset({"und", "mul", "mis", "zxx"})
 #: Korean is written in Hangul with or without Han: one script to an encoder.
@@ -46,6 +49,7 @@ def language_key(tag: str) -> str | None:
     >>> [language_key(tag) for tag in ("pt_BR", "swh", "zh-TW", "und")]
     ['pt-Latn', 'sw-Latn', 'zh-Hant', None]
     """
+    _bound_library_caches()
     try:
         language = langcodes.Language.get(tag, normalize=True).prefer_macrolanguage()
     except (LanguageTagError, ValueError):
@@ -54,6 +58,18 @@ def language_key(tag: str) -> str | None:
         return None
     script = language.script or language.maximize().script or "Zyyy"
     return f"{language.language}-{_SCRIPT_ALIASES.get(script, script)}"
+
+
+def _bound_library_caches() -> None:
+    """Empty langcodes' own caches when they are large: they never forget a tag, and anyone may invent tags."""
+    caches = (
+        langcodes.Language._INSTANCES,  # noqa: SLF001 (the library has no way to bound them)
+        langcodes.Language._PARSE_CACHE,  # noqa: SLF001 (likewise)
+        language_distance._DISTANCE_CACHE,  # noqa: SLF001 (likewise)
+    )
+    for cache in caches:
+        if len(cache) > _LIBRARY_REMEMBERS:
+            cache.clear()
 
 
 def same_language(one: str, other: str) -> bool:
@@ -103,6 +119,7 @@ def is_known_tag(tag: str) -> bool:
     -----
     The registry is IANA's, as shipped with the ``langcodes`` library. Pure.
     """
+    _bound_library_caches()
     first = re.split("[-_]", tag, maxsplit=1)[0]
     return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)
 
@@ -138,6 +155,7 @@ class LanguageTable:
         key = language_key(tag) if tag else None
         if key is None:
             return None
+        _bound_library_caches()
         position = self._positions.get(key)
         # Looking for a stand-in takes milliseconds, and an unregistered tag has none.
         if position is None and langcodes.tag_is_valid(key):

@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 
+import langcodes
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from langcodes import language_distance
 from step_examples import (
     DIM,
     ENCODER,
@@ -24,9 +26,10 @@ from step_examples import (
     untimed,
 )
 
+from alignstream.models.adapter import languages
 from alignstream.models.adapter.adapter import Adapter
 from alignstream.models.adapter.context import Context, HyperParameter, KnownLanguage, choose
-from alignstream.models.adapter.languages import LanguageTable, language_key
+from alignstream.models.adapter.languages import LanguageTable, is_known_tag, language_key
 from alignstream.models.adapter.steps.language_centre import LanguageCentre
 from alignstream.models.adapter.steps.step import Tuning
 from alignstream.models.arrays import Vector64
@@ -138,6 +141,31 @@ def test_a_tag_of_any_characters_is_looked_up_without_an_error(tag: str) -> None
     assert key is None or language_key(key) == key
     place = LanguageTable(LANGUAGES).find(tag)
     assert place is None or key is not None
+
+
+def test_tags_that_somebody_invents_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """langcodes keeps every tag that it has ever seen, in three dictionaries behind our bounded ones."""
+    monkeypatch.setattr(languages, "_LIBRARY_REMEMBERS", 500)
+    table = LanguageTable(LANGUAGES)
+    sizes = []
+    for number in range(3000):
+        tag = f"en-x-{number:06}"
+        assert language_key(tag) == "en-Latn"
+        assert is_known_tag(f"{tag}-y")
+        table.find(f"de-{number % 999:03}")
+        sizes.append(
+            max(
+                len(cache)
+                for cache in (
+                    langcodes.Language._INSTANCES,
+                    langcodes.Language._PARSE_CACHE,
+                    language_distance._DISTANCE_CACHE,
+                )
+            )
+        )
+    assert max(sizes[1000:]) <= 500 + 50
+    # What was forgotten is found again.
+    assert language_key("pt_BR") == "pt-Latn"
 
 
 @every_kind

@@ -187,6 +187,16 @@ def test_equal_spaces_mean_equal_bytes_and_overrides_change_the_space() -> None:
     assert spaces[0] == spaces[3]
 
 
+@pytest.mark.parametrize(
+    ("name", "same"), [("strength", (0.0, -0.0, 0)), ("strength", (1, 1.0)), ("shrinkage", (0.0, -0.0, 0))]
+)
+def test_numbers_that_are_equal_are_one_space_however_they_are_written(
+    name: str, same: tuple[float, ...]
+) -> None:
+    outcomes = run([document(align={name: value}) for value in same])
+    assert len({bodies(outcome)[VECTORS]["space"] for outcome in outcomes}) == 1
+
+
 def test_explain_says_what_was_applied_and_who_chose_it() -> None:
     worker, message = run(
         [document(explain=True), document(explain=True, align={"adapter": IDENTITY, "strength": 0.25})]
