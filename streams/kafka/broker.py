@@ -5,7 +5,7 @@ Also Faust's credentials.
 
 import logging
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import faust
@@ -57,12 +57,12 @@ async def record_limits(settings: Settings, *, optional: Collection[str] = ()) -
     ----------
     settings : Settings
     optional : collection of str
-        Topics that may be missing, which is logged.
+        Topics that may be missing or of the wrong shape, which is logged.
 
     Raises
     ------
     BrokerNotReady
-        The broker does not answer, or a topic is missing.
+        The broker does not answer, a topic is missing, or one that orders its records has several partitions.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker,
@@ -80,13 +80,13 @@ async def record_limits(settings: Settings, *, optional: Collection[str] = ()) -
     with captured_log("aiokafka") as heard:
         try:
             await admin.start()
-            present = set(await admin.list_topics())
+            n_partitions = {item["topic"]: len(item["partitions"]) for item in await admin.describe_topics()}
+            problems = _problems(settings, n_partitions)
+            if problems.keys() - set(optional):
+                raise BrokerNotReady(_told(settings, problems))
+            if problems:
+                logger.warning("%s; going on without", _told(settings, problems))
             names = {spec.name: settings.topic_prefix + spec.name for spec in specs()}
-            missing = {name for name, topic in names.items() if topic not in present}
-            if missing - set(optional):
-                raise BrokerNotReady(_missing(settings, missing))
-            if missing:
-                logger.warning("%s; going on without", _missing(settings, missing))
             return {name: await _max_message_bytes(admin, topic, name) for name, topic in names.items()}
         except (TimeoutError, KafkaError, OSError) as error:
             raise BrokerNotReady(_why_not_ready(settings, error, heard)) from error
@@ -94,9 +94,33 @@ async def record_limits(settings: Settings, *, optional: Collection[str] = ()) -
             await admin.close()
 
 
-def _missing(settings: Settings, names: Collection[str]) -> str:
-    topics = ", ".join(sorted(settings.topic_prefix + name for name in names))
-    return f"topics are missing on {settings.broker}: {topics}; create them with 'alignstream topics create'"
+def _problems(settings: Settings, n_partitions: Mapping[str, int]) -> dict[str, str]:
+    """Return what is wrong with topics, by name without prefix; nothing: the topic is missing."""
+    problems = {}
+    for spec in specs():
+        found = n_partitions.get(settings.topic_prefix + spec.name)
+        if found is None:
+            problems[spec.name] = ""
+        elif spec.n_partitions not in {None, found}:
+            problems[spec.name] = (
+                f"{settings.topic_prefix}{spec.name} has {found} partitions and needs {spec.n_partitions}, which puts "
+                "all of its records in one order: delete it and create it with 'alignstream topics create'; what the "
+                "learner knows is lost with epochs.v1, and learned anew"
+            )
+    return problems
+
+
+def _told(settings: Settings, problems: Mapping[str, str]) -> str:
+    missing = ", ".join(
+        sorted(settings.topic_prefix + name for name, problem in problems.items() if not problem)
+    )
+    told = [problem for problem in problems.values() if problem]
+    if missing:
+        told.insert(
+            0,
+            f"topics are missing on {settings.broker}: {missing}; create them with 'alignstream topics create'",
+        )
+    return "; ".join(told)
 
 
 def _why_not_ready(settings: Settings, error: Exception, heard: LogCapture) -> str:
