@@ -22,7 +22,7 @@ ROUNDS: Final = 3
 #: What the worker logs at the end of each step of its start.
 _IMPORTED: Final = "probes and metrics on"
 _LOADED: Final = "loaded in"
-_ADAPTED: Final = "serves (from"
+_ADAPTED: Final = "is live (from"
 
 #: The least that gives a vector: no broker, no checks.
 _BARE: Final = """
