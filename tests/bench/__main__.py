@@ -25,11 +25,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=36.0, help="for each side of a comparison of speeds (default: 36)"
     )
-    parser.add_argument("--short-texts", type=int, default=memory.SHORT_TEXTS, help="for the slope of memory")
+    parser.add_argument(
+        "--short-texts",
+        type=int,
+        default=memory.SHORT_TEXTS,
+        help=f"for the slope of memory, at least {memory.MIN_SHORT_TEXTS} (default: %(default)s)",
+    )
     parser.add_argument("--kafka", action="store_true", help="on the Apache Kafka in KAFKA_HOME")
     parser.add_argument("--output", type=Path, default=Path("build/bench/report.json"))
     parser.add_argument("--document", type=Path, help="also write the figures into this Markdown file")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.short_texts < memory.MIN_SHORT_TEXTS:
+        parser.error(f"--short-texts must be at least {memory.MIN_SHORT_TEXTS}, to fit a line")
+    return arguments
 
 
 def _measure(stack: Stack, arguments: argparse.Namespace) -> list[Figure]:

@@ -27,6 +27,8 @@ SAMPLE_TEXTS: Final = 1000
 ALLOWED_MB: Final = 700
 #: The first samples still hold what the long texts left behind.
 SKIPPED_SAMPLES: Final = 4
+#: A line needs some samples more.
+MIN_SHORT_TEXTS: Final = (SKIPPED_SAMPLES + 4) * SAMPLE_TEXTS
 #: Growth per 1,000 texts that counts as none: 50 bytes a text, below what the page size resolves.
 FLAT_MB: Final = 0.05
 POLL_SECONDS: Final = 0.25
