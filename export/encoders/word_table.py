@@ -13,8 +13,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-#: The table's name in the graph, for all families of BERT and XLM-R.
-WORD_TABLE: Final = "embeddings.word_embeddings.weight"
+from alignstream.export.encoders.weights import WORD_TABLE
+
 #: Rows of what stands for the table: as many as the exporter's example texts may name.
 _N_ROWS: Final = 16
 #: Protobuf's tags of length-delimited fields: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data.

@@ -5,9 +5,11 @@ do the codes of one language (``por``, ``por_Latn``) and a macrolanguage and its
 ``sw`` and ``swh``). Scripts do not: an encoder places ``sr-Cyrl`` and ``sr-Latn`` apart.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import langcodes
@@ -18,6 +20,7 @@ from langcodes.tag_parser import LanguageTagError
 _REMEMBERED: Final = 4096
 #: Tags that the library may cache in turn, a kilobyte or two each, before its caches are emptied.
 _LIBRARY_REMEMBERS: Final = 4 * _REMEMBERED
+_LIBRARY_LOCK: Final = threading.Lock()
 #: Tags that name no language: undetermined, multiple, uncoded, no linguistic content.
 _NO_LANGUAGE: Final = frozenset({"und", "mul", "mis", "zxx"})
 #: Korean is written in Hangul with or without Han: one script to an encoder.
@@ -49,27 +52,32 @@ def language_key(tag: str) -> str | None:
     >>> [language_key(tag) for tag in ("pt_BR", "swh", "zh-TW", "und")]
     ['pt-Latn', 'sw-Latn', 'zh-Hant', None]
     """
-    _bound_library_caches()
-    try:
-        language = langcodes.Language.get(tag, normalize=True).prefer_macrolanguage()
-    except (LanguageTagError, ValueError):
-        return None
-    if language.language is None or language.language in _NO_LANGUAGE:
-        return None
-    script = language.script or language.maximize().script or "Zyyy"
+    with _library():
+        try:
+            language = langcodes.Language.get(tag, normalize=True).prefer_macrolanguage()
+        except (LanguageTagError, ValueError):
+            return None
+        if language.language is None or language.language in _NO_LANGUAGE:
+            return None
+        script = language.script or language.maximize().script or "Zyyy"
     return f"{language.language}-{_SCRIPT_ALIASES.get(script, script)}"
 
 
-def _bound_library_caches() -> None:
-    """Empty langcodes' own caches when they are large: they never forget a tag, and anyone may invent tags."""
-    caches = (
-        langcodes.Language._INSTANCES,  # noqa: SLF001 (the library has no way to bound them)
-        langcodes.Language._PARSE_CACHE,  # noqa: SLF001 (likewise)
-        language_distance._DISTANCE_CACHE,  # noqa: SLF001 (likewise)
-    )
-    for cache in caches:
-        if len(cache) > _LIBRARY_REMEMBERS:
-            cache.clear()
+@contextlib.contextmanager
+def _library() -> Iterator[None]:
+    """Use langcodes from one thread at a time, and empty its caches when they are large.
+
+    They never forget a tag, and anyone may invent tags; emptied under another thread, they would fail it.
+    """
+    with _LIBRARY_LOCK:
+        for cache in (
+            langcodes.Language._INSTANCES,  # noqa: SLF001 (the library has no way to bound them)
+            langcodes.Language._PARSE_CACHE,  # noqa: SLF001 (likewise)
+            language_distance._DISTANCE_CACHE,  # noqa: SLF001 (likewise)
+        ):
+            if len(cache) > _LIBRARY_REMEMBERS:
+                cache.clear()
+        yield
 
 
 def same_language(one: str, other: str) -> bool:
@@ -119,9 +127,9 @@ def is_known_tag(tag: str) -> bool:
     -----
     The registry is IANA's, as shipped with the ``langcodes`` library. Pure.
     """
-    _bound_library_caches()
     first = re.split("[-_]", tag, maxsplit=1)[0]
-    return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)
+    with _library():
+        return langcodes.tag_is_valid(first) or langcodes.tag_is_valid(tag)
 
 
 class LanguageTable:
@@ -155,10 +163,11 @@ class LanguageTable:
         key = language_key(tag) if tag else None
         if key is None:
             return None
-        _bound_library_caches()
         position = self._positions.get(key)
-        # Looking for a stand-in takes milliseconds, and an unregistered tag has none.
-        if position is None and langcodes.tag_is_valid(key):
-            best, _ = langcodes.closest_match(key, self.keys, max_distance=MAX_DISTANCE)
-            position = self._positions.get(best)
+        if position is None:
+            with _library():
+                # Looking for a stand-in takes milliseconds, and an unregistered tag has none.
+                if langcodes.tag_is_valid(key):
+                    best, _ = langcodes.closest_match(key, self.keys, max_distance=MAX_DISTANCE)
+                    position = self._positions.get(best)
         return position

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import langcodes
 import numpy as np
@@ -166,6 +167,17 @@ def test_tags_that_somebody_invents_leave_nothing_behind(monkeypatch: pytest.Mon
     assert max(sizes[1000:]) <= 500 + 50
     # What was forgotten is found again.
     assert language_key("pt_BR") == "pt-Latn"
+
+
+def test_threads_look_languages_up_while_what_the_library_knows_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(languages, "_LIBRARY_REMEMBERS", 1)
+    look_up = language_key.__wrapped__  # without the cache in front
+    tags = ("pt_BR", "swh", "zh-TW", "deu_Latn") * 300
+    with ThreadPoolExecutor(6) as executor:
+        found = list(executor.map(lambda _: [look_up(tag) for tag in tags], range(6)))
+    assert found == [["pt-Latn", "sw-Latn", "zh-Hant", "de-Latn"] * 300] * 6
 
 
 @every_kind
